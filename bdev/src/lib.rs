@@ -1,0 +1,1 @@
+//! The runtime: devices, disks, modules, tables and the graph they form.

@@ -1,0 +1,1 @@
+//! Configuration: the YAML schema of the desired state, checks, apply, show.

@@ -1,0 +1,1 @@
+//! The engine: discovery, claims, formats, names.

@@ -1,0 +1,1 @@
+//! The machine: pinned reactors, pages and buffers, pools and credits, io_uring, sockets, timers, checksums.

@@ -1,0 +1,7 @@
+//! Bytes only, no I/O: units and ids, on-disk formats, wire formats.
+//!
+//! One file per format. A parser checks once and then cannot fail; nothing here allocates in proportion to what a
+//! stranger claims, and nothing here panics on any input.
+pub mod units;
+
+pub use units::{BlockRange, Lba};

@@ -1,0 +1,1 @@
+//! Protocol front ends: command slots, SCSI, iSCSI, NVMe/TCP.
