@@ -2,6 +2,11 @@
 //!
 //! One file per format. A parser checks once and then cannot fail; nothing here allocates in proportion to what a
 //! stranger claims, and nothing here panics on any input.
+pub mod extent;
+pub mod gpt;
+pub mod magic;
+pub mod mbr;
 pub mod units;
 
+pub use extent::Extent;
 pub use units::{BlockRange, Lba};
