@@ -1,0 +1,49 @@
+# For guest scripts, sourced before them.
+step() { read -r up _ < /proc/uptime; echo "== [$up] $*"; }
+die() { echo "FAIL: $*"; exit 1; }
+# run CMD...: say it, run it, end the script when it fails.
+run() { echo "+ $*"; "$@" || die "'$*' ended with status $?"; }
+# wait_for SECONDS CMD...: until CMD succeeds.
+wait_for() { local n=$(($1 * 10)); shift; until "$@" >/dev/null 2>&1; do n=$((n - 1)); [ $n -gt 0 ] || return 1; sleep 0.1; done; }
+sha() { sha256sum "$@" | cut -d' ' -f1; }
+
+# ---- NVMe/TCP
+nvme_start() { modprobe nvme_core multipath=Y; modprobe nvme-tcp || die "no nvme-tcp"; }
+# nvme_disk NQN [NSID]: the block device of a connected subsystem's namespace.
+nvme_disk() {
+  local s n
+  for s in /sys/class/nvme-subsystem/*; do
+    [ "$(cat $s/subsysnqn 2>/dev/null)" = "$1" ] || continue
+    for n in $s/nvme*n*; do
+      [ -e $n/nsid ] && [ "$(cat $n/nsid)" = "${2:-1}" ] && [ -b /dev/${n##*/} ] && { echo /dev/${n##*/}; return 0; }
+    done
+  done
+  return 1
+}
+# nvme_connect NQN [ARGS...]: connects and prints nothing; use nvme_disk.
+nvme_connect() { local nqn=$1; shift; run nvme connect -t tcp -a 127.0.0.1 -s $NVME_PORT -n $nqn "$@"; wait_for 15 nvme_disk $nqn || die "no disk of $nqn"; }
+
+# ---- iSCSI
+iscsi_start() {
+  modprobe iscsi_tcp || die "no iscsi_tcp"; modprobe sd_mod; modprobe sg
+  setsid iscsid -f > /tmp/iscsid.log 2>&1 &
+  wait_for 10 iscsiadm -m iface || die "iscsid does not answer: $(cat /tmp/iscsid.log)"
+}
+# iscsi_disk IQN [LUN]: the block device of a logged-in session's LUN.
+iscsi_disk() {
+  local s b
+  for s in /sys/class/iscsi_session/session*; do
+    [ "$(cat $s/targetname 2>/dev/null)" = "$1" ] || continue
+    for b in $s/device/target*/*:*:*:${2:-0}/block/sd*; do [ -b /dev/${b##*/} ] && { echo /dev/${b##*/}; return 0; }; done
+  done
+  return 1
+}
+
+# fio_verify FILE SECONDS [ARGS...]: random writes and reads, every block checked.
+fio_verify() {
+  local file=$1 seconds=$2; shift 2
+  run fio --name=verify --filename=$file --rw=randrw --bs=4k --direct=1 --ioengine=libaio --iodepth=8 --verify=crc32c \
+    --verify_fatal=1 --verify_backlog=64 --time_based --runtime=$seconds --output-format=terse --terse-version=3 "$@" |
+    awk -F';' '/^3;/ { printf "fio: %d s, %d reads/s, %d writes/s, error %d\n", '$seconds', $8, $49, $5; next } { print }'
+  [ "${PIPESTATUS[0]}" = 0 ] || exit 1
+}
