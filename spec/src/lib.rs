@@ -6,6 +6,7 @@ pub mod extent;
 pub mod gpt;
 pub mod magic;
 pub mod mbr;
+pub mod nvme;
 pub mod units;
 
 pub use extent::Extent;
