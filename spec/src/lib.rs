@@ -4,9 +4,11 @@
 //! stranger claims, and nothing here panics on any input.
 pub mod extent;
 pub mod gpt;
+pub mod iscsi;
 pub mod magic;
 pub mod mbr;
 pub mod nvme;
+pub mod scsi;
 pub mod units;
 
 pub use extent::Extent;

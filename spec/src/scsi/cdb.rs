@@ -1,0 +1,544 @@
+//! Command descriptor blocks: the table of operation codes, and what each says (SPC-4 chapter 6, SBC-3 chapter 5).
+//!
+//! [`TABLE`] is the one list of what exists: name, length, usage bits (for REPORT SUPPORTED OPERATION CODES) and the
+//! function that reads the block. A command comes out as plain data with its range already typed.
+use super::{Sense, be16, be32, be64};
+use crate::BlockRange;
+
+/// A command descriptor block as the transport carries it, padded with zeros to 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cdb(pub [u8; 16]);
+
+/// What is wrong with a block, before any medium is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CdbError {
+    /// Nobody knows the operation code.
+    Opcode,
+    /// The field starting at this byte and (most significant) bit says something we do not do.
+    Field {
+        /// Byte in the block.
+        byte: u8,
+        /// Bit in the byte.
+        bit: u8,
+    },
+}
+
+impl CdbError {
+    /// The sense data to answer with.
+    pub const fn sense(self) -> Sense {
+        match self {
+            CdbError::Opcode => Sense::OPCODE,
+            CdbError::Field { byte, bit } => Sense::cdb_field(byte as u16, bit),
+        }
+    }
+}
+
+/// A command that touches a run of blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Its footprint on the medium.
+    pub range: BlockRange,
+    /// Force unit access: the medium, not a volatile cache.
+    pub fua: bool,
+    /// Disable page out: the data is not worth caching.
+    pub dpo: bool,
+}
+
+/// BYTCHK of the VERIFY commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Only see that the medium can be read; no data comes with the command.
+    Medium,
+    /// Compare with as many blocks as the range has.
+    Each,
+    /// Compare every block with the one block that comes.
+    Repeated,
+}
+
+/// Which values of a mode page are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the standard's own words")]
+pub enum PageControl {
+    Current,
+    Changeable,
+    Default,
+    Saved,
+}
+
+/// A decoded command. `room` is always the ALLOCATION LENGTH: how much of the answer the host takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "fields are named as in the standards")]
+pub enum Command {
+    TestUnitReady,
+    RequestSense {
+        descriptor: bool,
+        room: u16,
+    },
+    /// `page` is `None` for standard data, `Some` for vital product data.
+    Inquiry {
+        page: Option<u8>,
+        room: u16,
+    },
+    ModeSense {
+        page: u8,
+        subpage: u8,
+        control: PageControl,
+        descriptors: bool,
+        long_lba: bool,
+        ten: bool,
+        room: u16,
+    },
+    ModeSelect {
+        page_format: bool,
+        save: bool,
+        ten: bool,
+        len: u16,
+    },
+    ReadCapacity10,
+    ReadCapacity16 {
+        room: u32,
+    },
+    ReportLuns {
+        select: u8,
+        room: u32,
+    },
+    StartStop {
+        immediate: bool,
+        start: bool,
+        eject: bool,
+        condition: u8,
+    },
+    SynchronizeCache {
+        range: BlockRange,
+        immediate: bool,
+    },
+    Read(Transfer),
+    Write(Transfer),
+    Verify {
+        transfer: Transfer,
+        check: Check,
+    },
+    /// `no_data` is NDOB: write zeros, nothing comes with the command.
+    WriteSame {
+        transfer: Transfer,
+        unmap: bool,
+        anchor: bool,
+        no_data: bool,
+    },
+    Unmap {
+        anchor: bool,
+        len: u16,
+    },
+}
+
+/// What travels with a command, as its CDB says (the transport may say otherwise; then there are residuals).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Nothing.
+    None,
+    /// To the host, at most this many bytes.
+    In(u64),
+    /// From the host, this many bytes.
+    Out(u64),
+}
+
+impl Command {
+    /// The medium blocks it touches, if it is one of those commands.
+    pub fn transfer(&self) -> Option<Transfer> {
+        match *self {
+            Command::Read(t) | Command::Write(t) => Some(t),
+            Command::Verify { transfer, .. } | Command::WriteSame { transfer, .. } => Some(transfer),
+            Command::SynchronizeCache { range, .. } => Some(Transfer {
+                range,
+                fua: false,
+                dpo: false,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Direction and amount of data, for blocks of `block_size` bytes.
+    pub fn data(&self, block_size: u32) -> Data {
+        let bytes = |t: &Transfer| u64::from(t.range.count) * u64::from(block_size);
+        let out = |n: u64| if n == 0 { Data::None } else { Data::Out(n) };
+        match self {
+            Command::Read(t) if t.range.count > 0 => Data::In(bytes(t)),
+            Command::Write(t) => out(bytes(t)),
+            Command::Verify { transfer, check } => match check {
+                Check::Each => out(bytes(transfer)),
+                Check::Repeated if transfer.range.count > 0 => out(block_size.into()),
+                _ => Data::None,
+            },
+            Command::WriteSame { no_data: false, .. } => out(block_size.into()),
+            Command::Unmap { len, .. } | Command::ModeSelect { len, .. } => out((*len).into()),
+            Command::ReadCapacity10 => Data::In(8),
+            Command::ReadCapacity16 { room } | Command::ReportLuns { room, .. } => Data::In((*room).into()),
+            Command::Inquiry { room, .. } | Command::ModeSense { room, .. } | Command::RequestSense { room, .. } => {
+                Data::In((*room).into())
+            }
+            _ => Data::None,
+        }
+    }
+}
+
+/// One row of the table of operation codes.
+pub struct Entry {
+    /// Operation code, byte 0.
+    pub opcode: u8,
+    /// Service action, where the operation code alone does not tell the command.
+    pub action: Option<u8>,
+    /// Length of the block.
+    pub len: u8,
+    /// The standard's name.
+    pub name: &'static str,
+    /// Bits that are looked at, as REPORT SUPPORTED OPERATION CODES shows them; byte 0 is the operation code.
+    pub usage: &'static [u8],
+    decode: fn(&[u8; 16]) -> Result<Command, CdbError>,
+}
+
+const fn row(
+    opcode: u8,
+    action: Option<u8>,
+    name: &'static str,
+    usage: &'static [u8],
+    decode: fn(&[u8; 16]) -> Result<Command, CdbError>,
+) -> Entry {
+    Entry {
+        opcode,
+        action,
+        len: usage.len() as u8,
+        name,
+        usage,
+        decode,
+    }
+}
+
+/// Every command we know, by operation code.
+#[rustfmt::skip]
+pub static TABLE: &[Entry] = &[
+    row(0x00, None, "TEST UNIT READY",        &[0x00, 0, 0, 0, 0, 0x04], |_| Ok(Command::TestUnitReady)),
+    row(0x03, None, "REQUEST SENSE",          &[0x03, 0x01, 0, 0, 0xff, 0x04], request_sense),
+    row(0x08, None, "READ (6)",               &[0x08, 0x1f, 0xff, 0xff, 0xff, 0x04], |b| Ok(Command::Read(six(b)))),
+    row(0x0a, None, "WRITE (6)",              &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x04], |b| Ok(Command::Write(six(b)))),
+    row(0x12, None, "INQUIRY",                &[0x12, 0x01, 0xff, 0xff, 0xff, 0x04], inquiry),
+    row(0x15, None, "MODE SELECT (6)",        &[0x15, 0x11, 0, 0, 0xff, 0x04], |b| mode_select(b, false)),
+    row(0x1a, None, "MODE SENSE (6)",         &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x04], |b| Ok(mode_sense(b, false))),
+    row(0x1b, None, "START STOP UNIT",        &[0x1b, 0x01, 0, 0x0f, 0xf7, 0x04], start_stop),
+    row(0x25, None, "READ CAPACITY (10)",     &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x04], read_capacity10),
+    row(0x28, None, "READ (10)",              &[0x28, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| Ok(Command::Read(protected(b, ten(b))?))),
+    row(0x2a, None, "WRITE (10)",             &[0x2a, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| Ok(Command::Write(protected(b, ten(b))?))),
+    row(0x2f, None, "VERIFY (10)",            &[0x2f, 0xf6, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| verify(b, ten(b))),
+    row(0x35, None, "SYNCHRONIZE CACHE (10)", &[0x35, 0x02, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| Ok(synchronize(b, ten(b)))),
+    row(0x41, None, "WRITE SAME (10)",        &[0x41, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| write_same(b, ten(b), false)),
+    row(0x42, None, "UNMAP",                  &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 255, 255, 0x04], unmap),
+    row(0x55, None, "MODE SELECT (10)",       &[0x55, 0x11, 0, 0, 0, 0, 0, 255, 255, 0x04], |b| mode_select(b, true)),
+    row(0x5a, None, "MODE SENSE (10)",        &[0x5a, 0x18, 255, 255, 0, 0, 0, 255, 255, 0x04], |b| Ok(mode_sense(b, true))),
+    row(0x88, None, "READ (16)",              &[0x88, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(Command::Read(protected(b, sixteen(b))?))),
+    row(0x8a, None, "WRITE (16)",             &[0x8a, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(Command::Write(protected(b, sixteen(b))?))),
+    row(0x8f, None, "VERIFY (16)",            &[0x8f, 0xf6, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| verify(b, sixteen(b))),
+    row(0x91, None, "SYNCHRONIZE CACHE (16)", &[0x91, 0x02, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(synchronize(b, sixteen(b)))),
+    row(0x93, None, "WRITE SAME (16)",        &[0x93, 0xf9, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| write_same(b, sixteen(b), b[1] & 1 != 0)),
+    row(0x9e, Some(0x10), "READ CAPACITY (16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0x04], read_capacity16),
+    row(0xa0, None, "REPORT LUNS",            &[0xa0, 0, 0xff, 0, 0, 0, 255, 255, 255, 255, 0, 0x04], |b| Ok(Command::ReportLuns { select: b[2], room: be32(b, 6) })),
+    row(0xa8, None, "READ (12)",              &[0xa8, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(Command::Read(protected(b, twelve(b))?))),
+    row(0xaa, None, "WRITE (12)",             &[0xaa, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(Command::Write(protected(b, twelve(b))?))),
+    row(0xaf, None, "VERIFY (12)",            &[0xaf, 0xf6, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| verify(b, twelve(b))),
+];
+
+/// Operation code to first row + 1 (0: unknown); rows of one operation code stand together.
+static INDEX: [u8; 256] = {
+    let (mut index, mut i) = ([0; 256], TABLE.len());
+    while i > 0 {
+        i -= 1;
+        index[TABLE[i].opcode as usize] = i as u8 + 1;
+    }
+    index
+};
+
+impl Cdb {
+    /// Pads a shorter block with zeros; bytes past the sixteenth are of no command we know.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut block = [0; 16];
+        let n = bytes.len().min(16);
+        block[..n].copy_from_slice(&bytes[..n]);
+        Self(block)
+    }
+
+    /// The operation code.
+    pub fn opcode(&self) -> u8 {
+        self.0[0]
+    }
+
+    /// Its row of the table.
+    pub fn entry(&self) -> Option<&'static Entry> {
+        let first = usize::from(INDEX[usize::from(self.0[0])]).checked_sub(1)?;
+        TABLE[first..]
+            .iter()
+            .take_while(|row| row.opcode == self.0[0])
+            .find(|row| row.action.is_none_or(|action| action == self.0[1] & 0x1f))
+    }
+
+    /// Reads the block. Ranges are not checked against any medium here.
+    pub fn command(&self) -> Result<Command, CdbError> {
+        let Some(entry) = self.entry() else {
+            // A known operation code with an unknown service action is a wrong field, not an unknown command.
+            return Err(match INDEX[usize::from(self.0[0])] {
+                0 => CdbError::Opcode,
+                _ => CdbError::Field { byte: 1, bit: 4 },
+            });
+        };
+        // NACA asks for auto contingent allegiance, which INQUIRY says we do not have (NORMACA = 0).
+        if self.0[usize::from(entry.len) - 1] & 0x04 != 0 {
+            return Err(CdbError::Field {
+                byte: entry.len - 1,
+                bit: 2,
+            });
+        }
+        (entry.decode)(&self.0)
+    }
+}
+
+fn flags(b: &[u8; 16], range: BlockRange) -> Transfer {
+    Transfer {
+        range,
+        fua: b[1] & 0x08 != 0,
+        dpo: b[1] & 0x10 != 0,
+    }
+}
+
+/// READ (6) and WRITE (6): 21 bits of LBA, and a length of 0 means 256.
+fn six(b: &[u8; 16]) -> Transfer {
+    let count = if b[4] == 0 { 256 } else { b[4].into() };
+    Transfer {
+        range: BlockRange::new((be32(b, 0) & 0x1f_ffff).into(), count),
+        fua: false,
+        dpo: false,
+    }
+}
+
+fn ten(b: &[u8; 16]) -> Transfer {
+    flags(b, BlockRange::new(be32(b, 2).into(), be16(b, 7).into()))
+}
+
+fn twelve(b: &[u8; 16]) -> Transfer {
+    flags(b, BlockRange::new(be32(b, 2).into(), be32(b, 6)))
+}
+
+fn sixteen(b: &[u8; 16]) -> Transfer {
+    flags(b, BlockRange::new(be64(b, 2), be32(b, 10)))
+}
+
+/// RDPROTECT, WRPROTECT, VRPROTECT: no unit of ours is formatted with protection information.
+fn protected(b: &[u8; 16], transfer: Transfer) -> Result<Transfer, CdbError> {
+    if b[1] & 0xe0 != 0 {
+        return Err(CdbError::Field { byte: 1, bit: 7 });
+    }
+    Ok(transfer)
+}
+
+fn verify(b: &[u8; 16], transfer: Transfer) -> Result<Command, CdbError> {
+    let transfer = Transfer {
+        fua: false, // that bit is not FUA here
+        ..protected(b, transfer)?
+    };
+    let check = match b[1] >> 1 & 3 {
+        0 => Check::Medium,
+        1 => Check::Each,
+        3 => Check::Repeated,
+        _ => return Err(CdbError::Field { byte: 1, bit: 2 }),
+    };
+    Ok(Command::Verify { transfer, check })
+}
+
+fn synchronize(b: &[u8; 16], transfer: Transfer) -> Command {
+    Command::SynchronizeCache {
+        range: transfer.range,
+        immediate: b[1] & 0x02 != 0,
+    }
+}
+
+fn write_same(b: &[u8; 16], transfer: Transfer, no_data: bool) -> Result<Command, CdbError> {
+    let transfer = Transfer {
+        fua: false, // that bit is UNMAP here, and the next one ANCHOR
+        dpo: false,
+        ..protected(b, transfer)?
+    };
+    let (unmap, anchor) = (b[1] & 0x08 != 0, b[1] & 0x10 != 0);
+    // Anchored blocks do not exist here (ANC_SUP = 0), nor does ANCHOR without UNMAP.
+    if anchor {
+        return Err(CdbError::Field { byte: 1, bit: 4 });
+    }
+    Ok(Command::WriteSame {
+        transfer,
+        unmap,
+        anchor,
+        no_data,
+    })
+}
+
+fn unmap(b: &[u8; 16]) -> Result<Command, CdbError> {
+    if b[1] & 1 != 0 {
+        return Err(CdbError::Field { byte: 1, bit: 0 });
+    }
+    Ok(Command::Unmap {
+        anchor: false,
+        len: be16(b, 7),
+    })
+}
+
+fn request_sense(b: &[u8; 16]) -> Result<Command, CdbError> {
+    Ok(Command::RequestSense {
+        descriptor: b[1] & 1 != 0,
+        room: b[4].into(),
+    })
+}
+
+fn inquiry(b: &[u8; 16]) -> Result<Command, CdbError> {
+    let vpd = b[1] & 1 != 0;
+    // A page without EVPD is an error (SPC-4 6.4.1); so is the obsolete CMDDT bit.
+    if b[1] & 0x02 != 0 {
+        return Err(CdbError::Field { byte: 1, bit: 1 });
+    }
+    if !vpd && b[2] != 0 {
+        return Err(CdbError::Field { byte: 2, bit: 7 });
+    }
+    Ok(Command::Inquiry {
+        page: vpd.then_some(b[2]),
+        room: be16(b, 3),
+    })
+}
+
+fn mode_sense(b: &[u8; 16], ten: bool) -> Command {
+    Command::ModeSense {
+        page: b[2] & 0x3f,
+        subpage: b[3],
+        control: match b[2] >> 6 {
+            0 => PageControl::Current,
+            1 => PageControl::Changeable,
+            2 => PageControl::Default,
+            _ => PageControl::Saved,
+        },
+        descriptors: b[1] & 0x08 == 0,
+        long_lba: ten && b[1] & 0x10 != 0,
+        ten,
+        room: if ten { be16(b, 7) } else { b[4].into() },
+    }
+}
+
+fn mode_select(b: &[u8; 16], ten: bool) -> Result<Command, CdbError> {
+    Ok(Command::ModeSelect {
+        page_format: b[1] & 0x10 != 0,
+        save: b[1] & 0x01 != 0,
+        ten,
+        len: if ten { be16(b, 7) } else { b[4].into() },
+    })
+}
+
+fn start_stop(b: &[u8; 16]) -> Result<Command, CdbError> {
+    Ok(Command::StartStop {
+        immediate: b[1] & 1 != 0,
+        start: b[4] & 1 != 0,
+        eject: b[4] & 2 != 0,
+        condition: b[4] >> 4,
+    })
+}
+
+fn read_capacity10(b: &[u8; 16]) -> Result<Command, CdbError> {
+    // PMI and its LBA are obsolete; a set PMI is refused rather than misunderstood.
+    match b[8] & 1 {
+        0 => Ok(Command::ReadCapacity10),
+        _ => Err(CdbError::Field { byte: 8, bit: 0 }),
+    }
+}
+
+fn read_capacity16(b: &[u8; 16]) -> Result<Command, CdbError> {
+    Ok(Command::ReadCapacity16 { room: be32(b, 10) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_four_read_lengths_say_the_same_range() {
+        let read = |bytes: &[u8]| Cdb::new(bytes).command().unwrap().transfer().unwrap().range;
+        assert_eq!(read(&[0x08, 0x1f, 0x12, 0x34, 8, 0]), BlockRange::new(0x1f_1234, 8));
+        assert_eq!(read(&[0x08, 0, 0, 1, 0, 0]), BlockRange::new(1, 256));
+        let range = BlockRange::new(0x0102_0304, 0x0506);
+        assert_eq!(read(&[0x28, 0, 1, 2, 3, 4, 0, 5, 6, 0]), range);
+        assert_eq!(read(&[0xa8, 0, 1, 2, 3, 4, 0, 0, 5, 6, 0, 0]), range);
+        assert_eq!(read(&[0x88, 0, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 5, 6, 0, 0]), range);
+    }
+
+    #[test]
+    fn flags_mean_what_their_command_says() {
+        let write = Cdb::new(&[0x2a, 0x18, 0, 0, 0, 0, 0, 0, 1, 0]).command().unwrap();
+        assert!(matches!(
+            write,
+            Command::Write(Transfer {
+                fua: true,
+                dpo: true,
+                ..
+            })
+        ));
+        let same = Cdb::new(&[0x41, 0x08, 0, 0, 0, 0, 0, 0, 1, 0]).command().unwrap();
+        assert!(matches!(
+            same,
+            Command::WriteSame {
+                unmap: true,
+                no_data: false,
+                ..
+            }
+        ));
+        assert_eq!(same.data(512), Data::Out(512));
+        let ndob = Cdb::new(&[0x93, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0])
+            .command()
+            .unwrap();
+        assert_eq!(ndob.data(512), Data::None);
+        let verify = |b1| Cdb::new(&[0x2f, b1, 0, 0, 0, 0, 0, 0, 3, 0]).command();
+        assert_eq!(verify(0).unwrap().data(512), Data::None);
+        assert_eq!(verify(2).unwrap().data(512), Data::Out(1536));
+        assert_eq!(verify(6).unwrap().data(512), Data::Out(512));
+        assert_eq!(verify(4), Err(CdbError::Field { byte: 1, bit: 2 }));
+    }
+
+    #[test]
+    fn what_we_do_not_do_is_refused_by_name() {
+        assert_eq!(Cdb::new(&[0xff]).command(), Err(CdbError::Opcode));
+        assert_eq!(
+            Cdb::new(&[0x9e, 0x1f]).command(),
+            Err(CdbError::Field { byte: 1, bit: 4 })
+        );
+        let protect = Cdb::new(&[0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0]).command();
+        assert_eq!(protect, Err(CdbError::Field { byte: 1, bit: 7 }));
+        let naca = Cdb::new(&[0x00, 0, 0, 0, 0, 4]).command();
+        assert_eq!(naca, Err(CdbError::Field { byte: 5, bit: 2 }));
+        assert_eq!(
+            Cdb::new(&[0x12, 0, 0x80, 0, 36, 0]).command(),
+            Err(CdbError::Field { byte: 2, bit: 7 })
+        );
+    }
+
+    #[test]
+    fn the_table_is_ordered_and_its_usage_masks_begin_with_the_operation_code() {
+        assert!(TABLE.is_sorted_by_key(|row| (row.opcode, row.action)));
+        for row in TABLE {
+            assert_eq!(row.usage[0], row.opcode, "{}", row.name);
+            let len = match row.opcode >> 5 {
+                0 => 6,
+                1 | 2 => 10,
+                4 => 16,
+                _ => 12,
+            };
+            assert_eq!(row.len, len, "{}", row.name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_block_panics(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            crate::scsi::fuzz_scsi_cdb(&bytes);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Standard INQUIRY data (SPC-4 6.4.2) and vital product data pages (SPC-4 7.8, SBC-3 6.6).
+
+/// PERIPHERAL QUALIFIER 011b, type 1fh: no unit at this number.
+pub const NO_UNIT: u8 = 0x7f;
+
+/// Who answers, in the shapes INQUIRY wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// T10 vendor identification, padded to eight bytes when encoded.
+    pub vendor: String,
+    /// Product identification, sixteen bytes.
+    pub product: String,
+    /// Product revision level, four bytes.
+    pub revision: String,
+    /// Unit serial number, printable ASCII.
+    pub serial: String,
+    /// The volume's UUID; its name for ever.
+    pub uuid: [u8; 16],
+    /// The target's iSCSI name, for the device and port designators.
+    pub target: String,
+    /// Target portal group tag, which is the relative target port identifier.
+    pub portal_group: u16,
+}
+
+/// What the block pages tell (SBC-3 6.6.3 to 6.6.5). Counts are in logical blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest READ, WRITE or VERIFY.
+    pub transfer: u32,
+    /// Granularity that suits the unit.
+    pub granularity: u16,
+    /// Length that suits the unit.
+    pub optimal: u32,
+    /// Longest range of blocks in an UNMAP; 0: no UNMAP.
+    pub unmap: u32,
+    /// Most descriptors in an UNMAP.
+    pub unmap_descriptors: u32,
+    /// What UNMAP works in.
+    pub unmap_granularity: u32,
+    /// Longest WRITE SAME.
+    pub write_same: u64,
+    /// Unmapped blocks read as zeros.
+    pub reads_zeros: bool,
+    /// It turns.
+    pub rotational: bool,
+}
+
+fn padded<const N: usize>(text: &str) -> [u8; N] {
+    let mut out = [b' '; N];
+    for (to, from) in out.iter_mut().zip(text.bytes()) {
+        // SPC-4 4.4.1: left-aligned printable ASCII.
+        *to = if from.is_ascii_graphic() || from == b' ' {
+            from
+        } else {
+            b'_'
+        };
+    }
+    out
+}
+
+/// Standard data: a direct-access block device over iSCSI, SPC-4 and SBC-3.
+pub fn standard(id: &Identity) -> [u8; 96] {
+    let mut out = [0; 96];
+    out[2] = 0x06; // SPC-4
+    out[3] = 0x12; // HISUP, response data format 2
+    out[4] = 91;
+    out[7] = 0x02; // CMDQUE
+    out[8..16].copy_from_slice(&padded::<8>(&id.vendor));
+    out[16..32].copy_from_slice(&padded::<16>(&id.product));
+    out[32..36].copy_from_slice(&padded::<4>(&id.revision));
+    // Version descriptors: SAM-5, iSCSI, SPC-4, SBC-3, no particular revision.
+    for (i, version) in [0x00a0u16, 0x0960, 0x0460, 0x04c0].into_iter().enumerate() {
+        out[58 + 2 * i..60 + 2 * i].copy_from_slice(&version.to_be_bytes());
+    }
+    out
+}
+
+/// Standard data for a number nobody has.
+pub fn absent() -> [u8; 96] {
+    let mut out = [0; 96];
+    (out[0], out[2], out[3], out[4]) = (NO_UNIT, 0x06, 0x12, 91);
+    out
+}
+
+/// Supported vital product data pages.
+pub const PAGES: [u8; 6] = [0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2];
+
+/// A vital product data page, uncut; `None` if there is no such page.
+pub fn vpd(page: u8, id: &Identity, limits: &Limits) -> Option<Vec<u8>> {
+    let body = match page {
+        0x00 => PAGES.to_vec(),
+        0x80 => padded_serial(&id.serial),
+        0x83 => identification(id),
+        0xb0 => block_limits(limits).to_vec(),
+        0xb1 => {
+            let mut body = vec![0; 60];
+            // 0 tells nothing, 1 is "does not turn".
+            body[1] = u8::from(!limits.rotational);
+            body
+        }
+        0xb2 => {
+            let unmap = limits.unmap > 0;
+            // LBPU, LBPWS, LBPWS10, LBPRZ (001b: zeros); provisioning type 2 is thin.
+            let bits = u8::from(unmap) * 0xe0 | u8::from(limits.reads_zeros) << 2;
+            vec![0, bits, if unmap { 2 } else { 0 }, 0]
+        }
+        _ => return None,
+    };
+    let mut out = vec![0, page];
+    out.extend_from_slice(&(body.len() as u16).to_be_bytes());
+    out.extend_from_slice(&body);
+    Some(out)
+}
+
+fn padded_serial(serial: &str) -> Vec<u8> {
+    serial.bytes().filter(u8::is_ascii_graphic).take(252).collect()
+}
+
+fn block_limits(limits: &Limits) -> [u8; 60] {
+    let mut out = [0; 60];
+    // Offsets are those of the page less its four bytes of header. WSNZ = 0: a WRITE SAME of 0 goes to the end.
+    out[2..4].copy_from_slice(&limits.granularity.to_be_bytes());
+    out[4..8].copy_from_slice(&limits.transfer.to_be_bytes());
+    out[8..12].copy_from_slice(&limits.optimal.to_be_bytes());
+    if limits.unmap > 0 {
+        out[16..20].copy_from_slice(&limits.unmap.to_be_bytes());
+        out[20..24].copy_from_slice(&limits.unmap_descriptors.to_be_bytes());
+        out[24..28].copy_from_slice(&limits.unmap_granularity.to_be_bytes());
+        out[28] = 0x80; // UGAVALID, alignment 0
+    }
+    out[32..40].copy_from_slice(&limits.write_same.to_be_bytes());
+    out
+}
+
+/// Device identification: the unit (UUID, NAA, T10 vendor), its port and its device.
+fn identification(id: &Identity) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let mut designator = |protocol: u8, association_type: u8, value: &[u8]| {
+        // Each value is padded below; none comes near 255 bytes (a name is at most 223, RFC 7143 4.2.7.1).
+        let len = value.len().min(252);
+        out.extend_from_slice(&[protocol, association_type, 0, len as u8]);
+        out.extend_from_slice(&value[..len]);
+    };
+    // NAA 3h, locally assigned: 60 bits of the UUID's random part.
+    let mut naa = [0; 8];
+    naa.copy_from_slice(&id.uuid[8..]);
+    naa[0] = 0x30 | naa[0] & 0x0f;
+    designator(0x01, 0x03, &naa);
+    let mut uuid = [0; 18];
+    uuid[0] = 0x10;
+    uuid[2..].copy_from_slice(&id.uuid);
+    designator(0x01, 0x0a, &uuid);
+    let mut t10 = padded::<8>(&id.vendor).to_vec();
+    t10.extend_from_slice(&padded_serial(&id.serial));
+    designator(0x02, 0x01, &t10);
+    // iSCSI protocol (5), PIV; SCSI name strings are UTF-8, NUL-terminated, a multiple of four long (SPC-4 7.8.6.11).
+    let named = |name: String| {
+        let mut bytes = name.into_bytes();
+        bytes.truncate(248);
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let [hi, lo] = id.portal_group.to_be_bytes();
+    designator(0x51, 0x94, &[0, 0, hi, lo]);
+    designator(0x53, 0x98, &named(format!("{},t,0x{:04x}", id.target, id.portal_group)));
+    designator(0x53, 0xa8, &named(id.target.clone()));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            vendor: "ASHLAR".into(),
+            product: "quarry".into(),
+            revision: "0.1".into(),
+            serial: "5eed".into(),
+            uuid: *b"\x01\x02\x03\x04\x05\x06\x47\x08\x89\x0a\x0b\x0c\x0d\x0e\x0f\x10",
+            target: "iqn.2016-06.io.spdk:a".into(),
+            portal_group: 1,
+        }
+    }
+
+    #[test]
+    fn standard_data_is_padded_and_names_its_standards() {
+        let data = standard(&identity());
+        assert_eq!(data[..8], [0, 0, 6, 0x12, 91, 0, 0, 2]);
+        assert_eq!(&data[8..36], b"ASHLAR  quarry          0.1 ");
+        assert_eq!(data[58..66], [0, 0xa0, 9, 0x60, 4, 0x60, 4, 0xc0]);
+        assert_eq!(absent()[0], 0x7f);
+    }
+
+    #[test]
+    fn page_83_has_every_designator_whole() {
+        let page = vpd(0x83, &identity(), &Limits::default()).unwrap();
+        assert_eq!(usize::from(super::super::be16(&page, 2)), page.len() - 4);
+        let naa = [0x01, 0x03, 0, 8, 0x39, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10];
+        assert_eq!(page[4..16], naa);
+        let mut kinds = Vec::new();
+        let mut rest = &page[4..];
+        while !rest.is_empty() {
+            kinds.push((rest[1] >> 4 & 3, rest[1] & 0xf));
+            rest = &rest[4 + usize::from(rest[3])..];
+        }
+        assert_eq!(kinds, [(0, 3), (0, 10), (0, 1), (1, 4), (1, 8), (2, 8)]);
+    }
+
+    #[test]
+    fn the_block_pages_stand_at_their_offsets() {
+        let limits = Limits {
+            transfer: 0x4000,
+            granularity: 8,
+            optimal: 0x80,
+            unmap: 0x10_0000,
+            unmap_descriptors: 256,
+            unmap_granularity: 8,
+            write_same: 0x20_0000,
+            reads_zeros: true,
+            rotational: false,
+        };
+        let page = vpd(0xb0, &identity(), &limits).unwrap();
+        assert_eq!((page.len(), &page[..4]), (64, &[0, 0xb0, 0, 60][..]));
+        assert_eq!(page[6..16], [0, 8, 0, 0, 0x40, 0, 0, 0, 0, 0x80]);
+        assert_eq!(page[20..33], [0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80]);
+        assert_eq!(page[36..44], [0, 0, 0, 0, 0, 0x20, 0, 0]);
+        assert_eq!(vpd(0xb2, &identity(), &limits).unwrap()[4..], [0, 0xe4, 2, 0]);
+        assert_eq!(vpd(0xb1, &identity(), &limits).unwrap()[4..6], [0, 1]);
+        assert_eq!(
+            vpd(0x00, &identity(), &limits).unwrap(),
+            [0, 0, 0, 6, 0, 0x80, 0x83, 0xb0, 0xb1, 0xb2]
+        );
+        assert_eq!(vpd(0x80, &identity(), &limits).unwrap(), *b"\0\x80\0\x045eed");
+        assert_eq!(vpd(0x86, &identity(), &limits), None);
+    }
+}
