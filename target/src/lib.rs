@@ -1,1 +1,3 @@
 //! Protocol front ends: command slots, SCSI, iSCSI, NVMe/TCP.
+pub mod iscsi;
+pub mod scsi;

@@ -101,7 +101,7 @@ pub fn vpd(page: u8, id: &Identity, limits: &Limits) -> Option<Vec<u8>> {
         0xb2 => {
             let unmap = limits.unmap > 0;
             // LBPU, LBPWS, LBPWS10, LBPRZ (001b: zeros); provisioning type 2 is thin.
-            let bits = u8::from(unmap) * 0xe0 | u8::from(limits.reads_zeros) << 2;
+            let bits = if unmap { 0xe0 } else { 0 } | u8::from(limits.reads_zeros) << 2;
             vec![0, bits, if unmap { 2 } else { 0 }, 0]
         }
         _ => return None,

@@ -81,7 +81,6 @@ fn page(code: u8, control: PageControl, state: &ModeState) -> ([u8; 20], usize) 
 }
 
 /// The parameter list MODE SENSE answers with, uncut.
-#[expect(clippy::too_many_arguments, reason = "the fields of the command, in its order")]
 pub fn sense(
     state: &ModeState,
     code: u8,
