@@ -20,3 +20,26 @@ pub use parcel::Parcel;
 pub use pin::PinList;
 
 // ---- running ----
+mod atomic;
+mod atomic_waker;
+pub mod channel;
+mod cores;
+mod io;
+mod mailbox;
+mod reactors;
+mod stats;
+mod sync;
+mod task;
+mod time;
+mod timer;
+mod turn;
+mod waker;
+
+pub use reactors::{
+    Call, Config, Gone, IoBackend, Poll, Reactors, core, is_stopping, reactors, spawn, spawn_background, stopping,
+    try_core, yield_now,
+};
+pub use stats::CoreStats;
+pub use sync::{Join, KeyGuard, KeyLocks, Notify, Wait};
+pub use time::{Clock, Elapsed, Sleep, Time, now, sleep, sleep_until, timeout};
+pub use turn::{PollerGuard, Progress, Reactor, block_on, block_on_with, poller, sim};
