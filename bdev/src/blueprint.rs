@@ -1,0 +1,243 @@
+//! From a [`Table`] to what every core builds its device from: names become places, files are opened, lengths are checked.
+//!
+//! The explicit list of all leaves and modules (DESIGN D10) is the two matches in this file: [`Kind::geometry`] for the control plane and
+//! [`Kind::device`] for the cores.
+use crate::{
+    Disk, Geometry, GraphError, Table,
+    leaf::{
+        file::File,
+        memory::Memory,
+        null::Null,
+    },
+    module::{
+        delay::{Delay, Latencies},
+        error::{Error, Errors, Injection},
+        linear::{self, Linear},
+        stats::{self, Stats},
+        stripe::{self, Stripe},
+    },
+};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Builds a device of somebody else's on a core, from the disks below.
+pub type Maker = Arc<dyn Fn(&[Disk]) -> Result<Disk, String> + Send + Sync>;
+
+/// What a node is, in a form that may be sent to any core. Lower disks are places in the graph.
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Memory,
+    Null,
+    File(File),
+    /// Place, first block and blocks of each segment.
+    Linear(Vec<(u32, u64, u64)>),
+    Stripe { on: Vec<u32>, chunk: u32 },
+    Delay { on: u32, latencies: Latencies },
+    Error { on: u32, inject: Vec<Injection> },
+    Stats { on: u32 },
+    Passthru { on: u32 },
+    /// A device this crate does not know, and what it claims to be.
+    Custom { on: Vec<u32>, make: Maker, geometry: Geometry },
+    /// What it was has vanished.
+    Gone,
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} over {:?}", self.word(), self.below())
+    }
+}
+
+/// A lower node as the control plane knows it.
+pub(crate) struct Lower {
+    pub slot: u32,
+    pub geometry: Geometry,
+    pub home: Option<usize>,
+}
+
+/// What a device keeps when it is built anew because something below it has changed.
+#[derive(Clone, Default)]
+pub(crate) enum Kept {
+    #[default]
+    Nothing,
+    Memory(Memory),
+    Errors(Errors),
+    Counters(stats::Counters),
+    Custom(Disk),
+}
+
+impl Kind {
+    fn word(&self) -> &'static str {
+        match self {
+            Kind::Memory => "memory",
+            Kind::Null => "null",
+            Kind::File(_) => "file",
+            Kind::Linear(_) => "linear",
+            Kind::Stripe { .. } => "stripe",
+            Kind::Delay { .. } => "delay",
+            Kind::Error { .. } => "error",
+            Kind::Stats { .. } => "stats",
+            Kind::Passthru { .. } => "passthru",
+            Kind::Custom { .. } => "custom",
+            Kind::Gone => "gone",
+        }
+    }
+
+    /// Reads a table. Opens files, so it may block: control plane only. `lower` finds the nodes below.
+    pub fn new(name: &str, table: &Table, lower: impl Fn(&str) -> Result<Lower, GraphError>) -> Result<Kind, GraphError> {
+        let slot = |on: &str| lower(on).map(|lower| lower.slot);
+        Ok(match table {
+            Table::Memory { .. } => Kind::Memory,
+            Table::Null { .. } => Kind::Null,
+            Table::File { path, block_size, read_only, create_size, direct } => {
+                Kind::File(File::open(path, *block_size, *read_only, *create_size, *direct)?)
+            }
+            Table::Linear { segments } => {
+                let place = |segment: &crate::table::Segment| Ok((slot(&segment.on)?, segment.start, segment.blocks));
+                Kind::Linear(segments.iter().map(place).collect::<Result<_, GraphError>>()?)
+            }
+            Table::Stripe { on, chunk } => {
+                Kind::Stripe { on: on.iter().map(|on| slot(on)).collect::<Result<_, _>>()?, chunk: *chunk }
+            }
+            Table::Delay { on, avg_read_us, p99_read_us, avg_write_us, p99_write_us } => {
+                let [a, b, c, d] = [avg_read_us, p99_read_us, avg_write_us, p99_write_us].map(|us| Duration::from_micros(*us));
+                Kind::Delay { on: slot(on)?, latencies: Latencies::new(a, b, c, d) }
+            }
+            Table::Error { on, inject } => Kind::Error { on: slot(on)?, inject: inject.clone() },
+            Table::Stats { on } => Kind::Stats { on: slot(on)? },
+            Table::Passthru { on } => Kind::Passthru { on: slot(on)? },
+            Table::Custom { .. } => {
+                let reason = "a custom device is built by Graph::build_custom, not from a table alone".into();
+                return Err(GraphError::Invalid { name: name.into(), reason });
+            }
+        })
+    }
+
+    /// The places it stands on, in the order of its parts (not each only once).
+    pub fn below(&self) -> Vec<u32> {
+        match self {
+            Kind::Memory | Kind::Null | Kind::File(_) | Kind::Gone => Vec::new(),
+            Kind::Linear(segments) => segments.iter().map(|segment| segment.0).collect(),
+            Kind::Stripe { on, .. } | Kind::Custom { on, .. } => on.clone(),
+            Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Stats { on } | Kind::Passthru { on } => vec![*on],
+        }
+    }
+
+    /// True if it lives on one core.
+    pub fn has_home(&self) -> bool {
+        match self {
+            Kind::Memory | Kind::Error { .. } => true,
+            Kind::Null | Kind::File(_) | Kind::Linear(_) | Kind::Stripe { .. } | Kind::Delay { .. } => false,
+            Kind::Stats { .. } | Kind::Passthru { .. } | Kind::Gone => false,
+            // Each core makes its own; a maker that wants one home is given one by `Graph::build_custom`.
+            Kind::Custom { .. } => false,
+        }
+    }
+
+    /// True if it stands on the whole of what is below and takes it for itself.
+    pub fn takes_whole(&self) -> bool {
+        match self {
+            Kind::Stripe { .. } | Kind::Delay { .. } | Kind::Error { .. } => true,
+            Kind::Stats { .. } | Kind::Passthru { .. } | Kind::Custom { .. } => true,
+            Kind::Linear(_) | Kind::Memory | Kind::Null | Kind::File(_) | Kind::Gone => false,
+        }
+    }
+
+    /// What the device will be. `table` gives the lengths of leaves, `of` what is below.
+    pub fn geometry(&self, table: &Table, of: impl Fn(u32) -> (Geometry, String)) -> Result<Geometry, String> {
+        let whole = |on: &u32| Ok(of(*on).0);
+        let geometry = match (self, table) {
+            (Kind::Memory, Table::Memory { blocks, block_size, physical_block_size, optimal_io }) => {
+                Memory::geometry_of(*block_size, physical_block_size.unwrap_or(*block_size), *optimal_io, *blocks)
+            }
+            (Kind::Null, Table::Null { blocks, block_size, physical_block_size }) => {
+                Null::geometry_of(*block_size, physical_block_size.unwrap_or(*block_size), *blocks)
+            }
+            (Kind::File(file), _) => file.geometry(),
+            (Kind::Linear(segments), _) => {
+                let cut = |(at, (on, start, blocks)): (usize, &(u32, u64, u64))| {
+                    let (lower, name) = of(*on);
+                    match start.checked_add(*blocks) {
+                        Some(end) if end <= lower.blocks => Ok(Geometry { blocks: *blocks, ..lower }),
+                        _ => Err(format!(
+                            "segment {at} is {blocks} blocks from block {start} of {name:?}, which has {}",
+                            lower.blocks
+                        )),
+                    }
+                };
+                linear::geometry(&segments.iter().enumerate().map(cut).collect::<Result<Vec<_>, _>>()?)?
+            }
+            (Kind::Stripe { on, chunk }, _) => {
+                stripe::geometry(&on.iter().map(|on| of(*on).0).collect::<Vec<_>>(), *chunk)?
+            }
+            (Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Stats { on } | Kind::Passthru { on }, _) => {
+                return whole(on);
+            }
+            (Kind::Custom { geometry, .. }, _) => *geometry,
+            (Kind::Memory | Kind::Null | Kind::Gone, _) => return Err("the table does not suit its device".into()),
+        };
+        geometry.check()?;
+        if geometry.blocks == 0 {
+            return Err("a disk of 0 blocks".into());
+        }
+        Ok(geometry)
+    }
+
+    /// Builds the device on this core. `at` finds the disks below.
+    pub fn device(&self, geometry: Geometry, kept: &mut Kept, at: impl Fn(u32) -> Disk) -> Result<Disk, String> {
+        Ok(match self {
+            Kind::Memory => {
+                let memory = match kept {
+                    Kept::Memory(memory) => memory.clone(),
+                    _ => Memory::new(geometry),
+                };
+                if memory.blocks() != geometry.blocks {
+                    memory.resize(geometry.blocks)
+                }
+                *kept = Kept::Memory(memory.clone());
+                Disk::new(memory)
+            }
+            Kind::Null => Disk::new(Null::new(geometry)),
+            Kind::File(file) => Disk::new(file.with_blocks(geometry.blocks)),
+            Kind::Linear(segments) => {
+                let cut = |(on, start, blocks): &(u32, u64, u64)| {
+                    at(*on).view(*start, *blocks).ok_or_else(|| "a disk below is shorter than its segment".to_owned())
+                };
+                Linear::build(&segments.iter().map(cut).collect::<Result<Vec<_>, _>>()?)?
+            }
+            Kind::Stripe { on, chunk } => Stripe::build(&on.iter().map(|on| at(*on)).collect::<Vec<_>>(), *chunk)?,
+            Kind::Delay { on, latencies } => Disk::new(Delay::new(at(*on), latencies.clone())),
+            Kind::Error { on, inject } => {
+                let errors = match kept {
+                    Kept::Errors(errors) => errors.clone(),
+                    _ => {
+                        let errors = Errors::default();
+                        inject.iter().for_each(|one| errors.inject(one.clone()));
+                        errors
+                    }
+                };
+                *kept = Kept::Errors(errors.clone());
+                Disk::new(Error::new(at(*on), errors))
+            }
+            Kind::Stats { on } => {
+                let counters = match kept {
+                    Kept::Counters(counters) => counters.clone(),
+                    _ => stats::Counters::default(),
+                };
+                *kept = Kept::Counters(counters.clone());
+                Disk::new(Stats::new(at(*on), counters))
+            }
+            // Another name for the same disk costs nothing.
+            Kind::Passthru { on } => at(*on),
+            Kind::Custom { on, make, .. } => match kept {
+                // A leaf keeps what it holds.
+                Kept::Custom(disk) if on.is_empty() => disk.clone(),
+                _ => {
+                    let disk = make(&on.iter().map(|on| at(*on)).collect::<Vec<_>>())?;
+                    *kept = Kept::Custom(disk.clone());
+                    disk
+                }
+            },
+            Kind::Gone => Disk::new(crate::leaf::gone::Gone::new(geometry)),
+        })
+    }
+}

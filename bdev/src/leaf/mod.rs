@@ -1,0 +1,5 @@
+//! Leaf devices: those that talk to the world.
+pub mod file;
+pub mod gone;
+pub mod memory;
+pub mod null;

@@ -1,0 +1,177 @@
+//! What a node is built from: plain data, as it stands in a configuration file. Lower disks are named by node.
+use crate::module::error::Injection;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One of these for each kind of leaf and module. `kind` is the tag; unknown fields are refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Table {
+    /// A disk in memory: 4 KiB pages by reference, holes read as zeros and take no space.
+    Memory {
+        /// Length in blocks.
+        blocks: u64,
+        /// Bytes in a block.
+        block_size: u32,
+        /// Bytes in a physical block; the block size if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        physical_block_size: Option<u32>,
+        /// Preferred size and alignment of I/O in blocks; 0: none.
+        #[serde(default)]
+        optimal_io: u32,
+    },
+    /// Takes every write and forgets it; reads as zeros, without touching a byte.
+    Null {
+        /// Length in blocks.
+        blocks: u64,
+        /// Bytes in a block.
+        block_size: u32,
+        /// Bytes in a physical block; the block size if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        physical_block_size: Option<u32>,
+    },
+    /// A file or a block device of the kernel's.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Bytes in a block. If absent: what the kernel says about a block device, 512 for a file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        block_size: Option<u32>,
+        /// Refuse writes, and open it so that the kernel refuses them too.
+        #[serde(default)]
+        read_only: bool,
+        /// Make the file, sparse and this many bytes long, if it is not there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        create_size: Option<u64>,
+        /// Past the page cache or through it.
+        #[serde(default)]
+        direct: Direct,
+    },
+    /// Segments of other disks, one after the other. One segment is a mere view (a partition).
+    Linear {
+        /// In order of address; at least one.
+        segments: Vec<Segment>,
+    },
+    /// RAID-0: chunk `n` is chunk `n / members` of member `n % members`.
+    Stripe {
+        /// The members, in order; at least one.
+        on: Vec<String>,
+        /// Blocks in a chunk.
+        chunk: u32,
+    },
+    /// Answers late.
+    Delay {
+        /// The disk below.
+        on: String,
+        /// Added to nearly every read, in microseconds.
+        #[serde(default)]
+        avg_read_us: u64,
+        /// Added to one read in a hundred.
+        #[serde(default)]
+        p99_read_us: u64,
+        /// Added to nearly every write, flush, unmap and write zeroes.
+        #[serde(default)]
+        avg_write_us: u64,
+        /// Added to one of these in a hundred.
+        #[serde(default)]
+        p99_write_us: u64,
+    },
+    /// Answers wrongly, where and when it is told to.
+    Error {
+        /// The disk below.
+        on: String,
+        /// What goes wrong from the start; more can be injected later.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        inject: Vec<Injection>,
+    },
+    /// Counts operations and bytes, and keeps a histogram of latencies for each operation.
+    Stats {
+        /// The disk below.
+        on: String,
+    },
+    /// Another name for the same disk.
+    Passthru {
+        /// The disk below.
+        on: String,
+    },
+    /// A device made by a function of somebody else's: [`Graph::build_custom`](crate::graph::Graph::build_custom).
+    Custom {
+        /// What it is.
+        what: String,
+        /// The disks below.
+        #[serde(default)]
+        on: Vec<String>,
+    },
+}
+
+/// A run of blocks of another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segment {
+    /// The disk below.
+    pub on: String,
+    /// First block there.
+    pub start: u64,
+    /// How many.
+    pub blocks: u64,
+}
+
+/// Whether a file is read and written past the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direct {
+    /// Past it where the file system allows it with this block size, through it otherwise.
+    #[default]
+    Auto,
+    /// Past it, or not at all.
+    Always,
+    /// Through it.
+    Never,
+}
+
+impl Table {
+    /// The word for its kind, as in the serialised form.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Table::Memory { .. } => "memory",
+            Table::Null { .. } => "null",
+            Table::File { .. } => "file",
+            Table::Linear { .. } => "linear",
+            Table::Stripe { .. } => "stripe",
+            Table::Delay { .. } => "delay",
+            Table::Error { .. } => "error",
+            Table::Stats { .. } => "stats",
+            Table::Passthru { .. } => "passthru",
+            Table::Custom { .. } => "custom",
+        }
+    }
+
+    /// What a node of this kind is for people, in the words SPDK's clients know.
+    pub const fn product(&self) -> &'static str {
+        match self {
+            Table::Memory { .. } => "Malloc disk",
+            Table::Null { .. } => "Null disk",
+            Table::File { .. } => "AIO disk",
+            Table::Linear { .. } => "Split Disk",
+            Table::Stripe { .. } => "Raid Volume",
+            Table::Delay { .. } => "delay",
+            Table::Error { .. } => "Error Injection Disk",
+            Table::Stats { .. } => "stats",
+            Table::Passthru { .. } => "passthru",
+            Table::Custom { .. } => "custom",
+        }
+    }
+
+    /// The nodes it stands on, each once, in the order of their first mention.
+    pub fn below(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = match self {
+            Table::Memory { .. } | Table::Null { .. } | Table::File { .. } => Vec::new(),
+            Table::Linear { segments } => segments.iter().map(|segment| segment.on.as_str()).collect(),
+            Table::Stripe { on, .. } | Table::Custom { on, .. } => on.iter().map(String::as_str).collect(),
+            Table::Delay { on, .. } | Table::Error { on, .. } | Table::Stats { on } | Table::Passthru { on } => vec![on],
+        };
+        let mut seen = std::collections::HashSet::new();
+        all.retain(|name| seen.insert(*name));
+        all
+    }
+}
