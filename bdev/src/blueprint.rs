@@ -4,11 +4,7 @@
 //! [`Kind::device`] for the cores.
 use crate::{
     Disk, Geometry, GraphError, Table,
-    leaf::{
-        file::File,
-        memory::Memory,
-        null::Null,
-    },
+    leaf::{file::File, memory::Memory, null::Null},
     module::{
         delay::{Delay, Latencies},
         error::{Error, Errors, Injection},
@@ -30,13 +26,30 @@ pub(crate) enum Kind {
     File(File),
     /// Place, first block and blocks of each segment.
     Linear(Vec<(u32, u64, u64)>),
-    Stripe { on: Vec<u32>, chunk: u32 },
-    Delay { on: u32, latencies: Latencies },
-    Error { on: u32, inject: Vec<Injection> },
-    Stats { on: u32 },
-    Passthru { on: u32 },
+    Stripe {
+        on: Vec<u32>,
+        chunk: u32,
+    },
+    Delay {
+        on: u32,
+        latencies: Latencies,
+    },
+    Error {
+        on: u32,
+        inject: Vec<Injection>,
+    },
+    Stats {
+        on: u32,
+    },
+    Passthru {
+        on: u32,
+    },
     /// A device this crate does not know, and what it claims to be.
-    Custom { on: Vec<u32>, make: Maker, geometry: Geometry },
+    Custom {
+        on: Vec<u32>,
+        make: Maker,
+        geometry: Geometry,
+    },
     /// What it was has vanished.
     Gone,
 }
@@ -45,13 +58,6 @@ impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} over {:?}", self.word(), self.below())
     }
-}
-
-/// A lower node as the control plane knows it.
-pub(crate) struct Lower {
-    pub slot: u32,
-    pub geometry: Geometry,
-    pub home: Option<usize>,
 }
 
 /// What a device keeps when it is built anew because something below it has changed.
@@ -82,32 +88,52 @@ impl Kind {
         }
     }
 
-    /// Reads a table. Opens files, so it may block: control plane only. `lower` finds the nodes below.
-    pub fn new(name: &str, table: &Table, lower: impl Fn(&str) -> Result<Lower, GraphError>) -> Result<Kind, GraphError> {
-        let slot = |on: &str| lower(on).map(|lower| lower.slot);
+    /// Reads a table. Opens files, so it may block: control plane only. `slot` finds the nodes below.
+    pub fn new(name: &str, table: &Table, slot: impl Fn(&str) -> Result<u32, GraphError>) -> Result<Kind, GraphError> {
         Ok(match table {
             Table::Memory { .. } => Kind::Memory,
             Table::Null { .. } => Kind::Null,
-            Table::File { path, block_size, read_only, create_size, direct } => {
-                Kind::File(File::open(path, *block_size, *read_only, *create_size, *direct)?)
-            }
+            Table::File {
+                path,
+                block_size,
+                read_only,
+                create_size,
+                direct,
+            } => Kind::File(File::open(path, *block_size, *read_only, *create_size, *direct)?),
             Table::Linear { segments } => {
                 let place = |segment: &crate::table::Segment| Ok((slot(&segment.on)?, segment.start, segment.blocks));
                 Kind::Linear(segments.iter().map(place).collect::<Result<_, GraphError>>()?)
             }
-            Table::Stripe { on, chunk } => {
-                Kind::Stripe { on: on.iter().map(|on| slot(on)).collect::<Result<_, _>>()?, chunk: *chunk }
+            Table::Stripe { on, chunk } => Kind::Stripe {
+                on: on.iter().map(|on| slot(on)).collect::<Result<_, _>>()?,
+                chunk: *chunk,
+            },
+            Table::Delay {
+                on,
+                avg_read_us,
+                p99_read_us,
+                avg_write_us,
+                p99_write_us,
+            } => {
+                let [a, b, c, d] =
+                    [avg_read_us, p99_read_us, avg_write_us, p99_write_us].map(|us| Duration::from_micros(*us));
+                Kind::Delay {
+                    on: slot(on)?,
+                    latencies: Latencies::new(a, b, c, d),
+                }
             }
-            Table::Delay { on, avg_read_us, p99_read_us, avg_write_us, p99_write_us } => {
-                let [a, b, c, d] = [avg_read_us, p99_read_us, avg_write_us, p99_write_us].map(|us| Duration::from_micros(*us));
-                Kind::Delay { on: slot(on)?, latencies: Latencies::new(a, b, c, d) }
-            }
-            Table::Error { on, inject } => Kind::Error { on: slot(on)?, inject: inject.clone() },
+            Table::Error { on, inject } => Kind::Error {
+                on: slot(on)?,
+                inject: inject.clone(),
+            },
             Table::Stats { on } => Kind::Stats { on: slot(on)? },
             Table::Passthru { on } => Kind::Passthru { on: slot(on)? },
             Table::Custom { .. } => {
                 let reason = "a custom device is built by Graph::build_custom, not from a table alone".into();
-                return Err(GraphError::Invalid { name: name.into(), reason });
+                return Err(GraphError::Invalid {
+                    name: name.into(),
+                    reason,
+                });
             }
         })
     }
@@ -146,18 +172,37 @@ impl Kind {
     pub fn geometry(&self, table: &Table, of: impl Fn(u32) -> (Geometry, String)) -> Result<Geometry, String> {
         let whole = |on: &u32| Ok(of(*on).0);
         let geometry = match (self, table) {
-            (Kind::Memory, Table::Memory { blocks, block_size, physical_block_size, optimal_io }) => {
-                Memory::geometry_of(*block_size, physical_block_size.unwrap_or(*block_size), *optimal_io, *blocks)
-            }
-            (Kind::Null, Table::Null { blocks, block_size, physical_block_size }) => {
-                Null::geometry_of(*block_size, physical_block_size.unwrap_or(*block_size), *blocks)
-            }
+            (
+                Kind::Memory,
+                Table::Memory {
+                    blocks,
+                    block_size,
+                    physical_block_size,
+                    optimal_io,
+                },
+            ) => Memory::geometry_of(
+                *block_size,
+                physical_block_size.unwrap_or(*block_size),
+                *optimal_io,
+                *blocks,
+            ),
+            (
+                Kind::Null,
+                Table::Null {
+                    blocks,
+                    block_size,
+                    physical_block_size,
+                },
+            ) => Null::geometry_of(*block_size, physical_block_size.unwrap_or(*block_size), *blocks),
             (Kind::File(file), _) => file.geometry(),
             (Kind::Linear(segments), _) => {
                 let cut = |(at, (on, start, blocks)): (usize, &(u32, u64, u64))| {
                     let (lower, name) = of(*on);
                     match start.checked_add(*blocks) {
-                        Some(end) if end <= lower.blocks => Ok(Geometry { blocks: *blocks, ..lower }),
+                        Some(end) if end <= lower.blocks => Ok(Geometry {
+                            blocks: *blocks,
+                            ..lower
+                        }),
                         _ => Err(format!(
                             "segment {at} is {blocks} blocks from block {start} of {name:?}, which has {}",
                             lower.blocks
@@ -200,7 +245,9 @@ impl Kind {
             Kind::File(file) => Disk::new(file.with_blocks(geometry.blocks)),
             Kind::Linear(segments) => {
                 let cut = |(on, start, blocks): &(u32, u64, u64)| {
-                    at(*on).view(*start, *blocks).ok_or_else(|| "a disk below is shorter than its segment".to_owned())
+                    at(*on)
+                        .view(*start, *blocks)
+                        .ok_or_else(|| "a disk below is shorter than its segment".to_owned())
                 };
                 Linear::build(&segments.iter().map(cut).collect::<Result<Vec<_>, _>>()?)?
             }

@@ -78,7 +78,13 @@ pub struct Disk {
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Disk({} blocks of {} bytes from {})", self.blocks(), self.block_size(), self.base)
+        write!(
+            f,
+            "Disk({} blocks of {} bytes from {})",
+            self.blocks(),
+            self.block_size(),
+            self.base
+        )
     }
 }
 
@@ -87,7 +93,10 @@ impl Disk {
     pub fn new(device: impl BlockDevice) -> Self {
         let geometry = device.geometry();
         Self {
-            device: Rc::new(Node { frames: Frames::default(), device }),
+            device: Rc::new(Node {
+                frames: Frames::default(),
+                device,
+            }),
             base: 0,
             blocks: geometry.blocks,
             block_shift: geometry.block_shift(),
@@ -97,7 +106,10 @@ impl Disk {
     /// The whole of a device whose length may change. The device checks ranges itself, by answering
     /// [`Mapped::Through`] or in its `submit`.
     pub fn growing(device: impl BlockDevice) -> Self {
-        Self { blocks: WHOLE, ..Self::new(device) }
+        Self {
+            blocks: WHOLE,
+            ..Self::new(device)
+        }
     }
 
     /// Length in blocks.
@@ -140,7 +152,10 @@ impl Disk {
     /// This window and the next as one, if `next` begins on the same device where this one ends.
     pub(crate) fn joined(&self, next: &Disk) -> Option<Disk> {
         let touch = self.blocks != WHOLE && self.same_device(next) && self.base + self.blocks == next.base;
-        touch.then(|| Disk { blocks: self.blocks + next.blocks(), ..self.clone() })
+        touch.then(|| Disk {
+            blocks: self.blocks + next.blocks(),
+            ..self.clone()
+        })
     }
 
     /// Where the window begins on its device.
@@ -155,7 +170,9 @@ impl Disk {
 
     /// The members of the device, if it does nothing but deal chunks over them and this is the whole of it.
     pub(crate) fn dealt(&self) -> Option<(&[Disk], u32)> {
-        self.device.dealt().filter(|_| self.base == 0 && self.blocks == self.device.geometry().blocks)
+        self.device
+            .dealt()
+            .filter(|_| self.base == 0 && self.blocks == self.device.geometry().blocks)
     }
 
     /// Sends an I/O. The single place where its range and length are checked.

@@ -154,7 +154,14 @@ impl Subscription {
             match waiting.next() {
                 Some(event) => return Some(event),
                 None if waiting.closed || left.is_zero() => return None,
-                None => waiting = self.0.more.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => {
+                    waiting = self
+                        .0
+                        .more
+                        .wait_timeout(waiting, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
             }
         }
     }
@@ -188,9 +195,18 @@ mod tests {
             events.tell(Event::Added { name: format!("n{n}") })
         }
         assert_eq!(mine.try_recv(), Some(Event::Missed { count: BACKLOG as u64 }));
-        assert_eq!(mine.try_recv(), Some(Event::Added { name: format!("n{BACKLOG}") }));
+        assert_eq!(
+            mine.try_recv(),
+            Some(Event::Added {
+                name: format!("n{BACKLOG}")
+            })
+        );
         assert_eq!(mine.try_recv(), None);
         drop(events);
-        assert_eq!(mine.recv_timeout(Duration::from_secs(60)), None, "ended, so no use waiting");
+        assert_eq!(
+            mine.recv_timeout(Duration::from_secs(60)),
+            None,
+            "ended, so no use waiting"
+        );
     }
 }

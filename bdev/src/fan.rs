@@ -29,7 +29,11 @@ struct Join {
 
 impl FromIterator<IoFuture<IoResult>> for Join {
     fn from_iter<I: IntoIterator<Item = IoFuture<IoResult>>>(parts: I) -> Self {
-        let mut join = Self { children: [const { None }; FANOUT], used: 0, result: Ok(()) };
+        let mut join = Self {
+            children: [const { None }; FANOUT],
+            used: 0,
+            result: Ok(()),
+        };
         for (slot, part) in join.children.iter_mut().zip(parts) {
             *slot = Some(part);
             join.used += 1

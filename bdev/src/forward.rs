@@ -72,7 +72,13 @@ pub(crate) struct Links {
 
 impl Links {
     pub fn new(core: usize, requests: Vec<Sender<Order>>, answers: Vec<Sender<Reply>>) -> Self {
-        Self { core, requests, answers, tickets: Tickets::default(), idle: RefCell::default() }
+        Self {
+            core,
+            requests,
+            answers,
+            tickets: Tickets::default(),
+            idle: RefCell::default(),
+        }
     }
 
     /// Hands out answers to those who wait for them, until the graph ends.
@@ -91,12 +97,34 @@ impl Links {
     }
 
     fn start(self: &Rc<Self>, request: Request, submit: &impl Fn(u32, u64, Io) -> IoFuture<IoResult>) {
-        let Request { from, ticket, slot, id, op, range, fua, careful, data } = request;
+        let Request {
+            from,
+            ticket,
+            slot,
+            id,
+            op,
+            range,
+            fua,
+            careful,
+            data,
+        } = request;
         let data = data.into_buf();
         // Only what the device was asked to fill goes back.
         let back = if op == Op::Read { data.clone() } else { Buf::empty() };
         let job = Job { from, ticket, back };
-        match submit(slot, id, Io { op, range, data, fua, careful }).now() {
+        match submit(
+            slot,
+            id,
+            Io {
+                op,
+                range,
+                data,
+                fua,
+                careful,
+            },
+        )
+        .now()
+        {
             Ok(done) => {
                 let (to, answer) = job.answer(done);
                 if let Err(answer) = self.answers[to].try_send(answer) {
@@ -118,7 +146,10 @@ impl Links {
                 }
             }
             None => {
-                let worker = Rc::new(Worker { work: Cell::new(Some(work)), waker: Cell::new(None) });
+                let worker = Rc::new(Worker {
+                    work: Cell::new(Some(work)),
+                    waker: Cell::new(None),
+                });
                 reactor::spawn_background(worker.run(self.clone()))
             }
         }
@@ -135,7 +166,14 @@ struct Job {
 impl Job {
     fn answer(self, done: IoResult) -> (usize, Reply) {
         let data = Parcel::from_buf(self.back);
-        (self.from, Reply::Answer(Answer { ticket: self.ticket, done, data }))
+        (
+            self.from,
+            Reply::Answer(Answer {
+                ticket: self.ticket,
+                done,
+                data,
+            }),
+        )
     }
 }
 
@@ -228,7 +266,11 @@ impl Tickets {
     }
 
     async fn wait(&self, ticket: u32) -> (IoResult, Parcel) {
-        let mut guard = Abandon { tickets: self, ticket, done: false };
+        let mut guard = Abandon {
+            tickets: self,
+            ticket,
+            done: false,
+        };
         let answer = poll_fn(|cx| {
             let mut all = self.all.borrow_mut();
             let here = &mut all[ticket as usize];
@@ -280,7 +322,13 @@ pub(crate) struct Forward {
 
 impl Forward {
     pub fn new(links: Rc<Links>, home: usize, slot: u32, id: u64, geometry: Geometry) -> Self {
-        Self { links, home, slot, id, geometry }
+        Self {
+            links,
+            home,
+            slot,
+            id,
+            geometry,
+        }
     }
 }
 
@@ -291,7 +339,13 @@ impl BlockDevice for Forward {
 
     async fn submit(&self, io: Io) -> IoResult {
         let ticket = self.links.tickets.take();
-        let Io { op, range, data, fua, careful } = io;
+        let Io {
+            op,
+            range,
+            data,
+            fua,
+            careful,
+        } = io;
         let parcel = match op {
             Op::Read => data.take_pages(),
             Op::Write => data.export(),
@@ -299,7 +353,17 @@ impl BlockDevice for Forward {
         };
         let from = self.links.core;
         let (slot, id) = (self.slot, self.id);
-        let request = Order::Do(Request { from, ticket, slot, id, op, range, fua, careful, data: parcel });
+        let request = Order::Do(Request {
+            from,
+            ticket,
+            slot,
+            id,
+            op,
+            range,
+            fua,
+            careful,
+            data: parcel,
+        });
         let sent = match self.links.requests[self.home].try_send(request) {
             Ok(()) => Ok(()),
             Err(request) => self.links.requests[self.home].send(request).await,

@@ -23,7 +23,11 @@ struct State {
 impl Gate {
     /// An open gate that leads to `disk`.
     pub fn new(disk: Disk) -> Self {
-        Self(Rc::new(State { disk: RefCell::new(disk), closed: Cell::new(false), waiters: RefCell::default() }))
+        Self(Rc::new(State {
+            disk: RefCell::new(disk),
+            closed: Cell::new(false),
+            waiters: RefCell::default(),
+        }))
     }
 
     /// The disk a user holds: as long as whatever lies behind the gate.

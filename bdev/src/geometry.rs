@@ -61,7 +61,10 @@ impl Geometry {
     /// Says what is impossible about it, in words for the person who wrote the table.
     pub fn check(&self) -> Result<(), String> {
         if !self.block_size.is_power_of_two() || !(512..=65536).contains(&self.block_size) {
-            return Err(format!("block size {} is not a power of two from 512 to 65536", self.block_size));
+            return Err(format!(
+                "block size {} is not a power of two from 512 to 65536",
+                self.block_size
+            ));
         }
         if self.physical_block_size < self.block_size
             || !self.physical_block_size.is_power_of_two()
@@ -74,7 +77,10 @@ impl Geometry {
         }
         match self.blocks.checked_mul(self.block_size.into()) {
             Some(bytes) if bytes < MAX_BYTES => Ok(()),
-            _ => Err(format!("{} blocks of {} bytes are more than 2^63 bytes", self.blocks, self.block_size)),
+            _ => Err(format!(
+                "{} blocks of {} bytes are more than 2^63 bytes",
+                self.blocks, self.block_size
+            )),
         }
     }
 
@@ -93,7 +99,10 @@ impl Geometry {
             sum = Geometry {
                 block_size: sum.block_size,
                 physical_block_size: sum.physical_block_size.max(one.physical_block_size),
-                blocks: sum.blocks.checked_add(one.blocks).ok_or("the sum of the lengths overflows")?,
+                blocks: sum
+                    .blocks
+                    .checked_add(one.blocks)
+                    .ok_or("the sum of the lengths overflows")?,
                 optimal_io: sum.optimal_io.max(one.optimal_io),
                 unmap: sum.unmap && one.unmap,
                 unmap_granularity: sum.unmap_granularity.max(one.unmap_granularity),
@@ -114,8 +123,18 @@ mod tests {
 
     #[test]
     fn together_they_can_do_what_each_can() {
-        let able = Geometry { unmap: true, write_zeroes: true, optimal_io: 8, ..Geometry::plain(512, 100) };
-        let old = Geometry { read_only: true, volatile_cache: true, physical_block_size: 4096, ..Geometry::plain(512, 7) };
+        let able = Geometry {
+            unmap: true,
+            write_zeroes: true,
+            optimal_io: 8,
+            ..Geometry::plain(512, 100)
+        };
+        let old = Geometry {
+            read_only: true,
+            volatile_cache: true,
+            physical_block_size: 4096,
+            ..Geometry::plain(512, 7)
+        };
         let both = Geometry::combine([&able, &old]).unwrap();
         assert_eq!(
             both,
@@ -127,13 +146,22 @@ mod tests {
                 ..Geometry::plain(512, 107)
             }
         );
-        assert!(Geometry::combine([&able, &Geometry::plain(4096, 1)]).unwrap_err().contains("512 and 4096"));
+        assert!(
+            Geometry::combine([&able, &Geometry::plain(4096, 1)])
+                .unwrap_err()
+                .contains("512 and 4096")
+        );
     }
 
     #[test]
     fn impossible_disks_are_refused_in_words() {
         assert!(Geometry::plain(520, 1).check().unwrap_err().contains("520"));
-        assert!(Geometry::plain(512, u64::MAX / 512).check().unwrap_err().contains("2^63"));
+        assert!(
+            Geometry::plain(512, u64::MAX / 512)
+                .check()
+                .unwrap_err()
+                .contains("2^63")
+        );
         assert_eq!(Geometry::plain(4096, 1 << 40).check(), Ok(()));
     }
 }

@@ -23,7 +23,7 @@
 //! A node keeps its block size for ever, and its length as long as somebody could notice that it shrank.
 use crate::{
     Disk, Event, Geometry, GraphError, Io, IoError, IoResult, NodeInfo, NodeSpec, NodeState, Subscription, Table,
-    blueprint::{Kind, Lower, Maker},
+    blueprint::{Kind, Maker},
     events::Events,
     forward::{Links, Order, RING, Reply},
     iostat::{Iostat, Reset},
@@ -104,7 +104,10 @@ impl Node {
 
 impl State {
     fn find(&self, name: &str) -> Result<u32, GraphError> {
-        self.names.get(name).copied().ok_or_else(|| GraphError::NotFound(name.into()))
+        self.names
+            .get(name)
+            .copied()
+            .ok_or_else(|| GraphError::NotFound(name.into()))
     }
     fn at(&self, slot: u32) -> Option<&Node> {
         self.nodes.get(slot as usize)?.as_ref()
@@ -114,24 +117,32 @@ impl State {
     }
     fn get(&self, name: &str) -> Result<(u32, &Node), GraphError> {
         let slot = self.find(name)?;
-        self.at(slot).map(|node| (slot, node)).ok_or_else(|| GraphError::NotFound(name.into()))
+        self.at(slot)
+            .map(|node| (slot, node))
+            .ok_or_else(|| GraphError::NotFound(name.into()))
     }
     fn get_mut(&mut self, name: &str) -> Result<&mut Node, GraphError> {
         let slot = self.find(name)?;
         self.at_mut(slot).ok_or_else(|| GraphError::NotFound(name.into()))
     }
     fn all(&self) -> impl Iterator<Item = (u32, &Node)> {
-        self.nodes.iter().enumerate().filter_map(|(slot, node)| Some((slot as u32, node.as_ref()?)))
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, node)| Some((slot as u32, node.as_ref()?)))
     }
     fn above(&self, slot: u32) -> impl Iterator<Item = (u32, &Node)> {
         self.all().filter(move |(_, node)| node.below.contains(&slot))
     }
-    fn lower(&self, name: &str) -> Result<Lower, GraphError> {
+    fn lower(&self, name: &str) -> Result<u32, GraphError> {
         let (slot, node) = self.get(name)?;
         if let Some(reason) = &node.orphan {
-            return Err(GraphError::Orphan { name: name.into(), reason: reason.clone() });
+            return Err(GraphError::Orphan {
+                name: name.into(),
+                reason: reason.clone(),
+            });
         }
-        Ok(Lower { slot, geometry: node.placement.geometry, home: node.placement.home })
+        Ok(slot)
     }
     fn geometry_of(&self, slot: u32) -> (Geometry, String) {
         self.at(slot).map_or((Geometry::plain(512, 0), String::new()), |node| {
@@ -143,7 +154,11 @@ impl State {
         let mut reached = BTreeSet::from([slot]);
         let mut todo = vec![slot];
         while let Some(at) = todo.pop() {
-            todo.extend(self.above(at).map(|(slot, _)| slot).filter(|slot| reached.insert(*slot)))
+            todo.extend(
+                self.above(at)
+                    .map(|(slot, _)| slot)
+                    .filter(|slot| reached.insert(*slot)),
+            )
         }
         let mut order = Vec::with_capacity(reached.len());
         while order.len() < reached.len() {
@@ -161,7 +176,8 @@ impl State {
     }
     /// Suspended by itself or by something below it.
     fn closed(&self, slot: u32) -> bool {
-        self.at(slot).is_some_and(|node| node.suspended || node.below.iter().any(|on| self.closed(*on)))
+        self.at(slot)
+            .is_some_and(|node| node.suspended || node.below.iter().any(|on| self.closed(*on)))
     }
     /// Why it cannot be taken away or claimed, if it cannot.
     fn in_use(&self, slot: u32) -> Option<String> {
@@ -213,10 +229,21 @@ impl State {
                 Some(by) if by == name || Some(by.as_str()) == under => (),
                 // Segments are cut by whoever has claimed the disk: partitions.
                 Some(_) if !kind.takes_whole() && under.is_none() => (),
-                Some(by) => return Err(GraphError::Claimed { name: node.name().into(), by: by.clone() }),
+                Some(by) => {
+                    return Err(GraphError::Claimed {
+                        name: node.name().into(),
+                        by: by.clone(),
+                    });
+                }
                 None if kind.takes_whole() => {
-                    if let Some(by) = self.in_use(slot).filter(|_| !self.above(slot).any(|(_, on)| on.name() == name)) {
-                        return Err(GraphError::Busy { name: node.name().into(), by });
+                    if let Some(by) = self
+                        .in_use(slot)
+                        .filter(|_| !self.above(slot).any(|(_, on)| on.name() == name))
+                    {
+                        return Err(GraphError::Busy {
+                            name: node.name().into(),
+                            by,
+                        });
                     }
                     taken.push(slot)
                 }
@@ -246,7 +273,9 @@ impl Graph {
             })
             .collect();
         // A reactor that has ended already will say so at the first use.
-        started.into_iter().for_each(|call| drop(call.wait_checked()));
+        for call in started {
+            let _ = call.wait_checked();
+        }
         Graph(Arc::new(Inner {
             id,
             reactors,
@@ -267,12 +296,18 @@ impl Graph {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lower(&self, name: &str) -> Result<u32, GraphError> {
+        self.state().lower(name)
+    }
+
     /// Does the same on every core, and waits until all have done it.
     async fn on_all<T: Send + 'static, F: Future<Output = T> + 'static>(
         &self,
         what: impl Fn(Rc<Local>) -> F + Clone + Send + 'static,
     ) -> Result<Vec<T>, GraphError> {
-        let calls: Vec<_> = (0..self.0.reactors.count()).map(|core| self.on_core(core, what.clone())).collect();
+        let calls: Vec<_> = (0..self.0.reactors.count())
+            .map(|core| self.on_core(core, what.clone()))
+            .collect();
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
             answers.push(call.await)
@@ -281,11 +316,11 @@ impl Graph {
     }
 
     /// Starts something on one core at once; the answer is awaited.
-    fn on_core<T: Send + 'static, F: Future<Output = T> + 'static>(
+    fn on_core<T: Send + 'static, F: Future<Output = T> + 'static, W: FnOnce(Rc<Local>) -> F + Send + 'static>(
         &self,
         core: usize,
-        what: impl FnOnce(Rc<Local>) -> F + Send + 'static,
-    ) -> impl Future<Output = Result<T, GraphError>> + Send + use<T, F> {
+        what: W,
+    ) -> impl Future<Output = Result<T, GraphError>> + Send + use<T, F, W> {
         let id = self.0.id;
         let call = self.0.reactors.call(core, move || async move {
             match Local::of(id) {
@@ -300,13 +335,12 @@ impl Graph {
 
     /// Builds a node. Modules that stand on the whole of a disk (all but linear) claim it by their own name.
     pub async fn build(&self, spec: NodeSpec) -> Result<NodeInfo, GraphError> {
-        self.build_with(spec, None, |name, table, state| Kind::new(name, table, |on| state.lower(on)), None).await
+        self.build_with(spec, None, None, None).await
     }
 
     /// Builds a node on disks which the caller has claimed as `claimed_by`.
     pub async fn build_under(&self, claimed_by: &str, spec: NodeSpec) -> Result<NodeInfo, GraphError> {
-        let under = Some(claimed_by.to_owned());
-        self.build_with(spec, under, |name, table, state| Kind::new(name, table, |on| state.lower(on)), None).await
+        self.build_with(spec, Some(claimed_by), None, None).await
     }
 
     /// Builds a node from a device of the caller's: `spec.table` is a [`Table::Custom`], `make` makes the device from the disks
@@ -318,19 +352,15 @@ impl Graph {
         home: Option<usize>,
         make: impl Fn(&[Disk]) -> Result<Disk, String> + Send + Sync + 'static,
     ) -> Result<NodeInfo, GraphError> {
-        let make: Maker = Arc::new(make);
-        let kind = move |_: &str, table: &Table, state: &State| {
-            let on = table.below().into_iter().map(|on| state.lower(on).map(|lower| lower.slot)).collect::<Result<_, _>>()?;
-            Ok(Kind::Custom { on, make, geometry })
-        };
-        self.build_with(spec, None, kind, home).await
+        self.build_with(spec, None, Some((Arc::new(make), geometry)), home)
+            .await
     }
 
     async fn build_with(
         &self,
         mut spec: NodeSpec,
-        under: Option<String>,
-        kind: impl FnOnce(&str, &Table, &Lowers) -> Result<Kind, GraphError>,
+        under: Option<&str>,
+        custom: Option<(Maker, Geometry)>,
         home: Option<usize>,
     ) -> Result<NodeInfo, GraphError> {
         let _turn = self.0.turnstile.enter().await;
@@ -339,18 +369,37 @@ impl Graph {
         }
         let name = spec.name.clone();
         let uuid = spec.uuid.unwrap_or_else(|| NodeSpec::uuid_of(&name));
-        let names: Vec<String> = [name.clone(), uuid.to_string()].into_iter().chain(spec.aliases.clone()).collect();
-        let invalid = |reason: String| GraphError::Invalid { name: name.clone(), reason };
+        let names: Vec<String> = [name.clone(), uuid.to_string()]
+            .into_iter()
+            .chain(spec.aliases.clone())
+            .collect();
+        let invalid = |reason: String| GraphError::Invalid {
+            name: name.clone(),
+            reason,
+        };
         if name.is_empty() || names.iter().any(|name| name.len() > 255) {
             return Err(invalid("a name has from 1 to 255 bytes".into()));
         }
         self.free_names(&names)?;
         // Opening a file may take its time, so the state is not locked for it.
-        let kind = kind(&name, &spec.table, &Lowers(self))?;
+        let kind = match custom {
+            None => Kind::new(&name, &spec.table, |on| self.lower(on))?,
+            Some((make, geometry)) => {
+                let on = spec
+                    .table
+                    .below()
+                    .into_iter()
+                    .map(|on| self.lower(on))
+                    .collect::<Result<_, _>>()?;
+                Kind::Custom { on, make, geometry }
+            }
+        };
         let (placement, below, taken) = {
             let mut state = self.state();
-            let taken = state.claim_below(&kind, &name, under.as_deref())?;
-            let geometry = kind.geometry(&spec.table, |slot| state.geometry_of(slot)).map_err(invalid)?;
+            let taken = state.claim_below(&kind, &name, under)?;
+            let geometry = kind
+                .geometry(&spec.table, |slot| state.geometry_of(slot))
+                .map_err(invalid)?;
             let below = once_each(kind.below());
             let lower_home = below.iter().find_map(|slot| state.at(*slot)?.placement.home);
             let home = match home {
@@ -377,7 +426,19 @@ impl Graph {
                     node.claim = Some(name.clone())
                 }
             }
-            (Placement { slot, id, version: id, kind: Arc::new(kind), home, geometry, closed }, below, taken)
+            (
+                Placement {
+                    slot,
+                    id,
+                    version: id,
+                    kind: Arc::new(kind),
+                    home,
+                    geometry,
+                    closed,
+                },
+                below,
+                taken,
+            )
         };
         let placed = self.place(vec![placement.clone()]).await;
         if let Err(error) = placed {
@@ -389,7 +450,7 @@ impl Graph {
         let info = {
             let mut state = self.state();
             let slot = placement.slot;
-            names.into_iter().for_each(|name| drop(state.names.insert(name, slot)));
+            state.names.extend(names.into_iter().map(|name| (name, slot)));
             state.nodes[slot as usize] = Some(Node {
                 spec,
                 uuid,
@@ -430,7 +491,9 @@ impl Graph {
         let what = Arc::new(what);
         let names: BTreeMap<u32, String> = {
             let state = self.state();
-            what.iter().map(|one| (one.slot, state.geometry_of(one.slot).1)).collect()
+            what.iter()
+                .map(|one| (one.slot, state.geometry_of(one.slot).1))
+                .collect()
         };
         let placed = self.on_all(move |local| {
             let what = what.clone();
@@ -473,12 +536,18 @@ impl Graph {
             return Ok(());
         }
         self.set_gates(slots).await?;
-        Err(GraphError::TimedOut { name: name.into(), seconds: PATIENCE.as_secs() })
+        Err(GraphError::TimedOut {
+            name: name.into(),
+            seconds: PATIENCE.as_secs(),
+        })
     }
 
     fn ids(&self, slots: &[u32]) -> Vec<(u32, u64)> {
         let state = self.state();
-        slots.iter().filter_map(|slot| Some((*slot, state.at(*slot)?.placement.id))).collect()
+        slots
+            .iter()
+            .filter_map(|slot| Some((*slot, state.at(*slot)?.placement.id)))
+            .collect()
     }
 
     /// Opens or closes gates on all cores, as the state says.
@@ -496,7 +565,9 @@ impl Graph {
             Arc::new(gates)
         };
         self.on_all(move |local| {
-            gates.iter().for_each(|(slot, id, closed)| local.set_closed(*slot, *id, *closed));
+            gates
+                .iter()
+                .for_each(|(slot, id, closed)| local.set_closed(*slot, *id, *closed));
             async {}
         })
         .await
@@ -513,9 +584,18 @@ impl Graph {
             let Some(node) = state.at(*slot) else { continue };
             let was = &node.placement;
             let next = match first.take() {
-                Some(Change { kind, home, version, geometry }) => {
-                    Placement { kind, home, version, geometry, ..was.clone() }
-                }
+                Some(Change {
+                    kind,
+                    home,
+                    version,
+                    geometry,
+                }) => Placement {
+                    kind,
+                    home,
+                    version,
+                    geometry,
+                    ..was.clone()
+                },
                 None => {
                     let of = |slot: u32| {
                         let (now, name) = state.geometry_of(slot);
@@ -525,9 +605,14 @@ impl Graph {
                         Kind::Gone => Ok(was.geometry),
                         kind => kind.geometry(&node.spec.table, of),
                     };
-                    let geometry = geometry
-                        .map_err(|reason| GraphError::Invalid { name: node.name().into(), reason })?;
-                    Placement { geometry, ..was.clone() }
+                    let geometry = geometry.map_err(|reason| GraphError::Invalid {
+                        name: node.name().into(),
+                        reason,
+                    })?;
+                    Placement {
+                        geometry,
+                        ..was.clone()
+                    }
                 }
             };
             if next.geometry.block_size != was.geometry.block_size {
@@ -535,13 +620,19 @@ impl Graph {
                     "a node keeps its block size: {} bytes, not {}",
                     was.geometry.block_size, next.geometry.block_size
                 );
-                return Err(GraphError::Invalid { name: node.name().into(), reason });
+                return Err(GraphError::Invalid {
+                    name: node.name().into(),
+                    reason,
+                });
             }
             if next.geometry.blocks < was.geometry.blocks {
                 let users = node.opens.load(Acquire) > 0 || !node.pins.is_empty();
                 if users && node.orphan.is_none() {
                     let by = format!("{}, and would shrink", state.in_use(*slot).unwrap_or_default());
-                    return Err(GraphError::Busy { name: node.name().into(), by });
+                    return Err(GraphError::Busy {
+                        name: node.name().into(),
+                        by,
+                    });
                 }
             }
             geometries.insert(*slot, next.geometry);
@@ -558,7 +649,10 @@ impl Graph {
             for new in placed {
                 let Some(node) = state.at_mut(new.slot) else { continue };
                 if new.geometry.blocks != node.placement.geometry.blocks {
-                    told.push(Event::Resized { name: node.name().to_owned(), blocks: new.geometry.blocks })
+                    told.push(Event::Resized {
+                        name: node.name().to_owned(),
+                        blocks: new.geometry.blocks,
+                    })
                 }
                 node.placement = new
             }
@@ -575,8 +669,11 @@ impl Graph {
             let (slot, node) = state.get(name)?;
             (slot, state.upwards(slot), node.name().to_owned())
         };
-        let invalid = |reason: String| GraphError::Invalid { name: full_name.clone(), reason };
-        let kind = Kind::new(&full_name, &table, |on| Lowers(self).lower(on))?;
+        let invalid = |reason: String| GraphError::Invalid {
+            name: full_name.clone(),
+            reason,
+        };
+        let kind = Kind::new(&full_name, &table, |on| self.lower(on))?;
         if kind.below().iter().any(|on| order.contains(on)) {
             return Err(invalid("it would stand on itself".into()));
         }
@@ -586,7 +683,9 @@ impl Graph {
             let geometry = kind.geometry(&table, |slot| state.geometry_of(slot)).map_err(invalid)?;
             let below = once_each(kind.below());
             let lower_home = below.iter().find_map(|slot| state.at(*slot)?.placement.home);
-            let Some(node) = state.at(slot) else { return Err(GraphError::NotFound(name.into())) };
+            let Some(node) = state.at(slot) else {
+                return Err(GraphError::NotFound(name.into()));
+            };
             let old_below = node.below.clone();
             let home = kind.has_home().then(|| node.placement.home.or(lower_home).unwrap_or(0));
             state.next_id += 1;
@@ -596,17 +695,36 @@ impl Graph {
                     node.claim = Some(full_name.clone())
                 }
             }
-            (Change { kind: Arc::new(kind), home, version, geometry }, below, taken, old_below)
+            (
+                Change {
+                    kind: Arc::new(kind),
+                    home,
+                    version,
+                    geometry,
+                },
+                below,
+                taken,
+                old_below,
+            )
         };
         let changed = async {
             let placements = self.rebuilt(&order, change)?;
             self.quiet(&order, &full_name).await?;
-            let closed = placements.iter().map(|one| Placement { closed: true, ..one.clone() }).collect();
+            let closed = placements
+                .iter()
+                .map(|one| Placement {
+                    closed: true,
+                    ..one.clone()
+                })
+                .collect();
             let placed = self.place(closed).await;
             if placed.is_err() {
                 let old: Vec<Placement> = {
                     let state = self.state();
-                    order.iter().filter_map(|slot| Some(state.at(*slot)?.placement.clone())).collect()
+                    order
+                        .iter()
+                        .filter_map(|slot| Some(state.at(*slot)?.placement.clone()))
+                        .collect()
                 };
                 self.place(old).await?;
                 self.set_gates(&order).await?;
@@ -625,7 +743,10 @@ impl Graph {
             let mut state = self.state();
             let still: Vec<u32> = old_below.into_iter().filter(|slot| !below.contains(slot)).collect();
             for slot in still {
-                if let Some(node) = state.at_mut(slot).filter(|node| node.claim.as_deref() == Some(&full_name)) {
+                if let Some(node) = state
+                    .at_mut(slot)
+                    .filter(|node| node.claim.as_deref() == Some(&full_name))
+                {
                     node.claim = None
                 }
             }
@@ -637,8 +758,12 @@ impl Graph {
             self.restore(&mut state, &order)
         };
         self.set_gates(&order).await?;
-        self.0.events.tell(Event::Replaced { name: full_name.clone() });
-        restored.into_iter().for_each(|name| self.0.events.tell(Event::Restored { name }));
+        self.0.events.tell(Event::Replaced {
+            name: full_name.clone(),
+        });
+        restored
+            .into_iter()
+            .for_each(|name| self.0.events.tell(Event::Restored { name }));
         self.sweep().await;
         self.info(&full_name).ok_or(GraphError::NotFound(full_name))
     }
@@ -648,7 +773,9 @@ impl Graph {
         let mut restored = Vec::new();
         for (at, slot) in order.iter().enumerate() {
             let healthy = state.at(*slot).is_some_and(|node| {
-                node.below.iter().all(|on| state.at(*on).is_some_and(|node| node.orphan.is_none()))
+                node.below
+                    .iter()
+                    .all(|on| state.at(*on).is_some_and(|node| node.orphan.is_none()))
             });
             if let Some(node) = state.at_mut(*slot)
                 && healthy
@@ -666,7 +793,9 @@ impl Graph {
         let (order, was) = {
             let mut state = self.state();
             let slot = state.find(name)?;
-            let was = state.get_mut(name).map(|node| std::mem::replace(&mut node.suspended, true))?;
+            let was = state
+                .get_mut(name)
+                .map(|node| std::mem::replace(&mut node.suspended, true))?;
             (state.upwards(slot), was)
         };
         let quiet = self.quiet(&order, name).await;
@@ -741,9 +870,14 @@ impl Graph {
                 let free = |(slot, node): (u32, &Node)| {
                     (node.unnamed && state.above(slot).next().is_none()).then_some((slot, node.placement.id))
                 };
-                let Some((slot, id)) = state.all().find_map(free) else { return };
+                let Some((slot, id)) = state.all().find_map(free) else {
+                    return;
+                };
                 let name = state.at(slot).map(|node| node.spec.name.clone());
-                let below = state.nodes[slot as usize].take().map(|node| node.below).unwrap_or_default();
+                let below = state.nodes[slot as usize]
+                    .take()
+                    .map(|node| node.below)
+                    .unwrap_or_default();
                 for on in below {
                     if let Some(node) = state.at_mut(on).filter(|node| node.claim == name) {
                         node.claim = None
@@ -766,10 +900,17 @@ impl Graph {
             let state = self.state();
             let (slot, node) = state.get(name)?;
             let was = &node.placement;
-            let change = Change { kind: Arc::new(Kind::Gone), home: None, version: was.version, geometry: was.geometry };
+            let change = Change {
+                kind: Arc::new(Kind::Gone),
+                home: None,
+                version: was.version,
+                geometry: was.geometry,
+            };
             (state.upwards(slot), change, was.id, was.home)
         };
-        let Some(&slot) = order.first() else { return Err(GraphError::NotFound(name.into())) };
+        let Some(&slot) = order.first() else {
+            return Err(GraphError::NotFound(name.into()));
+        };
         if let Some(home) = home {
             let let_go = move |local: Rc<Local>| async move {
                 if let Some(node) = local.node(slot, id) {
@@ -793,7 +934,10 @@ impl Graph {
                 };
                 if node.orphan.is_none() {
                     node.orphan = Some(why.clone());
-                    told.push(Event::Orphaned { name: node.spec.name.clone(), reason: why })
+                    told.push(Event::Orphaned {
+                        name: node.spec.name.clone(),
+                        reason: why,
+                    })
                 }
             }
             told
@@ -810,7 +954,11 @@ impl Graph {
             Table::Memory { .. } | Table::Null { .. } => false,
             other => {
                 let what = "be resized: resize what is below it";
-                return Err(GraphError::Unsupported { name: name.into(), kind: other.kind(), what });
+                return Err(GraphError::Unsupported {
+                    name: name.into(),
+                    kind: other.kind(),
+                    what,
+                });
             }
         };
         if file {
@@ -828,9 +976,23 @@ impl Graph {
             let (slot, node) = state.get(name)?;
             let was = node.placement.clone();
             let geometry = Geometry { blocks, ..was.geometry };
-            let sound = geometry.check().and_then(|()| if blocks == 0 { Err("a disk of 0 blocks".into()) } else { Ok(()) });
-            sound.map_err(|reason| GraphError::Invalid { name: name.into(), reason })?;
-            let change = Change { kind: was.kind, home: was.home, version: was.version, geometry };
+            let sound = geometry.check().and_then(|()| {
+                if blocks == 0 {
+                    Err("a disk of 0 blocks".into())
+                } else {
+                    Ok(())
+                }
+            });
+            sound.map_err(|reason| GraphError::Invalid {
+                name: name.into(),
+                reason,
+            })?;
+            let change = Change {
+                kind: was.kind,
+                home: was.home,
+                version: was.version,
+                geometry,
+            };
             (state.upwards(slot), change, blocks < was.geometry.blocks)
         };
         let placements = self.rebuilt(&order, change)?;
@@ -879,7 +1041,9 @@ impl Graph {
             },
             Err(error) => {
                 drop(turn);
-                self.orphan(name, &format!("its size cannot be read: {error}")).await.map(|()| true)
+                self.orphan(name, &format!("its size cannot be read: {error}"))
+                    .await
+                    .map(|()| true)
             }
         }
     }
@@ -889,7 +1053,12 @@ impl Graph {
         let files: Vec<String> = {
             let state = self.state();
             let is_file = |node: &&Node| matches!(*node.placement.kind, Kind::File(_)) && !node.unnamed;
-            state.all().map(|(_, node)| node).filter(is_file).map(|node| node.spec.name.clone()).collect()
+            state
+                .all()
+                .map(|(_, node)| node)
+                .filter(is_file)
+                .map(|node| node.spec.name.clone())
+                .collect()
         };
         for name in files {
             match self.rescan(&name).await {
@@ -938,7 +1107,12 @@ impl Graph {
         if let Some(node) = state.at_mut(slot) {
             node.claim = Some(by.to_owned())
         }
-        Ok(Claim { graph: self.clone(), slot, id, by: by.to_owned() })
+        Ok(Claim {
+            graph: self.clone(),
+            slot,
+            id,
+            by: by.to_owned(),
+        })
     }
 
     /// Keeps a node from being removed or claimed until the answer is dropped: what a target does for as long as it offers the node,
@@ -954,7 +1128,12 @@ impl Graph {
         }
         node.pins.push((pin, by.to_owned()));
         let id = node.placement.id;
-        Ok(Pin { graph: self.clone(), slot, id, pin })
+        Ok(Pin {
+            graph: self.clone(),
+            slot,
+            id,
+            pin,
+        })
     }
 
     // ---- using ----
@@ -972,11 +1151,17 @@ impl Graph {
             let state = self.state();
             let (slot, node) = state.get(name)?;
             if let Some(reason) = &node.orphan {
-                return Err(GraphError::Orphan { name: name.into(), reason: reason.clone() });
+                return Err(GraphError::Orphan {
+                    name: name.into(),
+                    reason: reason.clone(),
+                });
             }
             match &node.claim {
                 Some(claim) if by != Some(claim) => {
-                    return Err(GraphError::Claimed { name: name.into(), by: claim.clone() });
+                    return Err(GraphError::Claimed {
+                        name: name.into(),
+                        by: claim.clone(),
+                    });
                 }
                 _ => (),
             }
@@ -985,7 +1170,14 @@ impl Graph {
             (slot, node.placement.id, node.opens.clone())
         };
         match local.node(slot, id) {
-            Some(node) => Ok(Opened(Rc::new(Open { disk: node.top.clone(), node, opens, graph: self.clone(), slot, id }))),
+            Some(node) => Ok(Opened(Rc::new(Open {
+                disk: node.top.clone(),
+                node,
+                opens,
+                graph: self.clone(),
+                slot,
+                id,
+            }))),
             None => {
                 opens.fetch_sub(1, Release);
                 Err(GraphError::NotFound(name.into()))
@@ -996,7 +1188,11 @@ impl Graph {
     fn whereabouts(&self, name: &str) -> Result<(u32, u64, usize), GraphError> {
         let state = self.state();
         let (slot, node) = state.get(name)?;
-        Ok((slot, node.placement.id, node.placement.home.unwrap_or(slot as usize % self.0.reactors.count())))
+        Ok((
+            slot,
+            node.placement.id,
+            node.placement.home.unwrap_or(slot as usize % self.0.reactors.count()),
+        ))
     }
 
     /// Sends one I/O of the control plane, made on the core that carries it out.
@@ -1011,7 +1207,10 @@ impl Graph {
             let (io, then) = make(&node.top)?;
             node.top.perform(io).await.map(|()| then())
         });
-        done.await?.map_err(|error| GraphError::Io { name: name.into(), error })
+        done.await?.map_err(|error| GraphError::Io {
+            name: name.into(),
+            error,
+        })
     }
 
     /// Reads for the control plane: metadata, at most 64 MiB at once. Goes through the node's gate, whoever has claimed it.
@@ -1038,14 +1237,18 @@ impl Graph {
             let data = Buf::try_alloc(bytes.len()).ok_or(IoError::NoSpace)?;
             data.write_at(0, &bytes);
             let io = Io::write(range, data);
-            Ok((if durable { io.fua() } else { io }, Box::new(|| ()) as Box<dyn FnOnce()>))
+            Ok((
+                if durable { io.fua() } else { io },
+                Box::new(|| ()) as Box<dyn FnOnce()>,
+            ))
         };
         self.perform(name, make).await
     }
 
     /// Makes durable what was written to a node.
     pub async fn flush(&self, name: &str) -> Result<(), GraphError> {
-        self.perform(name, |_| Ok((Io::flush(), Box::new(|| ()) as Box<dyn FnOnce()>))).await
+        self.perform(name, |_| Ok((Io::flush(), Box::new(|| ()) as Box<dyn FnOnce()>)))
+            .await
     }
 
     // ---- figures ----
@@ -1066,13 +1269,22 @@ impl Graph {
         let wanted = self.wanted(name)?;
         let places: Arc<Vec<(u32, u64)>> = Arc::new(wanted.iter().map(|(_, slot, id)| (*slot, *id)).collect());
         let figures = self.on_all(move |local| {
-            let figure = |(slot, id): &(u32, u64)| local.node(*slot, *id).map(|node| node.iostat.read()).unwrap_or_default();
+            let figure = |(slot, id): &(u32, u64)| {
+                local
+                    .node(*slot, *id)
+                    .map(|node| node.iostat.read())
+                    .unwrap_or_default()
+            };
             let all: Vec<Iostat> = places.iter().map(figure).collect();
             async { all }
         });
         let cores = figures.await?;
         let of = |at: usize| cores.iter().map(|core| core[at].clone()).collect();
-        Ok(wanted.into_iter().enumerate().map(|(at, (name, ..))| (name, of(at))).collect())
+        Ok(wanted
+            .into_iter()
+            .enumerate()
+            .map(|(at, (name, ..))| (name, of(at)))
+            .collect())
     }
 
     /// Starts the I/O statistics of one node or all anew, in part or whole.
@@ -1106,9 +1318,21 @@ impl Graph {
     pub fn set_latency(&self, name: &str, which: Latency, to: Duration) -> Result<(), GraphError> {
         let mut state = self.state();
         let node = state.get_mut(name)?;
-        let (kind, us) = (node.placement.kind.clone(), u64::try_from(to.as_micros()).unwrap_or(u64::MAX));
+        let (kind, us) = (
+            node.placement.kind.clone(),
+            u64::try_from(to.as_micros()).unwrap_or(u64::MAX),
+        );
         match (&*kind, &mut node.spec.table) {
-            (Kind::Delay { latencies, .. }, Table::Delay { avg_read_us, p99_read_us, avg_write_us, p99_write_us, .. }) => {
+            (
+                Kind::Delay { latencies, .. },
+                Table::Delay {
+                    avg_read_us,
+                    p99_read_us,
+                    avg_write_us,
+                    p99_write_us,
+                    ..
+                },
+            ) => {
                 latencies.set(which, to);
                 *match which {
                     Latency::AvgRead => avg_read_us,
@@ -1118,7 +1342,11 @@ impl Graph {
                 } = us;
                 Ok(())
             }
-            (_, table) => Err(GraphError::Unsupported { name: name.into(), kind: table.kind(), what: "be delayed" }),
+            (_, table) => Err(GraphError::Unsupported {
+                name: name.into(),
+                kind: table.kind(),
+                what: "be delayed",
+            }),
         }
     }
 
@@ -1129,10 +1357,17 @@ impl Graph {
     ) -> Result<T, GraphError> {
         let (slot, id, core) = self.whereabouts(name)?;
         let done = self.on_core(core, move |local| async move {
-            local.node(slot, id).and_then(|node| node.errors()).map(|errors| what(&errors))
+            local
+                .node(slot, id)
+                .and_then(|node| node.errors())
+                .map(|errors| what(&errors))
         });
         let kind = self.info(name).map_or("node", |node| node.table.kind());
-        done.await?.ok_or(GraphError::Unsupported { name: name.into(), kind, what: "inject errors" })
+        done.await?.ok_or(GraphError::Unsupported {
+            name: name.into(),
+            kind,
+            what: "inject errors",
+        })
     }
 
     /// Adds an injection to an error node.
@@ -1152,7 +1387,8 @@ impl Graph {
 
     /// The injections of an error node that are not over, and how many I/Os hang there.
     pub async fn injections(&self, name: &str) -> Result<(Vec<Injection>, usize), GraphError> {
-        self.with_errors(name, |errors| (errors.injections(), errors.hanging())).await
+        self.with_errors(name, |errors| (errors.injections(), errors.hanging()))
+            .await
     }
 
     /// What a stats node has counted, over all cores; starts anew if `reset`.
@@ -1173,7 +1409,11 @@ impl Graph {
             sum.get_or_insert_default().merge(&report)
         }
         let kind = self.info(name).map_or("node", |node| node.table.kind());
-        sum.ok_or(GraphError::Unsupported { name: name.into(), kind, what: "count: put a stats node above it" })
+        sum.ok_or(GraphError::Unsupported {
+            name: name.into(),
+            kind,
+            what: "count: put a stats node above it",
+        })
     }
 }
 
@@ -1183,15 +1423,6 @@ struct Change {
     home: Option<usize>,
     version: u64,
     geometry: Geometry,
-}
-
-/// Finds lower nodes, locking the state for each look only.
-struct Lowers<'a>(&'a Graph);
-
-impl Lowers<'_> {
-    fn lower(&self, name: &str) -> Result<Lower, GraphError> {
-        self.0.state().lower(name)
-    }
 }
 
 fn once_each(mut slots: Vec<u32>) -> Vec<u32> {
@@ -1302,7 +1533,10 @@ impl Opened {
 
     /// What a command slot calls: [`Disk::perform`], counted in the node's statistics.
     pub async fn perform(&self, io: Io) -> IoResult {
-        let (op, bytes) = (io.op, u64::from(io.range.count) << self.0.disk.block_size().trailing_zeros());
+        let (op, bytes) = (
+            io.op,
+            u64::from(io.range.count) << self.0.disk.block_size().trailing_zeros(),
+        );
         let (iostat, start) = (&self.0.node.iostat, reactor::now());
         iostat.begin();
         let done = self.0.disk.perform(io).await;

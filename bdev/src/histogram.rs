@@ -105,7 +105,10 @@ mod tests {
         let mut counts = one.counts();
         counts.merge(&two.counts());
         assert_eq!(counts.0, [(lower_bound(bucket(1000)), 99), (1 << 20, 1)]);
-        assert_eq!((counts.quantile(0.5), counts.quantile(0.999)), (lower_bound(bucket(1000)), 1 << 20));
+        assert_eq!(
+            (counts.quantile(0.5), counts.quantile(0.999)),
+            (lower_bound(bucket(1000)), 1 << 20)
+        );
         one.reset();
         assert_eq!((one.counts().total(), one.counts().quantile(0.5)), (0, 0));
     }

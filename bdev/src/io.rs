@@ -156,7 +156,13 @@ pub struct Io {
 
 impl Io {
     fn new(op: Op, range: BlockRange, data: Buf) -> Self {
-        Self { op, range, data, fua: false, careful: false }
+        Self {
+            op,
+            range,
+            data,
+            fua: false,
+            careful: false,
+        }
     }
     /// Fills `into`, which must be as long as the range.
     pub fn read(range: BlockRange, into: Buf) -> Self {
@@ -201,6 +207,9 @@ impl Io {
     }
     /// The same request somewhere else.
     pub fn at(self, start: Lba) -> Self {
-        Self { range: BlockRange { start, ..self.range }, ..self }
+        Self {
+            range: BlockRange { start, ..self.range },
+            ..self
+        }
     }
 }

@@ -109,7 +109,9 @@ impl Counters {
         let all = what == Reset::All;
         for side in &self.sides {
             if all {
-                [&side.bytes, &side.ops, &side.ticks].map(|count| count.set(0));
+                [&side.bytes, &side.ops, &side.ticks]
+                    .iter()
+                    .for_each(|count| count.set(0));
             }
             if all || what == Reset::MaxMin {
                 side.max.set(0);

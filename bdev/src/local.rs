@@ -56,7 +56,11 @@ impl Local {
     /// Starts the core's part of a graph.
     pub fn start(graph: u64, links: Links, orders: Receiver<Order>, replies: Receiver<Reply>) {
         let links = Rc::new(links);
-        let local = Rc::new(Self { graph, links: links.clone(), nodes: RefCell::default() });
+        let local = Rc::new(Self {
+            graph,
+            links: links.clone(),
+            nodes: RefCell::default(),
+        });
         reactor::spawn_background(links.clone().clerk(replies));
         // Weak, so that the end of the graph is the end of its devices, whatever the service still waits for.
         let weak = Rc::downgrade(&local);
@@ -88,7 +92,12 @@ impl Local {
 
     /// A node, if it is (still) the one meant.
     pub fn node(&self, slot: u32, id: u64) -> Option<Rc<LocalNode>> {
-        self.nodes.borrow().get(slot as usize)?.as_ref().filter(|node| node.id == id).cloned()
+        self.nodes
+            .borrow()
+            .get(slot as usize)?
+            .as_ref()
+            .filter(|node| node.id == id)
+            .cloned()
     }
 
     fn device_at(&self, slot: u32) -> Option<Disk> {
@@ -109,9 +118,13 @@ impl Local {
                 let forward = Forward::new(self.links.clone(), home, what.slot, what.id, what.geometry);
                 Ok(Disk::new(forward))
             }
-            None => what.kind.device(what.geometry, &mut kept, |slot| self.device_at(slot).unwrap_or_else(nothing)),
+            None => what.kind.device(what.geometry, &mut kept, |slot| {
+                self.device_at(slot).unwrap_or_else(nothing)
+            }),
         };
-        let device = built.as_ref().map_or_else(|_| Disk::new(Gone::new(what.geometry)), Disk::clone);
+        let device = built
+            .as_ref()
+            .map_or_else(|_| Disk::new(Gone::new(what.geometry)), Disk::clone);
         match known {
             Some(node) => {
                 node.version.set(what.version);

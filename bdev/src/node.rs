@@ -25,7 +25,13 @@ impl NodeSpec {
     /// With an identity that follows from the name, no aliases and the table's usual product.
     pub fn new(name: impl Into<String>, table: Table) -> Self {
         let product = table.product().to_owned();
-        Self { name: name.into(), uuid: None, aliases: Vec::new(), table, product }
+        Self {
+            name: name.into(),
+            uuid: None,
+            aliases: Vec::new(),
+            table,
+            product,
+        }
     }
 
     /// The UUID of a node that is given none: it follows from the name, so a host that meets it again knows it again.

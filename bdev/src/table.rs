@@ -168,7 +168,9 @@ impl Table {
             Table::Memory { .. } | Table::Null { .. } | Table::File { .. } => Vec::new(),
             Table::Linear { segments } => segments.iter().map(|segment| segment.on.as_str()).collect(),
             Table::Stripe { on, .. } | Table::Custom { on, .. } => on.iter().map(String::as_str).collect(),
-            Table::Delay { on, .. } | Table::Error { on, .. } | Table::Stats { on } | Table::Passthru { on } => vec![on],
+            Table::Delay { on, .. } | Table::Error { on, .. } | Table::Stats { on } | Table::Passthru { on } => {
+                vec![on]
+            }
         };
         let mut seen = std::collections::HashSet::new();
         all.retain(|name| seen.insert(*name));

@@ -8,8 +8,10 @@
 //! Past the page cache (O_DIRECT) where the file system allows it with this block size. A file whose length is no multiple of the block
 //! size ends with its last whole block. If it is cut short under us, what is missing is a medium error; if it grows, a rescan says so.
 //! Opened once on the control plane; every core uses it natively.
+use self::shim as reactor_io;
+use self::shim::OpenHow;
 use crate::{BlockDevice, Geometry, GraphError, Io, IoError, IoResult, Op, table::Direct};
-use reactor::{Buf, OpenHow};
+use reactor::Buf;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -22,7 +24,7 @@ use std::{
 /// See the [module](self). May be sent to any core; clones are the same file.
 #[derive(Clone, Debug)]
 pub struct File {
-    file: reactor::File,
+    file: reactor_io::File,
     path: Arc<PathBuf>,
     geometry: Geometry,
     cannot: Arc<Cannot>,
@@ -52,13 +54,17 @@ impl File {
             reason: error.to_string(),
             os: error.raw_os_error(),
         };
-        let how = |direct| OpenHow { read_only, direct, create_size, ..OpenHow::default() };
-        let wanted = match direct {
-            Direct::Auto => reactor::Direct::Auto,
-            Direct::Always => reactor::Direct::Always,
-            Direct::Never => reactor::Direct::Never,
+        let how = |direct| OpenHow {
+            read_only,
+            direct,
+            create_size,
         };
-        let mut file = reactor::File::open(path, &how(wanted)).map_err(failed)?;
+        let wanted = match direct {
+            Direct::Auto => reactor_io::Direct::Auto,
+            Direct::Always => reactor_io::Direct::Always,
+            Direct::Never => reactor_io::Direct::Never,
+        };
+        let mut file = reactor_io::File::open(path, &how(wanted)).map_err(failed)?;
         let block_size = match block_size {
             Some(size) => size,
             None if file.is_block_device() => file.logical_block_size(),
@@ -68,12 +74,15 @@ impl File {
             if direct == Direct::Always || file.is_block_device() {
                 return Err(GraphError::File {
                     path: path.display().to_string(),
-                    reason: format!("blocks of {block_size} bytes are less than the device's {}", file.logical_block_size()),
+                    reason: format!(
+                        "blocks of {block_size} bytes are less than the device's {}",
+                        file.logical_block_size()
+                    ),
                     os: None,
                 });
             }
             // A file system of larger blocks: through the page cache, then.
-            file = reactor::File::open(path, &how(reactor::Direct::Never)).map_err(failed)?
+            file = reactor_io::File::open(path, &how(reactor_io::Direct::Never)).map_err(failed)?
         }
         let bytes = file.size().map_err(failed)?;
         let blocks = bytes.checked_div(block_size.into()).unwrap_or(0);
@@ -82,7 +91,11 @@ impl File {
         }
         let physical = file.physical_block_size().max(block_size);
         let geometry = Geometry {
-            physical_block_size: if physical.is_power_of_two() { physical } else { block_size },
+            physical_block_size: if physical.is_power_of_two() {
+                physical
+            } else {
+                block_size
+            },
             unmap: !read_only,
             unmap_granularity: (4096 / block_size.max(1)).max(1),
             // A hole in a file is zeros; what a discarded sector reads as is the device's business.
@@ -93,7 +106,12 @@ impl File {
             volatile_cache: true,
             ..Geometry::plain(block_size, blocks)
         };
-        Ok(Self { file, path: Arc::new(path.to_owned()), geometry, cannot: Arc::default() })
+        Ok(Self {
+            file,
+            path: Arc::new(path.to_owned()),
+            geometry,
+            cannot: Arc::default(),
+        })
     }
 
     /// What it is like now, as far as we have looked: see [`size`](Self::size).
@@ -103,7 +121,13 @@ impl File {
 
     /// The same file with another length.
     pub fn with_blocks(&self, blocks: u64) -> Self {
-        Self { geometry: Geometry { blocks, ..self.geometry }, ..self.clone() }
+        Self {
+            geometry: Geometry {
+                blocks,
+                ..self.geometry
+            },
+            ..self.clone()
+        }
     }
 
     /// How many whole blocks the file has at this moment. May block.
@@ -186,6 +210,71 @@ impl BlockDevice for File {
                     false => Ok(()),
                 }
             }
+        }
+    }
+}
+
+/// Until the reactor's files are there: the same calls, blocking.
+mod shim {
+    use reactor::Buf;
+    use std::{fs, io, os::unix::fs::FileExt, path::Path, sync::Arc};
+    #[derive(Clone, Copy, Debug, Default)]
+    pub enum Direct {
+        #[default]
+        Auto,
+        Always,
+        Never,
+    }
+    #[derive(Default)]
+    pub struct OpenHow {
+        pub read_only: bool,
+        pub direct: Direct,
+        pub create_size: Option<u64>,
+    }
+    #[derive(Clone, Debug)]
+    pub struct File(Arc<fs::File>);
+    impl File {
+        pub fn open(path: &Path, how: &OpenHow) -> io::Result<File> {
+            let _ = how.direct;
+            if let (Some(size), false) = (how.create_size, path.exists()) {
+                fs::File::create(path)?.set_len(size)?
+            }
+            Ok(File(Arc::new(
+                fs::OpenOptions::new().read(true).write(!how.read_only).open(path)?,
+            )))
+        }
+        pub fn size(&self) -> io::Result<u64> {
+            Ok(self.0.metadata()?.len())
+        }
+        pub fn is_block_device(&self) -> bool {
+            false
+        }
+        pub fn is_direct(&self) -> bool {
+            false
+        }
+        pub fn logical_block_size(&self) -> u32 {
+            512
+        }
+        pub fn physical_block_size(&self) -> u32 {
+            4096
+        }
+        pub async fn read(&self, at: u64, into: Buf) -> io::Result<()> {
+            let mut bytes = vec![0; into.len()];
+            self.0.read_exact_at(&mut bytes, at)?;
+            into.write_at(0, &bytes);
+            Ok(())
+        }
+        pub async fn write(&self, at: u64, from: Buf, _dsync: bool) -> io::Result<()> {
+            self.0.write_all_at(&from.to_vec(), at)
+        }
+        pub async fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+        pub async fn punch_hole(&self, _at: u64, _len: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        pub async fn zero_range(&self, _at: u64, _len: u64, _u: bool) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
         }
     }
 }

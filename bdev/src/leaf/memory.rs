@@ -33,7 +33,10 @@ struct State {
 impl Memory {
     /// A disk of holes.
     pub fn new(geometry: Geometry) -> Self {
-        let disk = Self(Rc::new(State { geometry: Cell::new(geometry), groups: RefCell::default() }));
+        let disk = Self(Rc::new(State {
+            geometry: Cell::new(geometry),
+            groups: RefCell::default(),
+        }));
         disk.resize(geometry.blocks);
         disk
     }
@@ -53,7 +56,10 @@ impl Memory {
 
     /// Another length. What is cut off is gone; what is added reads as zeros.
     pub fn resize(&self, blocks: u64) {
-        let geometry = Geometry { blocks, ..self.0.geometry.get() };
+        let geometry = Geometry {
+            blocks,
+            ..self.0.geometry.get()
+        };
         let (was, bytes) = (self.0.geometry.replace(geometry).bytes(), geometry.bytes());
         if bytes < was {
             self.zero(bytes..was)
@@ -71,7 +77,12 @@ impl Memory {
     /// Bytes of memory in use.
     pub fn resident(&self) -> u64 {
         let groups = self.0.groups.borrow();
-        let pages = groups.iter().flatten().flat_map(|group| group.iter()).filter(|page| page.is_some()).count();
+        let pages = groups
+            .iter()
+            .flatten()
+            .flat_map(|group| group.iter())
+            .filter(|page| page.is_some())
+            .count();
         (pages * PAGE) as u64
     }
 
@@ -95,7 +106,9 @@ impl Memory {
         let groups = self.0.groups.borrow();
         let whole = into.page_aligned();
         for piece in pieces(range) {
-            let page = groups[piece.group].as_ref().and_then(|group| group[piece.page].as_ref());
+            let page = groups[piece.group]
+                .as_ref()
+                .and_then(|group| group[piece.page].as_ref());
             if whole && piece.is_page() && piece.at.is_multiple_of(PAGE) {
                 into.set_page(piece.at / PAGE, page.map_or_else(Page::zero, Page::clone))
             } else if let Some(page) = page {

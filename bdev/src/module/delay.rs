@@ -75,7 +75,11 @@ pub struct Delay {
 impl Delay {
     /// Delays what goes to `below`.
     pub fn new(below: Disk, latencies: Latencies) -> Self {
-        Self { below, latencies, seen: Default::default() }
+        Self {
+            below,
+            latencies,
+            seen: Default::default(),
+        }
     }
 
     fn latency(&self, op: Op) -> Duration {
@@ -133,7 +137,10 @@ mod tests {
     fn ninety_nine_reads_are_average_and_one_is_not() {
         reactor::sim::run(async {
             let latencies = Latencies::new(micros(10), micros(500), micros(20), micros(900));
-            let disk = Disk::new(Delay::new(Disk::new(Null::new(Geometry::plain(512, 8))), latencies.clone()));
+            let disk = Disk::new(Delay::new(
+                Disk::new(Null::new(Geometry::plain(512, 8))),
+                latencies.clone(),
+            ));
             let took = async |io: Io| {
                 let start = reactor::now();
                 disk.submit(io).await.unwrap();
@@ -147,10 +154,18 @@ mod tests {
             assert_eq!(reads[..99], vec![micros(10); 99]);
             assert_eq!(reads[99], micros(500));
             assert_eq!(took(Io::write(one, Buf::alloc(512))).await, micros(20));
-            assert_eq!(took(Io::flush()).await, micros(20), "everything that is no read counts as a write");
+            assert_eq!(
+                took(Io::flush()).await,
+                micros(20),
+                "everything that is no read counts as a write"
+            );
 
             latencies.set(Latency::AvgRead, micros(70));
-            assert_eq!(took(Io::read(one, Buf::alloc(512))).await, micros(70), "changed from one I/O to the next");
+            assert_eq!(
+                took(Io::read(one, Buf::alloc(512))).await,
+                micros(70),
+                "changed from one I/O to the next"
+            );
         })
     }
 }

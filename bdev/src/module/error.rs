@@ -41,7 +41,14 @@ pub struct Injection {
 impl Injection {
     /// Every operation meets `effect`, for ever.
     pub const fn new(effect: Effect) -> Self {
-        Self { on: Ops::All, range: None, after: 0, count: None, queue_depth: 0, effect }
+        Self {
+            on: Ops::All,
+            range: None,
+            after: 0,
+            count: None,
+            queue_depth: 0,
+            effect,
+        }
     }
 
     fn meets(&self, io: &Io) -> bool {
@@ -174,7 +181,9 @@ impl Errors {
     /// Lets go of every I/O that hangs.
     pub fn release(&self) {
         self.0.released.set(self.0.released.get() + 1);
-        std::mem::take(&mut *self.0.hanging.borrow_mut()).into_values().for_each(Waker::wake)
+        std::mem::take(&mut *self.0.hanging.borrow_mut())
+            .into_values()
+            .for_each(Waker::wake)
     }
 
     /// The device is going away: lets go of what hangs, and nothing hangs any more.
@@ -268,7 +277,9 @@ impl Error {
 }
 
 fn corrupt(data: &Buf, offset: u64, value: u8) {
-    let Some(at) = usize::try_from(offset).ok().filter(|at| *at < data.len()) else { return };
+    let Some(at) = usize::try_from(offset).ok().filter(|at| *at < data.len()) else {
+        return;
+    };
     let mut byte = [0];
     data.read_at(at, &mut byte);
     data.write_at(at, &[byte[0] ^ value])

@@ -97,7 +97,9 @@ fn flatten(part: &Disk) -> Vec<Disk> {
     let (from, to) = (part.base(), part.base() + part.blocks());
     let cut = |extent: &Extent| {
         let (start, end) = (extent.first.max(from), (extent.first + extent.disk.blocks()).min(to));
-        (start < end).then(|| extent.disk.view(start - extent.first, end - start)).flatten()
+        (start < end)
+            .then(|| extent.disk.view(start - extent.first, end - start))
+            .flatten()
     };
     extents.iter().filter_map(cut).collect()
 }
@@ -107,7 +109,10 @@ fn join(parts: impl Iterator<Item = Disk>) -> Vec<Extent> {
     let (mut all, mut first): (Vec<Extent>, u64) = (Vec::new(), 0);
     for disk in parts {
         let blocks = disk.blocks();
-        match all.last_mut().and_then(|last| last.disk.joined(&disk).map(|both| (last, both))) {
+        match all
+            .last_mut()
+            .and_then(|last| last.disk.joined(&disk).map(|both| (last, both)))
+        {
             Some((last, both)) => last.disk = both,
             None => all.push(Extent { first, disk }),
         }
@@ -128,7 +133,10 @@ impl BlockDevice for Linear {
             return Mapped::Stay;
         }
         let extent = self.find(io.range.start);
-        let within = BlockRange { start: Lba(io.range.start.0 - extent.first), ..io.range };
+        let within = BlockRange {
+            start: Lba(io.range.start.0 - extent.first),
+            ..io.range
+        };
         if !within.fits(extent.disk.blocks()) {
             return Mapped::Stay;
         }

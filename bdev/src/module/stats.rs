@@ -66,7 +66,9 @@ impl Counters {
     /// Starts anew.
     pub fn reset(&self) {
         for kind in self.0.iter() {
-            [&kind.ops, &kind.bytes, &kind.errors].map(|count| count.set(0));
+            [&kind.ops, &kind.bytes, &kind.errors]
+                .iter()
+                .for_each(|count| count.set(0));
             kind.latencies.reset()
         }
     }
@@ -109,7 +111,10 @@ impl BlockDevice for Stats {
 
     async fn submit(&self, io: Io) -> IoResult {
         let counters = &self.counters.0[kind(io.op)];
-        let (start, bytes) = (reactor::now(), u64::from(io.range.count) * u64::from(self.below.block_size()));
+        let (start, bytes) = (
+            reactor::now(),
+            u64::from(io.range.count) * u64::from(self.below.block_size()),
+        );
         let done = self.below.submit(io).await;
         // Saturates after 584 years.
         let took = u64::try_from(reactor::now().since(start).as_nanos()).unwrap_or(u64::MAX);

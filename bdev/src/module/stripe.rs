@@ -36,7 +36,11 @@ struct Layout {
 impl Layout {
     fn new(width: usize, chunk: u32) -> Self {
         // At most MEMBERS_MAX members.
-        Self { chunk, width: width as u32, chunk_shift: chunk.is_power_of_two().then(|| chunk.trailing_zeros()) }
+        Self {
+            chunk,
+            width: width as u32,
+            chunk_shift: chunk.is_power_of_two().then(|| chunk.trailing_zeros()),
+        }
     }
 
     /// The chunk that holds a block, and the block's place in it.
@@ -53,7 +57,10 @@ impl Layout {
     fn locate(&self, at: u64) -> (usize, Lba) {
         let (chunk, offset) = self.chunk_of(at);
         let width = u64::from(self.width);
-        ((chunk % width) as usize, Lba(chunk / width * u64::from(self.chunk) + offset))
+        (
+            (chunk % width) as usize,
+            Lba(chunk / width * u64::from(self.chunk) + offset),
+        )
     }
 
     /// How many of the first `blocks` blocks lie on `member`.
@@ -81,7 +88,9 @@ pub fn geometry(members: &[Geometry], chunk: u32) -> Result<Geometry, String> {
     let shortest = members.iter().map(|member| member.blocks).min().unwrap_or(0);
     let rows = shortest / u64::from(chunk);
     if rows == 0 {
-        return Err(format!("the shortest member has {shortest} blocks, less than one chunk of {chunk}"));
+        return Err(format!(
+            "the shortest member has {shortest} blocks, less than one chunk of {chunk}"
+        ));
     }
     let geometry = Geometry {
         // Not more than the sum of the members, which did not overflow.
@@ -102,7 +111,11 @@ impl Stripe {
         }
         let flat = flatten(members, chunk).unwrap_or_else(|| members.to_vec());
         let layout = Layout::new(flat.len(), chunk);
-        Ok(Disk::new(Self { geometry, members: flat.into(), layout }))
+        Ok(Disk::new(Self {
+            geometry,
+            members: flat.into(),
+            layout,
+        }))
     }
 
     fn send(&self, io: &Io, piece: BlockRange) -> IoFuture<IoResult> {
@@ -121,9 +134,15 @@ fn flatten(members: &[Disk], chunk: u32) -> Option<Vec<Disk>> {
     let alike = inner.iter().all(|one| one.len() == depth);
     let rows = |disk: &Disk| disk.blocks() / u64::from(chunk);
     // Unequal stripes would leave another part of their members unused than one wide stripe does.
-    let level = inner.iter().flat_map(|one| one.iter()).all(|disk| rows(disk) == rows(&inner[0][0]));
-    (alike && level && width * depth <= MEMBERS_MAX)
-        .then(|| (0..width * depth).map(|n| inner[n % width][n / width].clone()).collect())
+    let level = inner
+        .iter()
+        .flat_map(|one| one.iter())
+        .all(|disk| rows(disk) == rows(&inner[0][0]));
+    (alike && level && width * depth <= MEMBERS_MAX).then(|| {
+        (0..width * depth)
+            .map(|n| inner[n % width][n / width].clone())
+            .collect()
+    })
 }
 
 impl BlockDevice for Stripe {
