@@ -1,3 +1,4 @@
 //! Protocol front ends: command slots, SCSI, iSCSI, NVMe/TCP.
 pub mod iscsi;
+pub mod nvmf;
 pub mod scsi;
