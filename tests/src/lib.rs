@@ -2,6 +2,7 @@
 //! small hosts (iSCSI, NVMe/TCP) of their own.
 //!
 //! The hosts here share no code with the target: a wrong idea about the wire in `spec/` shows as a failure.
+pub mod config;
 pub mod guest;
 pub mod image;
 pub mod iscsi;

@@ -1,6 +1,7 @@
 //! The binary under test: started on free ports, watched, stopped or killed.
 use crate::tool::tree;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -54,6 +55,7 @@ pub struct Start {
     command: Command,
     log: PathBuf,
     wait: Vec<u16>,
+    answering: Option<PathBuf>,
     began: Instant,
 }
 
@@ -63,8 +65,17 @@ impl Start {
         Start::through(dir, &[], config)
     }
 
-    /// The same through a launcher such as `setpriv --reuid nobody`.
+    /// `ashlar serve` without a configuration: empty, to be set up by RPC.
+    pub fn unconfigured(dir: &Path) -> Start {
+        Start::command(dir, &[])
+    }
+
+    /// `serve CONFIG` through a launcher such as `setpriv --reuid nobody`.
     pub fn through(dir: &Path, launcher: &[&str], config: &Path) -> Start {
+        Start::command(dir, launcher).arg(&config.to_string_lossy())
+    }
+
+    fn command(dir: &Path, launcher: &[&str]) -> Start {
         let words: Vec<_> = launcher
             .iter()
             .map(std::ffi::OsString::from)
@@ -76,12 +87,12 @@ impl Start {
             .arg("--socket")
             .arg(dir.join("rpc.sock"))
             .arg("serve")
-            .arg(config)
             .current_dir(dir);
         Start {
             command,
             log: dir.join("log"),
             wait: Vec::new(),
+            answering: None,
             began: Instant::now(),
         }
     }
@@ -101,6 +112,12 @@ impl Start {
     /// A port that must listen before the start counts as done.
     pub fn listening(mut self, port: u16) -> Start {
         self.wait.push(port);
+        self
+    }
+
+    /// Its RPC socket must answer before the start counts as done.
+    pub fn answering(mut self) -> Start {
+        self.answering = Some(self.log.with_file_name("rpc.sock"));
         self
     }
 
@@ -128,7 +145,13 @@ impl Start {
             over: false,
         };
         for port in self.wait {
-            server.wait_for_port(port);
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            server.wait_until(&format!("127.0.0.1:{port}"), || {
+                TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+            });
+        }
+        if let Some(socket) = self.answering {
+            server.wait_until(&socket.display().to_string(), || UnixStream::connect(&socket).is_ok());
         }
         server
     }
@@ -157,19 +180,18 @@ impl Server {
     }
 
     #[track_caller]
-    fn wait_for_port(&mut self, port: u16) {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+    fn wait_until(&mut self, what: &str, mut listens: impl FnMut() -> bool) {
+        while !listens() {
             if let Some(status) = self.child.try_wait().expect("ask for the child") {
                 self.over = true;
                 panic!(
-                    "ashlar ended with {status} before it listened on {port}; its log:\n{}",
+                    "ashlar ended with {status} before it listened on {what}; its log:\n{}",
                     self.log()
                 );
             }
             assert!(
                 self.began.elapsed() < Duration::from_secs(20),
-                "nobody listens on {port}; log:\n{}",
+                "nobody listens on {what}; log:\n{}",
                 self.log()
             );
             std::thread::sleep(Duration::from_millis(1));

@@ -4,8 +4,9 @@ list=/ashlar/files/volumes
 nvme_start; iscsi_start
 
 step discovery
-nvme discover -t tcp -a 127.0.0.1 -s $NVME_PORT > /tmp/nvme || die "nvme discover: $(cat /tmp/nvme)"
-iscsiadm -m discovery -t st -p 127.0.0.1:$ISCSI_PORT > /tmp/iscsi || die "iscsiadm discovery: $(cat /tmp/iscsi)"
+: > /tmp/nvme; : > /tmp/iscsi
+if grep -q ^nvme $list; then nvme discover -t tcp -a 127.0.0.1 -s $NVME_PORT > /tmp/nvme || die "nvme discover: $(cat /tmp/nvme)"; fi
+if grep -q ^iscsi $list; then iscsiadm -m discovery -t st -p 127.0.0.1:$ISCSI_PORT > /tmp/iscsi || die "iscsiadm discovery: $(cat /tmp/iscsi)"; fi
 cat /tmp/nvme /tmp/iscsi
 while read -r kind name unit label; do
   case $kind in
@@ -50,7 +51,7 @@ while read -r kind name unit label; do
   run umount /mnt/$label
   run e2fsck -fn $(${kind}_disk $name $unit)
 done < $list
-dmesg | grep -iE 'I/O error|EXT4-fs error|timeout|reset' && die "the kernel complained"
+dmesg | grep -v 'Power-on or device reset' | grep -iE 'I/O error|EXT4-fs error|timeout|reset' && die "the kernel complained"
 
 step disconnect
 for nqn in $(awk '$1 == "nvme" { print $2 }' $list | sort -u); do run nvme disconnect -n $nqn; done

@@ -1,0 +1,124 @@
+//! libiscsi's conformance suite, test by test, against the list of what is expected of us.
+use blackbox::config::Config;
+use blackbox::image::{self, MIB};
+use blackbox::tool::tree;
+use blackbox::{Ports, Server, Tool, needs, rpc};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Families whose commands we have; each runs in a process of its own, so that a crash or a hang names its family.
+const FAMILIES: &[&str] = &[
+    "Inquiry",
+    "Mandatory",
+    "ModeSense6",
+    "Read6",
+    "Read10",
+    "Read12",
+    "Read16",
+    "ReadCapacity10",
+    "ReadCapacity16",
+    "StartStopUnit",
+    "TestUnitReady",
+    "Unmap",
+    "Verify10",
+    "Verify12",
+    "Verify16",
+    "Write10",
+    "Write12",
+    "Write16",
+    "WriteSame10",
+    "WriteSame16",
+    "iSCSIcmdsn",
+    "iSCSIdatasn",
+    "iSCSIResiduals",
+    "iSCSITMF",
+];
+
+/// `Family.Test` and how it went, out of what CUnit prints.
+fn verdicts(said: &str, into: &mut BTreeMap<String, &'static str>) {
+    let (mut suite, mut test, mut skipped) = (String::new(), None::<String>, false);
+    for line in said.lines() {
+        if let Some(name) = line.strip_prefix("Suite: ") {
+            suite = name.trim().to_string();
+        } else if let Some(rest) = line.trim_start().strip_prefix("Test: ") {
+            test = rest.split_whitespace().next().map(str::to_string);
+            skipped = false;
+        }
+        skipped |= line.contains("[SKIPPED]");
+        let end = if line.contains("FAILED") {
+            "FAIL"
+        } else if line.trim_end().ends_with("passed") {
+            if skipped { "SKIP" } else { "PASS" }
+        } else {
+            continue;
+        };
+        if let Some(test) = test.take() {
+            into.insert(format!("{suite}.{test}"), end);
+        }
+    }
+}
+
+#[test]
+fn iscsi_test_cu_says_what_is_expected() {
+    if !needs("iscsi-test-cu", &["iscsi-test-cu"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let ports = Ports::free();
+    let file = dir.path().join("disk.img");
+    image::sparse(&file, 256 * MIB);
+    let config = Config::new(dir.path(), ports).file("disk", &file).volumes(&["disk"]);
+    let server = Server::start(dir.path(), ports, &config.yaml());
+    let volume = rpc::volume(&dir.path().join("rpc.sock"), "disk");
+    let url = format!(
+        "iscsi://127.0.0.1:{}/{}/{}",
+        ports.iscsi,
+        volume.iqn().0,
+        volume.iqn().1
+    );
+
+    let mut found = BTreeMap::new();
+    let mut said = String::new();
+    for family in FAMILIES {
+        let test = Tool::new("iscsi-test-cu").args(["-d", &format!("--test=ALL.{family}"), &url]);
+        let output = test.limit(Duration::from_secs(120)).output();
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        verdicts(&text, &mut found);
+        said.push_str(&text);
+    }
+    server.assert_no_panic();
+    server.stop();
+
+    let list: String = found
+        .iter()
+        .map(|(test, verdict)| format!("{verdict} {test}\n"))
+        .collect();
+    let file = tree().join("tests/expected/iscsi-test-cu.txt");
+    if std::env::var_os("ASHLAR_BLESS").is_some() {
+        std::fs::write(&file, &list).expect("write what is expected");
+    }
+    let wanted = std::fs::read_to_string(&file).expect("tests/expected/iscsi-test-cu.txt");
+    let mut wrong = Vec::new();
+    for line in wanted.lines() {
+        let (verdict, test) = line.split_once(' ').expect("VERDICT FAMILY.TEST");
+        let now = found.remove(test).unwrap_or("NOT RUN");
+        if now != verdict {
+            wrong.push(format!("{test}: expected {verdict}, now {now}"));
+        }
+    }
+    wrong.extend(
+        found
+            .iter()
+            .map(|(test, verdict)| format!("{test}: not expected at all, now {verdict}")),
+    );
+    assert!(
+        wrong.is_empty(),
+        "{}\nIf this is progress: ASHLAR_BLESS=1 cargo nextest run -p blackbox iscsi_test_cu\n\n{said}",
+        wrong.join("\n")
+    );
+    assert!(!wanted.contains("FAIL "), "a failing test is nothing to expect");
+}
