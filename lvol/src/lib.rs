@@ -1,1 +1,29 @@
-//! The engine: discovery, claims, formats, names.
+//! The engine: what disks there are, what is on them, who may use them, and what everything is called.
+//!
+//! ```text
+//!   file, device, memory …            (created by configuration or RPC)
+//!        │ examine
+//!        ▼
+//!   Probe ── signatures ──┐
+//!        │                ├─► Findings: new · claimed · unclaimed · ambiguous, always with the reason
+//!        └── FORMATS taste┘        │ claimed
+//!                                  ▼
+//!                      tables for the graph (partitions as disks) ── examined in turn, until nothing new appears
+//! ```
+//!
+//! The engine decides and never stands in the way of an I/O. It runs on the control plane's threads; what it needs from a disk it reads
+//! through the graph, and discovery writes nothing, ever.
+pub mod engine;
+mod error;
+pub mod events;
+mod examine;
+pub mod format;
+pub mod judge;
+pub mod part;
+pub mod probe;
+
+pub use engine::{Create, DiskInfo, Engine, Origin};
+pub use error::EngineError;
+pub use events::{Change, ChangeKind, Notification};
+pub use judge::{Findings, Verdict};
+pub use part::Partition;

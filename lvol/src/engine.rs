@@ -1,0 +1,627 @@
+//! The engine's handle: names, wishes, discovery to a fixed point.
+//!
+//! The graph says what there is and what happens to it; the engine keeps beside each node who asked for it and what was found on it. All
+//! changes go through one line (`work`), so a wish sees the outcome of the one before and a disk is examined by one at a time; questions
+//! are answered at once from what is known. Whatever happens to a node, by a wish or by itself, comes back as an event of the graph, so nodes
+//! that somebody builds past the engine appear here too.
+use crate::{
+    EngineError,
+    events::{Change, ChangeKind, Notification, Ring},
+    examine,
+    judge::{Findings, Verdict},
+    part::Partition,
+};
+use bdev::{Claim, Event, Graph, GraphError, NodeInfo, NodeSpec, NodeState, Subscription};
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::broadcast;
+
+/// Changes a slow subscriber may leave lying before it is told that it missed some.
+const BACKLOG: usize = 4096;
+
+/// Who wants a node to be there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", rename_all = "lowercase")]
+pub enum Origin {
+    /// The configuration file.
+    Config,
+    /// A call over JSON-RPC. Part of what `save_config` saves.
+    Rpc,
+    /// Discovery: it is on this disk.
+    Discovery {
+        /// The disk that was claimed.
+        disk: String,
+        /// The format that claimed it.
+        format: String,
+    },
+    /// Somebody who built it past the engine.
+    Other,
+}
+
+/// A wish for a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Create {
+    /// What to build.
+    pub spec: NodeSpec,
+    /// Who wants it.
+    pub origin: Origin,
+    /// Whether discovery may look for formats on it. Not for a disk that is served whole: what is on it is its host's business.
+    pub examine: bool,
+}
+
+/// Everything there is to say about a disk.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DiskInfo {
+    /// Its name.
+    pub name: String,
+    /// The node, unless the disk is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeInfo>,
+    /// Who wants it.
+    pub origin: Origin,
+    /// What discovery made of it.
+    pub verdict: Verdict,
+    /// Why, in one sentence that goes on from the name: "is blank".
+    pub reason: String,
+    /// The format that claimed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<&'static str>,
+    /// Signatures on it, in plain words.
+    pub signatures: Vec<String>,
+    /// What else an administrator should know.
+    pub notes: Vec<String>,
+    /// The nodes its format made of it.
+    pub parts: Vec<String>,
+    /// If it is a partition: what its table says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Partition>,
+    /// How often it was tasted since it appeared.
+    pub tasted: u64,
+}
+
+/// What the engine keeps beside a node.
+pub(crate) struct Known {
+    pub origin: Origin,
+    pub spec: NodeSpec,
+    pub examine: bool,
+    pub blocks: u64,
+    pub findings: Findings,
+    pub claim: Option<Claim>,
+    pub parts: Vec<String>,
+    pub partition: Option<Partition>,
+    pub tasted: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub known: BTreeMap<String, Known>,
+    /// Wishes that cannot be granted yet, with the reason: the file is not there, a disk below is not there.
+    missing: BTreeMap<String, (Create, String)>,
+    /// To be examined.
+    pub pending: BTreeSet<String>,
+    /// Who wanted a node that is being built, so that its event finds it.
+    building: BTreeMap<String, Create>,
+    ring: Ring,
+}
+
+pub(crate) struct Inner {
+    pub graph: Graph,
+    state: Mutex<State>,
+    events: Mutex<Subscription>,
+    changes: broadcast::Sender<Change>,
+    /// Held by whoever changes something. An async lock: it is held across waits.
+    work: tokio::sync::Mutex<()>,
+}
+
+/// The engine. Clones are the same engine; any control thread may hold one.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Engine {
+    /// An engine over `graph`, which may have nodes already. Nothing is examined before the first wish or [`watch`](Self::watch).
+    pub fn new(graph: Graph) -> Self {
+        let events = graph.events();
+        let inner = Inner {
+            state: Mutex::default(),
+            events: Mutex::new(events),
+            changes: broadcast::Sender::new(BACKLOG),
+            work: tokio::sync::Mutex::default(),
+            graph,
+        };
+        let engine = Self { inner: Arc::new(inner) };
+        engine.resync();
+        engine
+    }
+
+    /// The graph below.
+    pub fn graph(&self) -> &Graph {
+        &self.inner.graph
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- wishes
+
+    /// Builds a node and, if it may be examined, everything that is found on it.
+    pub async fn create(&self, wish: Create) -> Result<NodeInfo, EngineError> {
+        let _work = self.inner.work.lock().await;
+        let name = wish.spec.name.clone();
+        self.state().missing.remove(&name);
+        self.build(wish).await?;
+        self.settle().await;
+        self.inner.graph.info(&name).ok_or(EngineError::NotFound(name))
+    }
+
+    /// Like [`create`](Self::create), but a disk that is not there yet is waited for: `None` means that it will be built by a later
+    /// [`rescan`](Self::rescan), or as soon as the nodes it stands on appear. Until then it is shown as missing.
+    pub async fn create_or_wait(&self, wish: Create) -> Result<Option<NodeInfo>, EngineError> {
+        match self.create(wish.clone()).await {
+            Ok(info) => Ok(Some(info)),
+            Err(EngineError::Graph(why)) if may_come(&wish, &why) => {
+                tracing::warn!(disk = wish.spec.name, %why, "disk is missing; waiting for it");
+                self.state()
+                    .missing
+                    .insert(wish.spec.name.clone(), (wish, why.to_string()));
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    pub(crate) async fn build(&self, wish: Create) -> Result<(), GraphError> {
+        let (name, spec, origin) = (wish.spec.name.clone(), wish.spec.clone(), wish.origin.clone());
+        self.state().building.insert(name.clone(), wish);
+        let built = match origin {
+            Origin::Discovery { format, .. } => self.inner.graph.build_under(&format, spec).await,
+            _ => self.inner.graph.build(spec).await,
+        };
+        self.pump();
+        self.state().building.remove(&name);
+        built.map(drop)
+    }
+
+    /// Removes a node and what discovery made of it. A partition cannot be removed this way, nor a node somebody else stands on. With
+    /// `force` hosts that have it open see errors from now on; without it they keep it here.
+    pub async fn delete(&self, name: &str, force: bool) -> Result<(), EngineError> {
+        let _work = self.inner.work.lock().await;
+        let name = match self.inner.graph.info(name) {
+            Some(info) => info.name,
+            None if self.state().missing.remove(name).is_some() => return Ok(()),
+            None => return Err(EngineError::NotFound(name.to_owned())),
+        };
+        if let Some(Origin::Discovery { disk, .. }) = self.state().known.get(&name).map(|k| k.origin.clone()) {
+            return Err(EngineError::Partition { name, disk });
+        }
+        let tree = examine::tree(self, &name);
+        // All or nothing: look for users before anything goes.
+        for node in &tree {
+            let Some(info) = self.inner.graph.info(node) else {
+                continue;
+            };
+            let stranger = info.above.iter().find(|above| !tree.contains(above));
+            let by = match (stranger, info.pinned_by.first()) {
+                (Some(stranger), _) => format!("{stranger:?}, which stands on it"),
+                (None, Some(who)) if !force => who.clone(),
+                (None, None) if info.opens > 0 && !force => "hosts that have it open".to_owned(),
+                _ => continue,
+            };
+            return Err(GraphError::Busy { name: node.clone(), by }.into());
+        }
+        for node in tree.iter().rev() {
+            if let Some(known) = self.state().known.get_mut(node) {
+                known.claim = None;
+            }
+            match force {
+                true => self.inner.graph.remove_now(node, "it was deleted").await?,
+                false => self.inner.graph.remove(node).await?,
+            }
+        }
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Gives a disk another length (memory, null), or looks how long it is now (files).
+    pub async fn resize(&self, name: &str, blocks: u64) -> Result<(), EngineError> {
+        let _work = self.inner.work.lock().await;
+        self.inner.graph.resize(name, blocks).await?;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Makes a disk free to be used as a whole: what discovery made of it goes, and it is not examined again. For whoever serves a disk to a
+    /// host or builds on it: explicit wishes count more than findings. Refused while one of its partitions is in use.
+    pub async fn take_whole(&self, name: &str) -> Result<NodeInfo, EngineError> {
+        let _work = self.inner.work.lock().await;
+        let info = self
+            .inner
+            .graph
+            .info(name)
+            .ok_or_else(|| EngineError::NotFound(name.to_owned()))?;
+        self.pump();
+        if let Some(user) = examine::user_of_parts(self, &info.name) {
+            return Err(EngineError::Claimed {
+                name: info.name,
+                what: format!("partitioned, and {user:?} is in use"),
+                way_out: "stop using its partitions first, or use those",
+            });
+        }
+        examine::release(self, &info.name).await;
+        if let Some(known) = self.state().known.get_mut(&info.name) {
+            known.examine = false;
+            known.findings = Findings {
+                reason: "is used as a whole".into(),
+                ..Findings::default()
+            };
+        }
+        self.settle().await;
+        self.inner
+            .graph
+            .info(&info.name)
+            .ok_or(EngineError::NotFound(info.name))
+    }
+
+    // ---- discovery
+
+    /// Looks at a disk (again), allowed or not so far, and at everything that comes of it.
+    pub async fn examine(&self, name: &str) -> Result<DiskInfo, EngineError> {
+        let _work = self.inner.work.lock().await;
+        self.pump();
+        let info = self
+            .inner
+            .graph
+            .info(name)
+            .ok_or_else(|| EngineError::NotFound(name.to_owned()))?;
+        {
+            let mut state = self.state();
+            if let Some(known) = state.known.get_mut(&info.name) {
+                known.examine = true;
+            }
+            state.pending.insert(info.name.clone());
+        }
+        self.settle().await;
+        self.disk(&info.name).ok_or(EngineError::NotFound(info.name))
+    }
+
+    /// Returns when nothing is left to examine.
+    pub async fn wait_for_examine(&self) {
+        let _work = self.inner.work.lock().await;
+        self.settle().await;
+    }
+
+    /// Tries again to build what is missing, and examines what has changed meanwhile. Cheap when nothing has.
+    pub async fn rescan(&self) {
+        let _work = self.inner.work.lock().await;
+        self.inner.graph.rescan_all().await;
+        self.settle().await;
+        self.build_missing().await;
+    }
+
+    async fn build_missing(&self) {
+        // One that is built may be what another waits for.
+        loop {
+            let waiting: Vec<Create> = self.state().missing.values().map(|(wish, _)| wish.clone()).collect();
+            let mut built = false;
+            for wish in waiting {
+                let name = wish.spec.name.clone();
+                match self.build(wish).await {
+                    Ok(()) => {
+                        tracing::info!(disk = name, "a missing disk has come");
+                        self.state().missing.remove(&name);
+                        built = true;
+                    }
+                    Err(why) => {
+                        if let Some((_, reason)) = self.state().missing.get_mut(&name) {
+                            *reason = why.to_string();
+                        }
+                    }
+                }
+            }
+            self.settle().await;
+            if !built {
+                return;
+            }
+        }
+    }
+
+    /// Follows what happens to disks by itself, for as long as the engine lives: grown, vanished and new ones. Spawn it once.
+    pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (weak, wake) = (Arc::downgrade(&self.inner), self.inner.graph.events());
+        async move {
+            // This subscription only wakes; what happened is read from the engine's own, in order with its wishes.
+            while wake.recv().await.is_some() {
+                while wake.try_recv().is_some() {}
+                let Some(inner) = weak.upgrade() else { return };
+                let engine = Engine { inner };
+                let _work = engine.inner.work.lock().await;
+                engine.settle().await;
+                if !engine.state().missing.is_empty() {
+                    engine.build_missing().await;
+                }
+            }
+        }
+    }
+
+    /// Examines until nothing is pending: the fixed point. The caller holds `work`.
+    async fn settle(&self) {
+        self.pump();
+        loop {
+            let Some(name) = self.state().pending.pop_first() else {
+                return;
+            };
+            examine::examine(self, &name).await;
+            self.pump();
+        }
+    }
+
+    // ---- what happens
+
+    /// Takes note of everything that has happened.
+    pub(crate) fn pump(&self) {
+        // One at a time, so that changes are told in order.
+        let events = self.inner.events.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(event) = events.try_recv() {
+            match event {
+                Event::Added { name } => self.appeared(&name),
+                Event::Removed { name } => self.vanished(&name),
+                Event::Resized { name, blocks } => self.resized(&name, blocks),
+                Event::Orphaned { name, reason } => {
+                    if self.state().known.contains_key(&name) {
+                        self.state().pending.insert(name.clone());
+                        self.tell(&name, ChangeKind::Orphaned { reason });
+                    }
+                }
+                Event::Restored { name } | Event::Replaced { name } => {
+                    self.state().pending.insert(name);
+                }
+                Event::Missed { .. } => self.resync(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Compares everything with the graph, when events were lost or there were none yet.
+    fn resync(&self) {
+        let list = self.inner.graph.list();
+        let gone: Vec<String> = {
+            let state = self.state();
+            state
+                .known
+                .keys()
+                .filter(|name| !list.iter().any(|node| node.name == **name))
+                .cloned()
+                .collect()
+        };
+        gone.iter().for_each(|name| self.vanished(name));
+        for node in list {
+            match self.state().known.contains_key(&node.name) {
+                true => self.resized(&node.name, node.geometry.blocks),
+                false => self.appeared(&node.name),
+            }
+        }
+    }
+
+    fn appeared(&self, name: &str) {
+        let Some(info) = self.inner.graph.info(name) else {
+            return;
+        };
+        let mut state = self.state();
+        if state.known.contains_key(name) {
+            return;
+        }
+        let wish = state.building.get(name).cloned().unwrap_or_else(|| Create {
+            spec: NodeSpec {
+                name: info.name.clone(),
+                uuid: Some(info.uuid),
+                aliases: info.aliases.clone(),
+                table: info.table.clone(),
+                product: info.product.clone(),
+            },
+            origin: Origin::Other,
+            examine: true,
+        });
+        let findings = Findings {
+            reason: "has not been examined".into(),
+            ..Findings::default()
+        };
+        let known = Known {
+            origin: wish.origin,
+            spec: wish.spec,
+            examine: wish.examine,
+            blocks: info.geometry.blocks,
+            findings,
+            claim: None,
+            parts: Vec::new(),
+            partition: None,
+            tasted: 0,
+        };
+        state.known.insert(name.to_owned(), known);
+        state.pending.insert(name.to_owned());
+        drop(state);
+        self.tell(name, ChangeKind::Registered);
+    }
+
+    fn vanished(&self, name: &str) {
+        let gone = {
+            let mut state = self.state();
+            state.pending.remove(name);
+            state
+                .known
+                .values_mut()
+                .for_each(|known| known.parts.retain(|part| part != name));
+            state.known.remove(name)
+        };
+        if gone.is_some() {
+            self.tell(name, ChangeKind::Unregistered);
+        }
+    }
+
+    fn resized(&self, name: &str, blocks: u64) {
+        let changed = {
+            let mut state = self.state();
+            match state.known.get_mut(name) {
+                Some(known) if known.blocks != blocks => {
+                    known.blocks = blocks;
+                    state.pending.insert(name.to_owned());
+                    true
+                }
+                _ => false,
+            }
+        };
+        if changed {
+            self.tell(name, ChangeKind::Resized { blocks });
+        }
+    }
+
+    pub(crate) fn tell(&self, name: &str, kind: ChangeKind) {
+        let change = Change {
+            name: name.to_owned(),
+            kind,
+        };
+        self.state().ring.push(&change);
+        // Nobody may be listening.
+        let _ = self.inner.changes.send(change);
+    }
+
+    /// Everything that happens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.inner.changes.subscribe()
+    }
+
+    /// At most `max` notifications from `id` on, oldest first, of the last [`KEPT`](crate::events::KEPT).
+    pub fn notifications(&self, id: u64, max: usize) -> Vec<Notification> {
+        self.pump();
+        self.state().ring.since(id, max)
+    }
+
+    // ---- questions
+
+    /// Every disk, those that are missing too, by name.
+    pub fn disks(&self) -> Vec<DiskInfo> {
+        self.pump();
+        let names: BTreeSet<String> = {
+            let state = self.state();
+            state.known.keys().chain(state.missing.keys()).cloned().collect()
+        };
+        names.iter().filter_map(|name| self.disk(name)).collect()
+    }
+
+    /// One disk by name, alias or UUID.
+    pub fn disk(&self, name: &str) -> Option<DiskInfo> {
+        let node = self.inner.graph.info(name);
+        let state = self.state();
+        let Some(node) = node else {
+            let (wish, why) = state.missing.get(name)?;
+            return Some(DiskInfo {
+                name: name.to_owned(),
+                node: None,
+                origin: wish.origin.clone(),
+                verdict: Verdict::Missing,
+                reason: format!("is missing: {why}"),
+                format: None,
+                signatures: Vec::new(),
+                notes: Vec::new(),
+                parts: Vec::new(),
+                partition: None,
+                tasted: 0,
+            });
+        };
+        let known = state.known.get(&node.name)?;
+        let mut notes = known.findings.notes.clone();
+        if let NodeState::Orphan { reason } = &node.state {
+            notes.insert(0, format!("is gone: {reason}"));
+        }
+        Some(DiskInfo {
+            name: node.name.clone(),
+            origin: known.origin.clone(),
+            verdict: known.findings.verdict,
+            reason: known.findings.reason.clone(),
+            format: known.findings.format,
+            signatures: known.findings.signatures.clone(),
+            notes,
+            parts: known.parts.clone(),
+            partition: known.partition.clone(),
+            tasted: known.tasted,
+            node: Some(node),
+        })
+    }
+
+    /// What could be offered to hosts: disks that are there and on which nothing stands and no format sits.
+    pub fn volumes(&self) -> Vec<DiskInfo> {
+        let free = |disk: &DiskInfo| {
+            disk.verdict != Verdict::Claimed && disk.node.as_ref().is_some_and(|node| node.above.is_empty())
+        };
+        self.disks().into_iter().filter(free).collect()
+    }
+
+    /// What a partition table says of a node, if it is a partition.
+    pub fn partition(&self, name: &str) -> Option<Partition> {
+        let node = self.inner.graph.info(name)?;
+        self.state().known.get(&node.name)?.partition.clone()
+    }
+
+    /// Every wish that was not made by discovery, the missing ones too, lower nodes before those that stand on them.
+    pub fn wishes(&self) -> Vec<Create> {
+        self.pump();
+        let state = self.state();
+        let made = state
+            .known
+            .values()
+            .filter(|known| !matches!(known.origin, Origin::Discovery { .. }));
+        let mut left: Vec<Create> = made
+            .map(|k| Create {
+                spec: k.spec.clone(),
+                origin: k.origin.clone(),
+                examine: k.examine,
+            })
+            .chain(state.missing.values().map(|(wish, _)| wish.clone()))
+            .collect();
+        // A node on a partition waits for the disk the partition is on.
+        let roots: BTreeMap<String, String> = state.known.keys().map(|n| (n.clone(), root(&state, n))).collect();
+        drop(state);
+        let mut ordered: Vec<Create> = Vec::with_capacity(left.len());
+        loop {
+            let names: BTreeSet<String> = left.iter().map(|wish| wish.spec.name.clone()).collect();
+            let waits = |wish: &Create| {
+                let below = wish.spec.table.below();
+                below
+                    .iter()
+                    .any(|below| names.contains(roots.get(*below).map_or(*below, String::as_str)))
+            };
+            let (ready, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|wish| !waits(wish));
+            let stuck = ready.is_empty();
+            ordered.extend(ready);
+            if stuck {
+                // Nodes cannot stand on each other in a circle, but a missing wish may say so.
+                ordered.extend(rest);
+                return ordered;
+            }
+            left = rest;
+        }
+    }
+}
+
+/// The disk that was not found by discovery and on which, through however many partition tables, `name` is.
+fn root(state: &State, name: &str) -> String {
+    let mut at = name;
+    // Each step goes to a node that was there before.
+    while let Some(Origin::Discovery { disk, .. }) = state.known.get(at).map(|known| &known.origin) {
+        at = disk;
+    }
+    at.to_owned()
+}
+
+/// True if time may heal it: a file or a lower disk that is not there.
+fn may_come(wish: &Create, why: &GraphError) -> bool {
+    match why {
+        GraphError::File { .. } => true,
+        GraphError::NotFound(name) => *name != wish.spec.name,
+        _ => false,
+    }
+}

@@ -1,0 +1,64 @@
+//! Formats: set-up knowledge of on-disk metadata. One trait, one list.
+//!
+//! A format is asked in the order of [`FORMATS`] and the first that says [`Taste::Mine`] is proposed as the owner; [`judge`](crate::judge)
+//! decides whether anything else on the disk speaks against it. Adding a format means writing a file, and a line here.
+use crate::{
+    part::{self, Partition},
+    probe::{Probe, ReadError},
+};
+use bdev::Table;
+use std::{future::Future, pin::Pin};
+use uuid::Uuid;
+
+/// A node that a format wants to have in the graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// What it shall be called.
+    pub name: String,
+    /// Its own identity if the format keeps one, else one derived from the disk's.
+    pub uuid: Uuid,
+    /// Further names, e.g. the identity of the partition.
+    pub aliases: Vec<String>,
+    /// What it is made of; mentions only disks the format has claimed.
+    pub table: Table,
+    /// What it is, for `bdev_get_bdevs`.
+    pub product: &'static str,
+    /// If it is a partition: what its table says of it.
+    pub partition: Option<Partition>,
+}
+
+/// A disk that belongs to a format.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mine {
+    /// In a few words: "GPT with 3 partitions".
+    pub what: String,
+    /// The nodes on it.
+    pub nodes: Vec<Proposal>,
+    /// What a careful administrator would want to know: damage that was worked around, entries that are not served.
+    pub notes: Vec<String>,
+}
+
+/// How a disk tastes to a format.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Taste {
+    /// Nothing of this format.
+    No,
+    /// Something of this format that cannot or must not be used, and why.
+    Traces(String),
+    /// A disk of this format.
+    Mine(Mine),
+}
+
+/// A taste that is on its way.
+pub type Tasting<'a> = Pin<Box<dyn Future<Output = Result<Taste, ReadError>> + Send + 'a>>;
+
+/// Set-up knowledge of one metadata format.
+pub trait Format: Send + Sync {
+    /// The word under which it claims disks.
+    fn name(&self) -> &'static str;
+    /// Looks at a disk. Reads only; an error means that the disk could not be read where it mattered.
+    fn taste<'a>(&'a self, disk: &'a Probe<'a>) -> Tasting<'a>;
+}
+
+/// Every format, in the order of asking. GPT comes first because its protective MBR is an MBR too.
+pub static FORMATS: [&dyn Format; 2] = [&part::gpt::Gpt, &part::mbr::Mbr];

@@ -1,0 +1,177 @@
+//! One disk, many opinions: formats taste it, signatures speak for owners we do not know how to serve, and out comes one verdict with a reason.
+//!
+//! 1. Nothing at either end: the disk is *new*.
+//! 2. A format calls it its own and no signature outside of what it proposes objects: *claimed*.
+//! 3. A RAID or volume-group member whose metadata lies elsewhere shows the start of what is *in* the array, so a partition table at the
+//!    start of a disk with MD 1.0 or 0.90 at its end belongs to the array: *unclaimed*, it is a member.
+//! 4. Any other signature beside a partition table: *ambiguous*. Whoever knows which one is stale wipes it (`wipefs`).
+//! 5. Only signatures, or only the remains of a partition table: *unclaimed*, with what was found.
+//!
+//! A signature that lies inside a proposed partition is the partition's and not the disk's (MD 0.90 at the end of a last partition that
+//! reaches the end of the disk).
+use crate::{
+    format::{FORMATS, Mine, Proposal, Taste},
+    probe::{Probe, ReadError},
+};
+use bdev::Table;
+use serde::Serialize;
+use spec::magic::{self, Found, Use};
+
+/// What discovery made of a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Not looked at: it is served or built upon as it is, by explicit wish.
+    #[default]
+    Unexamined,
+    /// Blank at both ends.
+    New,
+    /// A format owns it.
+    Claimed,
+    /// Nobody here owns it; the reason says what it seems to be.
+    Unclaimed,
+    /// More than one owner could be right.
+    Ambiguous,
+    /// It could not be read.
+    Unreadable,
+    /// It is wished for and not there.
+    Missing,
+}
+
+/// The verdict on a disk and everything it rests on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Findings {
+    /// In one word.
+    pub verdict: Verdict,
+    /// In one sentence.
+    pub reason: String,
+    /// The format that owns it, if claimed.
+    pub format: Option<&'static str>,
+    /// Nodes to make of it, if claimed.
+    pub nodes: Vec<Proposal>,
+    /// Every signature found on the disk itself, in plain words.
+    pub signatures: Vec<String>,
+    /// What else an administrator should know.
+    pub notes: Vec<String>,
+}
+
+/// Looks at a disk and decides. Reads only.
+pub async fn judge(disk: Result<Probe<'_>, ReadError>) -> Findings {
+    let disk = match disk {
+        Ok(disk) => disk,
+        Err(why) => return unreadable(why),
+    };
+    let mut owner: Option<(&'static str, Mine)> = None;
+    let mut traces: Vec<(&'static str, String)> = Vec::new();
+    for format in FORMATS {
+        match format.taste(&disk).await {
+            Ok(Taste::No) => {}
+            Ok(Taste::Traces(why)) => traces.push((format.name(), why)),
+            Ok(Taste::Mine(mine)) => {
+                owner = Some((format.name(), mine));
+                break;
+            }
+            Err(why) => return unreadable(why),
+        }
+    }
+    let windows = disk.windows();
+    let nodes = owner.as_ref().map_or(&[][..], |(_, mine)| &mine.nodes);
+    let signatures: Vec<Found> = magic::find(&windows)
+        .into_iter()
+        .filter(|s| !inside(&disk, nodes, s.at))
+        .collect();
+    let blank = windows.blank();
+    decide(owner, traces, signatures, blank)
+}
+
+fn unreadable(why: ReadError) -> Findings {
+    Findings {
+        verdict: Verdict::Unreadable,
+        reason: why.to_string(),
+        ..Findings::default()
+    }
+}
+
+/// True if byte `at` of the disk lies in one of the windows that are proposed.
+fn inside(disk: &Probe<'_>, nodes: &[Proposal], at: u64) -> bool {
+    let block = at / u64::from(disk.block_size.max(1));
+    nodes.iter().any(|node| match &node.table {
+        Table::Linear { segments } => segments
+            .iter()
+            .any(|s| s.on == disk.name && (s.start..s.start.saturating_add(s.blocks)).contains(&block)),
+        _ => false,
+    })
+}
+
+fn decide(
+    owner: Option<(&'static str, Mine)>,
+    traces: Vec<(&'static str, String)>,
+    signatures: Vec<Found>,
+    blank: bool,
+) -> Findings {
+    let words: Vec<String> = signatures.iter().map(Found::to_string).collect();
+    let listed = words.join(" and ");
+    let mut findings = Findings {
+        signatures: words,
+        ..Findings::default()
+    };
+    // A boot sector of a file system carries the MBR's mark; its traces say nothing the signature does not say better.
+    let traces: Vec<String> = traces
+        .into_iter()
+        .filter(|(format, _)| signatures.is_empty() || *format != "mbr")
+        .map(|(_, why)| why)
+        .collect();
+    match owner {
+        Some((format, mine)) if signatures.is_empty() => {
+            findings.verdict = Verdict::Claimed;
+            findings.reason = mine.what;
+            findings.format = Some(format);
+            findings.nodes = mine.nodes;
+            findings.notes = mine.notes;
+            findings.notes.extend(traces);
+        }
+        Some((_, mine)) => {
+            let member = signatures.iter().find(|s| s.usage == Use::Member);
+            findings.notes = mine.notes;
+            match member {
+                Some(member) => {
+                    findings.verdict = Verdict::Unclaimed;
+                    findings.reason = format!("is {member}; the {} on it belongs to the array", mine.what);
+                }
+                None => {
+                    findings.verdict = Verdict::Ambiguous;
+                    findings.reason = format!(
+                        "holds both {} {} and {listed}; wipe the stale one",
+                        article(&mine.what),
+                        mine.what
+                    );
+                }
+            }
+        }
+        None if !signatures.is_empty() => {
+            // Two signatures of different owners: nobody can tell which is stale. Not so an encrypted or RAID member's own pair.
+            let clash = signatures.len() > 1 || !traces.is_empty();
+            findings.verdict = if clash { Verdict::Ambiguous } else { Verdict::Unclaimed };
+            findings.reason = format!("holds {listed}");
+            findings.notes = traces.into_iter().map(|trace| format!("it also has {trace}")).collect();
+        }
+        None if !traces.is_empty() => {
+            findings.verdict = Verdict::Unclaimed;
+            findings.reason = format!("has {}", traces.join(" and "));
+        }
+        None if blank => {
+            findings.verdict = Verdict::New;
+            findings.reason = "is blank".into();
+        }
+        None => {
+            findings.verdict = Verdict::Unclaimed;
+            findings.reason = "holds data of no format known here".into();
+        }
+    }
+    findings
+}
+
+/// "a GPT", "an MBR": by how the abbreviation is spoken.
+fn article(what: &str) -> &'static str {
+    if what.starts_with("MBR") { "an" } else { "a" }
+}

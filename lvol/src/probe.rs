@@ -1,0 +1,133 @@
+//! What a format sees of a disk: blocks to read, a few of them at hand already, and nothing to write with.
+use spec::{Extent, magic};
+use std::{borrow::Cow, future::Future, pin::Pin};
+use uuid::Uuid;
+
+/// An answer to [`Source::read`] that is on its way.
+pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send + 'a>>;
+
+/// Something with blocks. In the running engine that is a node of the graph; a test may have a file.
+pub trait Source: Send + Sync {
+    /// The bytes of `extent`, or in words why not. The caller has checked that it is on the disk and of bounded length.
+    fn read(&self, extent: Extent) -> Reading<'_>;
+}
+
+/// The largest read a format may ask for, in bytes: the largest array of GPT entries, and a block for its odd end.
+pub const READ_MAX: u64 = spec::gpt::ARRAY_MAX + 4096;
+
+/// Why some blocks could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The disk refused.
+    #[error("blocks {extent} cannot be read: {why}")]
+    Disk {
+        /// Which blocks.
+        extent: Extent,
+        /// What the disk said.
+        why: String,
+    },
+    /// The disk ends before.
+    #[error("blocks {extent} are not on a disk of {blocks} blocks")]
+    OffTheEnd {
+        /// Which blocks.
+        extent: Extent,
+        /// Its length.
+        blocks: u64,
+    },
+}
+
+/// A disk under examination.
+pub struct Probe<'a> {
+    /// Its name, from which its partitions get theirs.
+    pub name: &'a str,
+    /// Its identity, from which parts without one of their own derive theirs.
+    pub uuid: Uuid,
+    /// Length in blocks.
+    pub blocks: u64,
+    /// Bytes in a block.
+    pub block_size: u32,
+    source: &'a dyn Source,
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl<'a> Probe<'a> {
+    /// Reads both ends of the disk.
+    pub async fn new(
+        name: &'a str,
+        uuid: Uuid,
+        blocks: u64,
+        block_size: u32,
+        source: &'a dyn Source,
+    ) -> Result<Self, ReadError> {
+        let mut probe = Self {
+            name,
+            uuid,
+            blocks,
+            block_size,
+            source,
+            head: Vec::new(),
+            tail: Vec::new(),
+        };
+        let per = |bytes: u64| bytes.div_ceil(block_size.max(1).into()).min(blocks);
+        let (head, tail) = (per(magic::HEAD), per(magic::TAIL));
+        let head = probe.fetch(Extent::new(0, head)).await?;
+        probe.tail = probe.fetch(Extent::new(blocks - tail, tail)).await?;
+        probe.head = head;
+        Ok(probe)
+    }
+
+    async fn fetch(&self, extent: Extent) -> Result<Vec<u8>, ReadError> {
+        if !extent.fits(self.blocks) || extent.count > READ_MAX / u64::from(self.block_size.max(1)) {
+            return Err(ReadError::OffTheEnd {
+                extent,
+                blocks: self.blocks,
+            });
+        }
+        if extent.count == 0 {
+            return Ok(Vec::new());
+        }
+        let len = extent.count as usize * self.block_size as usize;
+        match self.source.read(extent).await {
+            Ok(bytes) if bytes.len() == len => Ok(bytes),
+            Ok(bytes) => Err(ReadError::Disk {
+                extent,
+                why: format!("{} bytes came instead of {len}", bytes.len()),
+            }),
+            Err(why) => Err(ReadError::Disk { extent, why }),
+        }
+    }
+
+    /// The bytes of `extent`, from what is at hand if possible. At most [`READ_MAX`] bytes.
+    pub async fn read(&self, extent: Extent) -> Result<Cow<'_, [u8]>, ReadError> {
+        let size = u64::from(self.block_size);
+        if extent.fits(self.blocks) && extent.count <= READ_MAX / size.max(1) {
+            let (from, len) = (extent.start * size, (extent.count * size) as usize);
+            let base = self.blocks * size - self.tail.len() as u64;
+            for (window, base) in [(&self.head, 0), (&self.tail, base)] {
+                if let Some(bytes) = from
+                    .checked_sub(base)
+                    .and_then(|at| window.get(at as usize..))
+                    .and_then(|rest| rest.get(..len))
+                {
+                    return Ok(Cow::Borrowed(bytes));
+                }
+            }
+        }
+        self.fetch(extent).await.map(Cow::Owned)
+    }
+
+    /// One block.
+    pub async fn block(&self, at: u64) -> Result<Cow<'_, [u8]>, ReadError> {
+        self.read(Extent::new(at, 1)).await
+    }
+
+    /// The two ends, as the search for signatures wants them.
+    pub fn windows(&self) -> magic::Windows<'_> {
+        magic::Windows {
+            head: &self.head,
+            tail: &self.tail,
+            size: self.blocks * u64::from(self.block_size),
+        }
+    }
+}
