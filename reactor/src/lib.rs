@@ -10,6 +10,7 @@ mod list;
 mod page;
 mod parcel;
 mod pin;
+pub mod pool;
 pub mod testing;
 
 pub use buf::Buf;

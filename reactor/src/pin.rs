@@ -7,7 +7,6 @@ use crate::{
     buf::Buf,
     page::{PAGE, RawPage},
 };
-use std::ptr::null_mut;
 
 /// Segments for `readv`/`writev` and what keeps their memory. May be sent to the thread that does the call.
 #[derive(Default)]
@@ -112,7 +111,7 @@ impl Drop for PinList {
 fn push_segment(iovecs: &mut Vec<libc::iovec>, at: *mut u8, len: usize) {
     if let Some(last) = iovecs.last_mut()
         && last.iov_base.wrapping_byte_add(last.iov_len) == at.cast()
-        && last.iov_base != null_mut()
+        && !last.iov_base.is_null()
     {
         last.iov_len += len;
         return;
