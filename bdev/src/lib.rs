@@ -4,6 +4,7 @@
 //! an [`Io`] is what is sent there. Leaf devices ([`leaf`]) talk to the world, modules ([`module`]) stand on other devices. A
 //! [`Table`] says as plain data what to build, and the [`graph`] builds it on every core, changes it under I/O, and keeps the books.
 pub mod blueprint;
+pub mod conformance;
 pub mod device;
 pub mod disk;
 pub mod events;

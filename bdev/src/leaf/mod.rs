@@ -3,3 +3,4 @@ pub mod file;
 pub mod gone;
 pub mod memory;
 pub mod null;
+pub mod sim;
