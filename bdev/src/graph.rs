@@ -498,8 +498,12 @@ impl Graph {
         let placed = self.on_all(move |local| {
             let what = what.clone();
             async move {
-                let failed = |one: &Placement| local.place(one).err().map(|reason| (one.slot, reason));
-                what.iter().filter_map(failed).next_back()
+                // Lower ones first, for the upper ones are built from them; and all of them, whatever fails.
+                let mut failed = None;
+                for one in what.iter() {
+                    failed = local.place(one).err().map(|reason| (one.slot, reason)).or(failed)
+                }
+                failed
             }
         });
         match placed.await?.into_iter().flatten().next() {
