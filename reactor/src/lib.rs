@@ -36,6 +36,7 @@ mod timer;
 mod turn;
 mod waker;
 
+pub use io::{Direct, File, Inbox, Listener, OpenHow, Outbox, Received, Stream};
 pub use reactors::{
     Call, Config, Gone, IoBackend, Poll, Reactors, core, is_stopping, reactors, spawn, spawn_background, stopping,
     try_core, yield_now,

@@ -234,7 +234,7 @@ impl fmt::Debug for Reactors {
 
 /// The life of a reactor's thread.
 fn run(id: u16, seat: Seat, index: usize, config: Config, reactors: Reactors, started: mpsc::Sender<io::Result<()>>) {
-    let core = pin(seat.cpu).and_then(|()| Core::new((id, seat.post), index, &config, reactors, false));
+    let core = pin(seat.cpu).and_then(|()| Core::new((id, seat.post, seat.owner), index, &config, reactors, false));
     let core = match core {
         Ok(core) => core,
         Err(error) => {

@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) id: u16,
     pub(crate) index: usize,
     pub(crate) post: &'static Post,
+    /// Which of the post's owners this is.
+    pub(crate) owner: u64,
     pub(crate) tasks: Tasks,
     pub(crate) timers: RefCell<Timers>,
     pub(crate) clock: TurnClock,
@@ -98,13 +100,13 @@ pub struct Progress {
 
 impl Core {
     pub(crate) fn new(
-        seat: (u16, &'static Post),
+        seat: (u16, &'static Post, u64),
         index: usize,
         config: &Config,
         reactors: Reactors,
         keep_panic: bool,
     ) -> io::Result<Rc<Self>> {
-        let (id, post) = seat;
+        let (id, post, owner) = seat;
         let io = Io::new(config.io, post)?;
         post.counters.uring.store(io.is_uring(), Relaxed);
         post.counters.interrupt.store(config.poll == Poll::Interrupt, Relaxed);
@@ -112,6 +114,7 @@ impl Core {
             id,
             index,
             post,
+            owner,
             tasks: Tasks::new(id),
             timers: RefCell::default(),
             clock: TurnClock::new(config.clock),
@@ -398,7 +401,7 @@ impl Reactor {
     pub fn new(config: Config) -> io::Result<Self> {
         let (id, post, owner) = cores::take()?;
         let reactors = Reactors::single(post, owner, &config);
-        match Core::new((id, post), 0, &config, reactors, true) {
+        match Core::new((id, post, owner), 0, &config, reactors, true) {
             Ok(core) => Ok(Self { core }),
             Err(error) => {
                 cores::give_back(id);
