@@ -44,7 +44,13 @@ impl Iscsi {
     // ---- portal groups
 
     /// Makes a portal group and, unless `wait`, listens on its portals. If one of them cannot listen there is no group.
-    pub fn create_portal_group(&self, tag: u32, portals: &[Portal], private: bool, wait: bool) -> Result<(), IscsiError> {
+    pub fn create_portal_group(
+        &self,
+        tag: u32,
+        portals: &[Portal],
+        private: bool,
+        wait: bool,
+    ) -> Result<(), IscsiError> {
         self.server.state().add_group(tag, portals, private)?;
         if !wait && let Err(error) = self.server.listen(tag) {
             // It was made a moment ago.
@@ -63,7 +69,8 @@ impl Iscsi {
     pub fn delete_portal_group(&self, tag: u32) -> Result<(), IscsiError> {
         self.server.state().remove_group(tag)?;
         self.server.unlisten(tag);
-        self.server.drop_connections(|connection| connection.portal_group == tag);
+        self.server
+            .drop_connections(|connection| connection.portal_group == tag);
         Ok(())
     }
 
@@ -136,13 +143,16 @@ impl Iscsi {
 
     /// Makes a target node. Its volumes and groups must exist.
     pub fn create_target_node(&self, node: &TargetNode) -> Result<(), IscsiError> {
-        self.server.state().add_node(node, |name| self.server.volume(name))
+        self.server
+            .state()
+            .add_node(node, |lun, name| self.server.unit(lun, name))
     }
 
     /// Drops the node's sessions and forgets it.
     pub fn delete_target_node(&self, name: &str) -> Result<(), IscsiError> {
         let node = self.server.state().remove_node(name)?;
-        self.server.drop_connections(|connection| connection.target_node_name == node.device.name);
+        self.server
+            .drop_connections(|connection| connection.target_node_name == node.device.name);
         Ok(())
     }
 
@@ -170,7 +180,9 @@ impl Iscsi {
 
     /// Adds a volume, at the first free number if none is given; the number. Hosts are told (unit attention).
     pub fn add_lun(&self, name: &str, volume: &str, lun: Option<u16>) -> Result<u16, IscsiError> {
-        self.server.state().add_lun(name, volume, lun, |name| self.server.volume(name))
+        self.server
+            .state()
+            .add_lun(name, volume, lun, |lun, name| self.server.unit(lun, name))
     }
 
     /// Takes a volume away. Commands in flight end as they would have; hosts are told.
@@ -230,7 +242,8 @@ impl Iscsi {
     /// The volume is going: its units disappear from every node and are closed; hosts are told.
     pub fn volume_gone(&self, volume: &str) {
         let touched = self.server.state().drop_volume(volume);
-        self.server.refresh(|connection| touched.contains(&connection.target_node_name));
+        self.server
+            .refresh(|connection| touched.contains(&connection.target_node_name));
     }
 
     /// Stops listening and drops every connection; true if all were gone within `patience`.

@@ -4,9 +4,22 @@
 //! |---|---|
 //! | [`options`] | what an administrator says: plain data |
 //! | [`access`] | who may come |
+//! | [`session`], [`slot`], [`login`] | one connection's protocol: bytes and time in, bytes and events out |
+//! | `connection` | the tasks of one connection |
+//! | `server` | listeners, and where connections live |
+//! | [`control`] | the handle for RPC, configuration and the command line |
 //! | `state` | what there is: groups, nodes, connections |
 pub mod access;
+mod connection;
+pub mod control;
+pub mod login;
 pub mod options;
+mod server;
+pub mod session;
+#[cfg(test)]
+mod session_tests;
+pub mod slot;
 mod state;
 
+pub use control::Iscsi;
 pub use options::*;

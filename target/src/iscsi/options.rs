@@ -101,7 +101,7 @@ pub struct Auth {
 pub struct Portal {
     /// An address, `[v6]` or a name that resolves.
     pub host: String,
-    /// TCP port; 0 takes a free one, which [`Iscsi::portal_groups`](super::control::Iscsi::portal_groups) then tells.
+    /// TCP port; 0 takes a free one, which [`Iscsi::portal_groups`](super::Iscsi::portal_groups) then tells.
     pub port: u16,
 }
 

@@ -16,7 +16,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
-use uuid::Uuid;
 
 /// Most portal groups, initiator groups and target nodes; and most entries of one of them.
 const MANY: usize = 1024;
@@ -257,7 +256,7 @@ impl State {
     pub(super) fn add_node(
         &mut self,
         wanted: &TargetNode,
-        volume: impl Fn(&str) -> Option<(String, Uuid)>,
+        volume: impl Fn(Lun, &str) -> Option<Unit>,
     ) -> Result<(), IscsiError> {
         let name = self.full_name(&wanted.name)?;
         if self.nodes.contains_key(&name) {
@@ -348,7 +347,7 @@ impl State {
         name: &str,
         volume: &str,
         lun: Option<u16>,
-        find: impl Fn(&str) -> Option<(String, Uuid)>,
+        find: impl Fn(Lun, &str) -> Option<Unit>,
     ) -> Result<u16, IscsiError> {
         let device = self.node(name)?.device.clone();
         let (_, table) = device.table();
@@ -486,23 +485,25 @@ impl State {
     }
 }
 
-fn new_unit(map: &LunMap, find: impl Fn(&str) -> Option<(String, Uuid)>) -> Result<Arc<Unit>, IscsiError> {
+fn new_unit(map: &LunMap, find: impl Fn(Lun, &str) -> Option<Unit>) -> Result<Arc<Unit>, IscsiError> {
     let lun = Lun::new(map.lun_id).ok_or_else(|| {
         invalid(
             "lun_id",
             format!("{} is not within 0 to {}", map.lun_id, Lun::LIMIT - 1),
         )
     })?;
-    let (name, uuid) = find(&map.bdev_name).ok_or_else(|| not_found("volume", &map.bdev_name))?;
-    Ok(Arc::new(Unit::new(lun, name, uuid)))
+    find(lun, &map.bdev_name)
+        .map(Arc::new)
+        .ok_or_else(|| not_found("volume", &map.bdev_name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn volume(name: &str) -> Option<(String, Uuid)> {
-        name.starts_with("vol").then(|| (name.to_string(), Uuid::from_u128(7)))
+    fn volume(lun: Lun, name: &str) -> Option<Unit> {
+        name.starts_with("vol")
+            .then(|| Unit::new(lun, name.into(), uuid::Uuid::from_u128(7)))
     }
 
     fn state() -> State {

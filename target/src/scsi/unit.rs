@@ -56,6 +56,7 @@ pub struct Unit {
     counts: [AtomicU32; TOLD.len()],
     settings: AtomicU8,
     stopped: AtomicBool,
+    _pin: Option<bdev::graph::Pin>,
 }
 
 impl Unit {
@@ -69,7 +70,13 @@ impl Unit {
             counts: Default::default(),
             settings: AtomicU8::new(0),
             stopped: AtomicBool::new(false),
+            _pin: None,
         }
+    }
+
+    /// The same, keeping its volume in the graph for as long as somebody has the unit.
+    pub fn pinned(self, pin: Option<bdev::graph::Pin>) -> Self {
+        Self { _pin: pin, ..self }
     }
 
     /// Every nexus will tell its host, once. Happenings of one kind between two commands are told as one.

@@ -1,0 +1,134 @@
+//! READ, WRITE, VERIFY and SYNCHRONIZE CACHE (SBC-3).
+use super::{nexus::Open, server::sense_of};
+use bdev::Io;
+use reactor::Buf;
+use spec::{
+    BlockRange,
+    scsi::{Sense, Transfer, cdb::Check},
+};
+
+/// VERIFY reads this much at a time.
+const VERIFY_STEP: u32 = 256 << 10;
+
+/// Why a read gives nothing.
+pub(super) enum Failure {
+    Sense(Sense),
+    /// No memory for the data just now.
+    Busy,
+}
+
+impl From<Sense> for Failure {
+    fn from(sense: Sense) -> Self {
+        Failure::Sense(sense)
+    }
+}
+
+/// The range lies on the medium, and is no longer than the block limits page allows.
+fn check(open: &Open, range: BlockRange) -> Result<(), Sense> {
+    if !range.fits(open.disk.blocks()) {
+        return Err(Sense::OUT_OF_RANGE);
+    }
+    if range.count > open.limit {
+        return Err(Sense::INVALID_FIELD);
+    }
+    Ok(())
+}
+
+/// Writes are possible at all.
+pub(super) fn writable(open: &Open) -> Result<(), Sense> {
+    match open.unit.settings().write_protect || open.disk.geometry().read_only {
+        true => Err(Sense::WRITE_PROTECTED),
+        false => Ok(()),
+    }
+}
+
+pub(super) async fn read(open: &Open, transfer: Transfer, room: u32) -> Result<Option<Buf>, Failure> {
+    check(open, transfer.range)?;
+    let block = open.disk.block_size();
+    // Not more than the host takes: the rest would only be thrown away.
+    let count = transfer.range.count.min(room.div_ceil(block));
+    if count == 0 {
+        return Ok(None);
+    }
+    let into = Buf::try_alloc(count as usize * block as usize).ok_or(Failure::Busy)?;
+    let range = BlockRange {
+        count,
+        ..transfer.range
+    };
+    let mut io = Io::read(range, into.clone());
+    io.fua = transfer.fua;
+    open.disk.perform(io).await.map_err(|error| sense_of(error, false))?;
+    Ok(Some(into))
+}
+
+pub(super) async fn write(open: &Open, transfer: Transfer, data: &Buf) -> Result<(), Sense> {
+    check(open, transfer.range)?;
+    writable(open)?;
+    let block = open.disk.block_size() as usize;
+    let whole = transfer.range.count as usize * block;
+    let mut range = transfer.range;
+    if data.len() < whole {
+        // The host sent less than the command says. Whole blocks are written; a part of one cannot be.
+        if data.len() % block != 0 || data.is_empty() {
+            return Err(Sense::INFORMATION_UNIT);
+        }
+        range.count = (data.len() / block) as u32;
+    }
+    if range.count == 0 {
+        return Ok(());
+    }
+    let mut io = Io::write(range, data.slice(0..range.count as usize * block));
+    io.fua = transfer.fua;
+    open.disk.perform(io).await.map_err(|error| sense_of(error, true))
+}
+
+pub(super) async fn verify(open: &Open, transfer: Transfer, how: Check, data: &Buf) -> Result<(), Sense> {
+    check(open, transfer.range)?;
+    let block = open.disk.block_size();
+    let wanted = match how {
+        Check::Medium => 0,
+        Check::Each => transfer.range.count as usize * block as usize,
+        Check::Repeated if transfer.range.count == 0 => 0,
+        Check::Repeated => block as usize,
+    };
+    if data.len() < wanted {
+        return Err(Sense::INFORMATION_UNIT);
+    }
+    let step = (VERIFY_STEP / block).max(1);
+    let (mut at, end) = (
+        transfer.range.start.0,
+        transfer.range.start.0 + u64::from(transfer.range.count),
+    );
+    while at < end {
+        let count = (end - at).min(step.into()) as u32;
+        let len = count as usize * block as usize;
+        let found = Buf::try_alloc(len).ok_or(Sense::TIMEOUT)?;
+        let io = Io::read(BlockRange::new(at, count), found.clone());
+        open.disk.perform(io).await.map_err(|error| sense_of(error, false))?;
+        let offset = (at - transfer.range.start.0) as usize * block as usize;
+        let same = match how {
+            Check::Medium => true,
+            Check::Each => found.eq_bytes(&data.slice(offset..offset + len)),
+            Check::Repeated => {
+                let one = data.slice(0..block as usize);
+                (0..count as usize).all(|i| {
+                    let from = i * block as usize;
+                    found.slice(from..from + block as usize).eq_bytes(&one)
+                })
+            }
+        };
+        if !same {
+            return Err(Sense::MISCOMPARE);
+        }
+        at += u64::from(count);
+    }
+    Ok(())
+}
+
+pub(super) async fn synchronize(open: &Open, range: BlockRange) -> Result<(), Sense> {
+    // No blocks means all that follow (SBC-3 5.22); a flush is of everything anyway.
+    if !range.fits(open.disk.blocks()) {
+        return Err(Sense::OUT_OF_RANGE);
+    }
+    open.disk.flush().await.map_err(|error| sense_of(error, true))
+}

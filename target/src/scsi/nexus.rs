@@ -1,0 +1,178 @@
+//! One session's view of a target: its volumes open on the session's core, and what its host has been told.
+use super::unit::{Device, Happening, Table, Told, Unit};
+use bdev::graph::{Graph, Opened};
+use spec::scsi::{Lun, Sense};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+/// A unit, open on this core.
+pub struct Open {
+    /// What all sessions share of it.
+    pub unit: Arc<Unit>,
+    /// Its volume.
+    pub disk: Opened,
+    told: RefCell<Told>,
+    blocks: Cell<u64>,
+    /// The longest command is this many blocks.
+    pub(super) limit: u32,
+    pub(super) target: Rc<str>,
+    pub(super) portal_group: u16,
+}
+
+impl Open {
+    /// The next thing the host has to be told before anything else is done for it.
+    pub fn attention(&self) -> Option<Sense> {
+        let mut told = self.told.borrow_mut();
+        let blocks = self.disk.blocks();
+        // The graph's word for a new size counts even if nobody told the front end.
+        if blocks != self.blocks.get() {
+            self.blocks.set(blocks);
+            told.forget(Happening::Capacity);
+        }
+        if told.pending(&self.unit) {
+            told.next(&self.unit)
+        } else {
+            None
+        }
+    }
+
+    /// This nexus caused it, so it need not be told.
+    pub(super) fn caused(&self, what: Happening) {
+        self.unit.happened(what);
+        self.told.borrow_mut().skip_one(&self.unit, what);
+    }
+
+    /// The host has seen it another way.
+    pub(super) fn told(&self, what: Happening) {
+        self.told.borrow_mut().skip_one(&self.unit, what);
+    }
+}
+
+struct View {
+    version: u32,
+    table: Arc<Table>,
+    open: Vec<Rc<Open>>,
+}
+
+/// An initiator, a target and the session between them (I_T nexus), on the session's core.
+pub struct Nexus {
+    graph: Graph,
+    device: Arc<Device>,
+    name: Rc<str>,
+    portal_group: u16,
+    max_transfer: u32,
+    view: RefCell<View>,
+}
+
+impl Nexus {
+    /// A new session: everything is still to be told. No command moves more than `max_transfer` bytes.
+    pub fn new(graph: Graph, device: Arc<Device>, portal_group: u16, max_transfer: u32) -> Self {
+        let (version, table) = device.table();
+        Self {
+            name: device.name.as_str().into(),
+            graph,
+            device,
+            portal_group,
+            max_transfer,
+            view: RefCell::new(View {
+                version,
+                table,
+                open: Vec::new(),
+            }),
+        }
+    }
+
+    /// The target.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// The units there are now. Closes those that are gone.
+    pub fn refresh(&self) {
+        let mut view = self.view.borrow_mut();
+        if view.version != self.device.version() {
+            let (version, table) = self.device.table();
+            view.open.retain(|open| {
+                table
+                    .get(&open.unit.lun)
+                    .is_some_and(|unit| Arc::ptr_eq(unit, &open.unit))
+            });
+            (view.version, view.table) = (version, table);
+        }
+    }
+
+    /// Numbers of all units, in order.
+    pub fn luns(&self) -> Vec<Lun> {
+        self.refresh();
+        self.view.borrow().table.keys().copied().collect()
+    }
+
+    /// The unit at this number, opened at its first use.
+    pub async fn open(&self, lun: Lun) -> Result<Rc<Open>, Sense> {
+        self.refresh();
+        let unit = {
+            let view = self.view.borrow();
+            if let Some(open) = view.open.iter().find(|open| open.unit.lun == lun) {
+                return Ok(open.clone());
+            }
+            view.table.get(&lun).cloned().ok_or(Sense::NO_LUN)?
+        };
+        let disk = self.graph.open(&unit.volume).await.map_err(|_| Sense::NOT_READY)?;
+        let mut view = self.view.borrow_mut();
+        // Another slot may have been faster, or the unit may be gone by now.
+        if let Some(open) = view.open.iter().find(|open| Arc::ptr_eq(&open.unit, &unit)) {
+            return Ok(open.clone());
+        }
+        let open = Rc::new(Open {
+            told: RefCell::new(Told::new(&unit)),
+            blocks: Cell::new(disk.blocks()),
+            limit: self.max_transfer / disk.block_size(),
+            disk,
+            target: self.name.clone(),
+            portal_group: self.portal_group,
+            unit,
+        });
+        if view.table.get(&lun).is_some_and(|unit| Arc::ptr_eq(unit, &open.unit)) {
+            view.open.push(open.clone());
+        }
+        Ok(open)
+    }
+
+    /// LUN and target resets, and CLEAR TASK SET: every unit of `table` at `lun` (or each) hears of it.
+    /// False if there is no such unit.
+    pub fn happened(&self, lun: Option<Lun>, what: Happening) -> bool {
+        self.refresh();
+        let view = self.view.borrow();
+        let hit = |unit: &&Arc<Unit>| lun.is_none_or(|lun| lun == unit.lun);
+        let mut any = false;
+        for unit in view.table.values().filter(hit) {
+            any = true;
+            unit.happened(what);
+            if what == Happening::Reset {
+                unit.set_stopped(false);
+                unit.set(Default::default());
+            } else if let Some(open) = view.open.iter().find(|open| Arc::ptr_eq(&open.unit, unit)) {
+                open.told(what);
+            }
+        }
+        any
+    }
+
+    /// True if there is a unit at this number.
+    pub fn has(&self, lun: Lun) -> bool {
+        self.refresh();
+        self.view.borrow().table.contains_key(&lun)
+    }
+
+    /// Every unit's news about LUNs count as told: the host has just read the list.
+    pub(super) fn told_luns(&self) {
+        self.view
+            .borrow()
+            .open
+            .iter()
+            .for_each(|open| open.told(Happening::Luns));
+    }
+}

@@ -1,0 +1,178 @@
+//! From a command block to an outcome: the checks every command shares, and who does it.
+use super::{Moved, Nexus, Outcome, block, nexus::Open, primary, provisioning};
+use bdev::IoError;
+use reactor::Buf;
+use spec::scsi::{Cdb, Command, Lun, Sense, Status, cdb::Data};
+use std::rc::Rc;
+
+/// A command with everything that came with it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Logical unit number as on the wire.
+    pub lun: [u8; 8],
+    /// What to do.
+    pub cdb: Cdb,
+    /// Bytes the host takes.
+    pub room: u32,
+    /// Bytes the host sent.
+    pub data: Buf,
+}
+
+/// What a command comes to inside the server: the data for the host, or why not.
+pub(super) type Done = Result<Option<Buf>, Sense>;
+
+/// The one place where a device's error becomes sense data.
+pub(super) fn sense_of(error: IoError, changes: bool) -> Sense {
+    match error {
+        IoError::OutOfRange => Sense::OUT_OF_RANGE,
+        IoError::Medium if changes => Sense::WRITE_ERROR,
+        IoError::Medium => Sense::READ_ERROR,
+        IoError::Unsupported => Sense::OPCODE,
+        IoError::ReadOnly => Sense::WRITE_PROTECTED,
+        IoError::NoSpace => Sense::NO_SPACE,
+        IoError::Gone => Sense::NOT_READY,
+        IoError::Aborted => Sense::TIMEOUT,
+        IoError::Misaligned => Sense::INVALID_FIELD,
+        IoError::Device => Sense::INTERNAL,
+    }
+}
+
+/// Does a command. Runs to its end whatever happens to the host (D6).
+pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
+    let unit = match Lun::from_wire(request.lun) {
+        Some(lun) => nexus.open(lun).await,
+        None => Err(Sense::NO_LUN),
+    };
+    let command = request.cdb.command();
+    // These three answer where there is no unit, and in spite of unit attentions (SPC-4 5.14, SAM-5 5.14.5).
+    match (&command, &unit) {
+        (Ok(Command::Inquiry { page, room }), unit) => {
+            return finish(
+                unit.as_deref().ok(),
+                primary::inquiry(unit.as_deref().ok(), *page, *room),
+            );
+        }
+        (Ok(Command::ReportLuns { select, room }), unit) => {
+            return finish(unit.as_deref().ok(), primary::report_luns(nexus, *select, *room));
+        }
+        (Ok(Command::RequestSense { descriptor, room }), unit) => {
+            return finish(
+                unit.as_deref().ok(),
+                Ok(primary::request_sense(unit, *descriptor, *room)),
+            );
+        }
+        _ => (),
+    }
+    let open = match unit {
+        Ok(open) => open,
+        Err(sense) => return Outcome::failed(sense),
+    };
+    if let Some(sense) = open.attention() {
+        return finish(Some(&open), Err(sense));
+    }
+    let command = match command {
+        Ok(command) => command,
+        Err(error) => return finish(Some(&open), Err(error.sense())),
+    };
+    let generation = open.unit.generation();
+    let outcome = perform(&open, command, &request).await;
+    // Another host's reset or clearing came between (TAS = 1). Our own host's is the transport's affair.
+    if open.unit.generation() != generation {
+        return Outcome::status(Status::TaskAborted);
+    }
+    finish(Some(&open), outcome)
+}
+
+async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result<Outcome, Sense> {
+    let block_size = open.disk.block_size();
+    let parameter = |list: Vec<u8>, room: u32| Ok(Outcome::list(&list, room as usize));
+    let medium = || {
+        if open.unit.is_stopped() {
+            Err(Sense::STOPPED)
+        } else {
+            Ok(())
+        }
+    };
+    let done: Done = match command {
+        Command::TestUnitReady => medium().map(|()| None),
+        Command::ModeSense { room, .. } => return parameter(primary::mode_sense(open, &command)?, room.into()),
+        Command::ModeSelect {
+            ten, page_format, save, ..
+        } => primary::mode_select(open, &request.data.to_vec(), ten, page_format, save).map(|()| None),
+        Command::ReadCapacity10 => return medium().and_then(|()| parameter(primary::read_capacity10(open), 8)),
+        Command::ReadCapacity16 { room } => {
+            return medium().and_then(|()| parameter(primary::read_capacity16(open), room));
+        }
+        Command::StartStop {
+            start,
+            eject,
+            condition,
+            ..
+        } => primary::start_stop(open, start, eject, condition).await.map(|()| None),
+        Command::SynchronizeCache { range, .. } => {
+            medium()?;
+            block::synchronize(open, range).await.map(|()| None)
+        }
+        Command::Read(transfer) => {
+            medium()?;
+            match block::read(open, transfer, request.room).await {
+                Ok(data) => Ok(data),
+                Err(block::Failure::Sense(sense)) => Err(sense),
+                Err(block::Failure::Busy) => return Ok(Outcome::status(Status::Busy)),
+            }
+        }
+        Command::Write(transfer) => {
+            medium()?;
+            block::write(open, transfer, &request.data).await.map(|()| None)
+        }
+        Command::Verify { transfer, check } => {
+            medium()?;
+            block::verify(open, transfer, check, &request.data).await.map(|()| None)
+        }
+        Command::WriteSame {
+            transfer,
+            unmap,
+            no_data,
+            ..
+        } => {
+            medium()?;
+            provisioning::write_same(open, transfer, unmap, no_data, &request.data)
+                .await
+                .map(|()| None)
+        }
+        Command::Unmap { .. } => {
+            medium()?;
+            provisioning::unmap(open, &request.data).await.map(|()| None)
+        }
+        // Answered before there had to be a unit.
+        Command::Inquiry { .. } | Command::ReportLuns { .. } | Command::RequestSense { .. } => Err(Sense::INTERNAL),
+    };
+    let (moved, wanted) = match command.data(block_size) {
+        Data::None => (Moved::Nothing, 0),
+        Data::In(n) => (Moved::In, n),
+        Data::Out(n) => (Moved::Out, n),
+    };
+    match done {
+        Ok(data) => Ok(Outcome {
+            data,
+            moved,
+            wanted,
+            ..Outcome::good()
+        }),
+        // What came was taken, whatever became of it; what was not read is missing.
+        Err(sense) if moved == Moved::Out => Ok(Outcome {
+            moved,
+            wanted,
+            ..Outcome::failed(sense)
+        }),
+        Err(sense) => Err(sense),
+    }
+}
+
+fn finish(open: Option<&Open>, done: Result<Outcome, Sense>) -> Outcome {
+    let outcome = done.unwrap_or_else(Outcome::failed);
+    Outcome {
+        descriptor_sense: open.is_some_and(|open| open.unit.settings().descriptor_sense),
+        ..outcome
+    }
+}
