@@ -76,14 +76,20 @@ impl Start {
     }
 
     fn command(dir: &Path, launcher: &[&str]) -> Start {
-        let words: Vec<_> = launcher
-            .iter()
-            .map(std::ffi::OsString::from)
-            .chain([binary().into_os_string()])
-            .collect();
-        let mut command = Command::new(&words[0]);
+        let mut command = match launcher {
+            [] => Command::new(binary()),
+            [program, arguments @ ..] => {
+                // Whoever it becomes may not reach the tree, which can lie in a home that is closed to others.
+                let copy = dir.join("ashlar");
+                if !copy.exists() {
+                    std::fs::copy(binary(), &copy).expect("copy the binary");
+                }
+                let mut command = Command::new(program);
+                command.args(arguments).arg(copy);
+                command
+            }
+        };
         command
-            .args(&words[1..])
             .arg("--socket")
             .arg(dir.join("rpc.sock"))
             .arg("serve")
