@@ -1,4 +1,6 @@
 //! What README promises: the example serves at once, the lines it prints work, without root and without io_uring too.
+use blackbox::iscsi::Iscsi;
+use blackbox::pattern;
 use blackbox::serve::Start;
 use blackbox::tool::tree;
 use blackbox::{Guest, Ports, Server, Tool, needs, rpc, skip};
@@ -110,43 +112,58 @@ fn guest_executes_the_printed_lines() {
     server.stop();
 }
 
-#[test]
-fn nobody_without_io_uring_can_serve() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let ports = Ports::free();
-    // Root becomes nobody; anybody else is nobody already.
-    let root = Tool::new("id").arg("-u").ok().trim() == "0";
-    let launcher: &[&str] = if root {
-        &[
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "--no-new-privs",
-        ]
-    } else {
-        &[]
-    };
-    if root {
-        if !needs("the example as nobody", &["setpriv"]) {
-            return;
-        }
-        Tool::new("chown").arg("65534:65534").arg(dir.path()).ok();
+/// Root becomes nobody; anybody else is nobody already.
+fn as_nobody(dir: &Path) -> Option<Vec<String>> {
+    if Tool::new("id").arg("-u").ok().trim() != "0" {
+        return Some(Vec::new());
     }
-    for io in ["auto", "epoll"] {
-        let server = start(dir.path(), ports, launcher)
-            .env("ASHLAR_IO", io)
-            .env("HOME", "/nonexistent")
-            .spawn();
-        let (qemu, ..) = check_lines(&server, dir.path());
-        qemu_img(&qemu);
-        let volume = rpc::volumes(&dir.path().join("rpc.sock")).remove(0);
-        let mut host = blackbox::iscsi::Iscsi::login(ports.iscsi, volume.iqn().0, volume.iqn().1).expect("log in");
-        let data = blackbox::pattern::block(5, 6, 65536);
+    if !needs("the example as nobody", &["setpriv"]) {
+        return None;
+    }
+    Tool::new("chown").arg("65534:65534").arg(dir).ok();
+    let words = "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs";
+    Some(words.split(' ').map(str::to_string).collect())
+}
+
+/// The example started through `launcher` serves, is used by a host, and stops.
+fn serves(dir: &Path, launcher: &[&str], io: &str) {
+    let ports = Ports::free();
+    let server = start(dir, ports, launcher)
+        .env("ASHLAR_IO", io)
+        .env("HOME", "/nonexistent")
+        .spawn();
+    let (qemu, ..) = check_lines(&server, dir);
+    qemu_img(&qemu);
+    for volume in rpc::volumes(&dir.join("rpc.sock")) {
+        let mut host = Iscsi::login(ports.iscsi, volume.iqn().0, volume.iqn().1).expect("log in");
+        let data = pattern::block(5, 6, 65536);
         host.write(64, &data).expect("write");
         host.flush().expect("flush");
         assert!(host.read(64, 65536 / host.block).expect("read") == data);
-        server.assert_no_panic();
-        server.stop();
     }
+    server.assert_no_panic();
+    server.stop();
+}
+
+#[test]
+fn nobody_can_serve() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(launcher) = as_nobody(dir.path()) else { return };
+    let launcher: Vec<_> = launcher.iter().map(String::as_str).collect();
+    for io in ["auto", "epoll"] {
+        serves(dir.path(), &launcher, io);
+    }
+}
+
+#[test]
+fn a_container_that_forbids_io_uring_is_no_hindrance() {
+    if !needs("io_uring forbidden", &["python3"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let launcher = tree().join("tests/launch/without-io-uring");
+    serves(dir.path(), &[&launcher.to_string_lossy()], "auto");
+    let log = std::fs::read_to_string(dir.path().join("log")).expect("the log");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("io_uring")).collect();
+    assert_eq!(lines.len(), 1, "one clear line about io_uring, not {lines:?}");
 }
