@@ -40,13 +40,13 @@ pub struct IdentifyController {
     pub oaes: U32,
     pub ctratt: U32,
     pub rrls: U16,
-    reserved102: [u8; 9],
+    pub reserved102: [u8; 9],
     /// 1 I/O controller, 2 discovery controller.
     pub cntrltype: u8,
     pub fguid: [u8; 16],
     /// Command retry delay times in 100 ms.
     pub crdt: [U16; 3],
-    reserved134: [u8; 119],
+    pub reserved134: [u8; 119],
     pub nvmsr: u8,
     pub vwci: u8,
     pub mec: u8,
@@ -89,9 +89,9 @@ pub struct IdentifyController {
     pub nanagrpid: U32,
     pub pels: U32,
     pub domain: U16,
-    reserved358: [u8; 10],
+    pub reserved358: [u8; 10],
     pub megcap: [u8; 16],
-    reserved384: [u8; 128],
+    pub reserved384: [u8; 128],
     /// Submission entry sizes as powers of two: required in 3:0, largest in 7:4.
     pub sqes: u8,
     pub cqes: u8,
@@ -116,9 +116,9 @@ pub struct IdentifyController {
     pub maxdna: [u8; 16],
     pub maxcna: U32,
     pub oaqd: U32,
-    reserved568: [u8; 200],
+    pub reserved568: [u8; 200],
     pub subnqn: [u8; 256],
-    reserved1024: [u8; 768],
+    pub reserved1024: [u8; 768],
     /// Command capsule in 16-byte units.
     pub ioccsz: U32,
     /// Response capsule in 16-byte units.
@@ -129,9 +129,9 @@ pub struct IdentifyController {
     pub ofcs: U16,
     /// 1 direct discovery controller; 0 when not reported.
     pub dctype: u8,
-    reserved1807: [u8; 241],
+    pub reserved1807: [u8; 241],
     pub power_states: [PowerState; 32],
-    vendor: [u8; 1024],
+    pub vendor: [u8; 1024],
 }
 
 /// Power State Descriptor (Base 2.0d, figure 276). A software controller has one and knows nothing about its watts.
@@ -213,9 +213,9 @@ pub struct IdentifyNamespace {
     pub mssrl: U16,
     pub mcl: U32,
     pub msrc: u8,
-    reserved81: [u8; 11],
+    pub reserved81: [u8; 11],
     pub anagrpid: U32,
-    reserved96: [u8; 3],
+    pub reserved96: [u8; 3],
     /// Bit 0: write protected.
     pub nsattr: u8,
     pub nvmsetid: U16,
@@ -223,7 +223,7 @@ pub struct IdentifyNamespace {
     pub nguid: [u8; 16],
     pub eui64: [u8; 8],
     pub lbaf: [LbaFormat; 64],
-    vendor: [u8; 3712],
+    pub vendor: [u8; 3712],
 }
 
 /// LBA format (NVM 1.0d, figure 98).
@@ -264,12 +264,12 @@ pub struct IndependentNamespace {
     pub fpi: u8,
     pub anagrpid: U32,
     pub nsattr: u8,
-    reserved9: u8,
+    pub reserved9: u8,
     pub nvmsetid: U16,
     pub endgid: U16,
     /// Bit 0: ready.
     pub nstat: u8,
-    reserved15: [u8; 4081],
+    pub reserved15: [u8; 4081],
 }
 
 const _: () = assert!(size_of::<IndependentNamespace>() == LEN);
@@ -295,7 +295,7 @@ pub struct NvmController {
     pub dmrsl: U32,
     /// Blocks of all ranges together.
     pub dmsl: U64,
-    reserved16: [u8; 4080],
+    pub reserved16: [u8; 4080],
 }
 
 const _: () = assert!(size_of::<NvmController>() == LEN);

@@ -123,7 +123,7 @@ pub struct Health {
     pub spare_threshold: u8,
     pub percentage_used: u8,
     pub endurance: u8,
-    reserved7: [u8; 25],
+    pub reserved7: [u8; 25],
     /// Thousands of 512-byte units, rounded up.
     pub units_read: U128,
     pub units_written: U128,
@@ -138,7 +138,7 @@ pub struct Health {
     pub error_entries: U128,
     pub warning_minutes: U32,
     pub critical_minutes: U32,
-    reserved200: [u8; 312],
+    pub reserved200: [u8; 312],
 }
 
 const _: () = assert!(size_of::<Health>() == 512);

@@ -5,6 +5,7 @@
 //! bytes ([`zerocopy`]): a length check is the whole parse, and afterwards nothing can fail.
 pub mod command;
 pub mod discovery;
+pub mod exercise;
 pub mod fabrics;
 pub mod feature;
 pub mod identify;

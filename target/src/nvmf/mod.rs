@@ -9,9 +9,26 @@
 //!
 //! `session` is the transport's protocol without a socket; `connection` gives it one, and a task for each command
 //! slot; `connect`, `admin` and `io` are the commands; `control` is the handle everything else uses.
+mod admin;
+mod connect;
+mod connection;
+mod control;
+mod controller;
+mod discovery;
 mod error;
+pub mod exercise;
+mod features;
+mod identify;
+mod io;
+mod logs;
+mod memory;
 mod options;
+mod port;
 pub mod session;
+mod shared;
+mod space;
+mod subsystem;
 
+pub use control::Nvmf;
 pub use error::NvmfError;
 pub use options::*;

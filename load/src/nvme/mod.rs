@@ -1,0 +1,11 @@
+//! NVMe/TCP from the host's side: [`wire`] without a socket, [`client`] with a blocking one.
+pub mod client;
+pub mod wire;
+
+pub use client::{Client, ClientError, Options};
+pub use wire::{Event, Wire};
+
+/// CRC32C as digests want it.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}

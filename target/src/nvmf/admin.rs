@@ -1,0 +1,272 @@
+//! Admin commands on queue 0.
+use super::{
+    connect,
+    connection::{self, Bound, Connection, Reply},
+    controller::Controller,
+    discovery,
+    features::{Answer, Features, Policy},
+    identify, logs,
+    session::Command,
+    subsystem::Namespace,
+};
+use bdev::Geometry;
+use spec::nvme::{
+    NSID_ALL, Sqe, Status,
+    command::{self, admin},
+    identify::{LEN, cns, namespace_list},
+    log::{GetLogPage, page},
+};
+use std::rc::Rc;
+use zerocopy::IntoBytes;
+
+/// Runs one command. Data for the host is left in the slot's buffer.
+pub async fn run(connection: &Rc<Connection>, bound: &Bound, slot: u16, command: &Command) -> Reply {
+    let sqe = &command.sqe;
+    if sqe.opcode == command::FABRICS {
+        return connect::on_admin_queue(connection, bound, sqe).await;
+    }
+    if !bound.controller.state().is_ready() {
+        // Everything but fabrics commands needs CC.EN (Base 2.0d, 3.5.1).
+        return Reply::fail(Status::COMMAND_SEQUENCE_ERROR);
+    }
+    let discovery = bound.controller.is_discovery();
+    let done = match sqe.opcode {
+        admin::IDENTIFY => identify(connection, bound, slot, sqe).await,
+        admin::GET_LOG_PAGE => log_page(connection, bound, slot, sqe).await,
+        admin::GET_FEATURES => get_features(connection, bound, slot, sqe).await,
+        admin::SET_FEATURES => set_features(connection, bound, slot, sqe),
+        admin::ASYNC_EVENT_REQUEST => return event(connection, slot),
+        admin::KEEP_ALIVE => {
+            bound.controller.saw(reactor::now().0);
+            Ok(Reply::done())
+        }
+        admin::ABORT if !discovery => Ok(abort(connection, bound, sqe).await),
+        _ => Err(Status::INVALID_OPCODE),
+    };
+    done.unwrap_or_else(Reply::fail)
+}
+
+/// Puts `bytes` into the slot's buffer, as many as the host has room for.
+async fn give(connection: &Rc<Connection>, slot: u16, sqe: &Sqe, bytes: &[u8]) -> Result<Reply, Status> {
+    let room = sqe.sgl.length.get() as usize;
+    if room < bytes.len() {
+        return Err(Status::DATA_SGL_LENGTH_INVALID);
+    }
+    connection.room(slot, bytes.len()).await.write_at(0, bytes);
+    Ok(Reply::data(bytes.len() as u32))
+}
+
+// ---- Identify ----
+
+/// The namespace `nsid` if this controller's host may see it, with its geometry on this core.
+fn namespace(connection: &Connection, controller: &Controller, nsid: u32) -> Option<(Namespace, Geometry)> {
+    let namespace = controller.subsystem.as_ref()?.inner().namespaces.get(&nsid).cloned()?;
+    let space = connection.space(nsid)?;
+    namespace
+        .visible_to(&controller.hostnqn)
+        .then(|| (namespace, space.disk.geometry()))
+}
+
+/// Ids of the namespaces this controller's host may see.
+fn visible(controller: &Controller) -> Vec<u32> {
+    let Some(subsystem) = &controller.subsystem else {
+        return Vec::new();
+    };
+    let inner = subsystem.inner();
+    inner
+        .namespaces
+        .iter()
+        .filter(|(_, n)| n.visible_to(&controller.hostnqn))
+        .map(|(&nsid, _)| nsid)
+        .collect()
+}
+
+async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe) -> Result<Reply, Status> {
+    let controller = &bound.controller;
+    let (what, set, nsid) = (sqe.cdw1(0) as u8, (sqe.cdw1(1) >> 24) as u8, sqe.nsid.get());
+    if controller.is_discovery() && what != cns::CONTROLLER {
+        return Err(Status::INVALID_FIELD);
+    }
+    let nvm = |set| {
+        if set == 0 {
+            Ok(())
+        } else {
+            Err(Status::IO_COMMAND_SET_NOT_SUPPORTED)
+        }
+    };
+    let in_range = || {
+        let max = controller.subsystem.as_ref().map_or(0, |s| s.config.max_namespaces);
+        if (1..=max).contains(&nsid) {
+            Ok(())
+        } else {
+            Err(Status::INVALID_NAMESPACE)
+        }
+    };
+    let bytes: [u8; LEN] = match what {
+        cns::CONTROLLER => {
+            let shared = &connection.shared;
+            let delays = shared.state().delays;
+            copy(identify::controller(controller, &shared.transport(), delays).as_bytes())
+        }
+        // What every namespace has in common: nothing worth telling but the shape of the list of formats.
+        cns::NAMESPACE if nsid == NSID_ALL => [0; LEN],
+        cns::NAMESPACE => {
+            in_range()?;
+            // An id that is valid and has no namespace is all zeroes (Base 2.0d, 5.17.2.1).
+            namespace(connection, controller, nsid)
+                .map_or([0; LEN], |(n, g)| copy(identify::namespace(&n, &g).as_bytes()))
+        }
+        cns::NAMESPACE_IN_COMMAND_SET => {
+            nvm(set)?;
+            in_range()?;
+            // No protection information, no extended formats: zeroes.
+            [0; LEN]
+        }
+        cns::NAMESPACE_ANY_COMMAND_SET => {
+            in_range()?;
+            let (_, geometry) = namespace(connection, controller, nsid).ok_or(Status::INVALID_NAMESPACE)?;
+            copy(identify::independent(&geometry).as_bytes())
+        }
+        cns::ACTIVE_NAMESPACES | cns::ACTIVE_NAMESPACES_IN_COMMAND_SET => {
+            if what == cns::ACTIVE_NAMESPACES_IN_COMMAND_SET {
+                nvm(set)?;
+            }
+            if nsid >= NSID_ALL - 1 {
+                return Err(Status::INVALID_NAMESPACE);
+            }
+            namespace_list(visible(controller).into_iter(), nsid)
+        }
+        cns::NAMESPACE_DESCRIPTORS => {
+            in_range()?;
+            let (namespace, _) = namespace(connection, controller, nsid).ok_or(Status::INVALID_NAMESPACE)?;
+            namespace.ids().descriptors()
+        }
+        cns::CONTROLLER_IN_COMMAND_SET => {
+            nvm(set)?;
+            let subsystem = controller.subsystem.as_ref().ok_or(Status::INVALID_FIELD)?;
+            copy(identify::nvm_controller(&subsystem.config).as_bytes())
+        }
+        cns::COMMAND_SETS => {
+            // One combination: the NVM command set alone.
+            let mut sets = [0; LEN];
+            sets[0] = 1;
+            sets
+        }
+        _ => return Err(Status::INVALID_FIELD),
+    };
+    give(connection, slot, sqe, &bytes).await
+}
+
+fn copy(bytes: &[u8]) -> [u8; LEN] {
+    let mut page = [0; LEN];
+    page[..bytes.len()].copy_from_slice(bytes);
+    page
+}
+
+// ---- logs ----
+
+async fn log_page(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe) -> Result<Reply, Status> {
+    let ask = GetLogPage::of(sqe);
+    if ask.index || ask.offset % 4 != 0 {
+        return Err(Status::INVALID_FIELD);
+    }
+    if ask.len > connection.max_io() as u64 {
+        return Err(Status::INVALID_FIELD);
+    }
+    let controller = &bound.controller;
+    let now = reactor::now().0;
+    let log = match ask.page {
+        page::DISCOVERY if controller.is_discovery() => {
+            discovery::log(&connection.shared, &controller.hostnqn, controller.local)
+        }
+        page => logs::page(controller, page, ask.retain, now)?,
+    };
+    if ask.offset > log.len() as u64 {
+        return Err(Status::INVALID_FIELD);
+    }
+    if !ask.retain {
+        controller.state().looked_into(ask.page);
+    }
+    // Behind the end of a log are zeroes: both counts are bounded by what a command may move.
+    let (from, len) = (ask.offset as usize, ask.len as usize);
+    let mut bytes = log.get(from..log.len().min(from + len)).unwrap_or_default().to_vec();
+    bytes.resize(len, 0);
+    let done = give(connection, slot, sqe, &bytes).await;
+    connection.tell_events();
+    done
+}
+
+// ---- features ----
+
+async fn get_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe) -> Result<Reply, Status> {
+    let controller = &bound.controller;
+    let (answer, advanced) = {
+        let state = controller.state();
+        (
+            state.features.get(sqe, controller.is_discovery())?,
+            state.features.advanced_retry,
+        )
+    };
+    match answer {
+        Answer::Word(word) => Ok(Reply::word(word.into())),
+        Answer::HostIdentifier => give(connection, slot, sqe, &controller.hostid).await,
+        Answer::HostBehavior => {
+            let mut data = [0; 512];
+            data[0] = advanced.into();
+            give(connection, slot, sqe, &data).await
+        }
+    }
+}
+
+fn set_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe) -> Result<Reply, Status> {
+    let transport = connection.shared.transport();
+    let buf = connection.buffer_of(slot);
+    let mut data = [0; 512];
+    let len = buf.len().min(data.len());
+    buf.slice(0..len).read_at(0, &mut data[..len]);
+    let word = {
+        let mut state = bound.controller.state();
+        let policy = Policy {
+            min_keep_alive_ms: transport.min_kato,
+            io_queues: transport.max_io_qpairs_per_ctrlr,
+            has_io: state.queues.keys().any(|&qid| qid > 0),
+        };
+        let features: &mut Features = &mut state.features;
+        features.set(sqe, &data[..len], bound.controller.is_discovery(), policy)?
+    };
+    connection.tell_events();
+    Ok(Reply::word(word.into()))
+}
+
+// ---- events and aborts ----
+
+fn event(connection: &Rc<Connection>, slot: u16) -> Reply {
+    if !connection.park_event(slot) {
+        return Reply::fail(Status::AER_LIMIT_EXCEEDED);
+    }
+    connection.tell_events();
+    Reply::parked()
+}
+
+/// Bit 0 of the answer is set when the command was not aborted (Base 2.0d, 5.1).
+async fn abort(connection: &Rc<Connection>, bound: &Bound, sqe: &Sqe) -> Reply {
+    let (sqid, cid) = (sqe.cdw1(0) as u16, (sqe.cdw1(0) >> 16) as u16);
+    let queue = bound.controller.state().queues.get(&sqid).copied();
+    let Some(queue) = queue else {
+        return Reply::fail(Status::INVALID_FIELD);
+    };
+    if queue.connection == connection.id && cid == sqe.cid.get() {
+        return Reply::word(1);
+    }
+    let aborted = if queue.core == reactor::core() {
+        connection::abort(queue.connection, cid)
+    } else {
+        let call =
+            connection.shared.reactors.call(
+                queue.core,
+                move || async move { connection::abort(queue.connection, cid) },
+            );
+        call.await
+    };
+    Reply::word((!aborted).into())
+}

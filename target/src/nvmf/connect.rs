@@ -1,0 +1,305 @@
+//! From a bare connection to a queue: the Connect command (Base 2.0d, 6.3) and the properties that start a controller.
+use super::{
+    connection::{Bound, Connection, Reply},
+    controller::{Controller, Queue},
+    features::Features,
+    session::Command,
+    shared::Shared,
+};
+use bdev::Io;
+use spec::nvme::{
+    DISCOVERY_NQN, Sqe, Status, command,
+    fabrics::{Connect, ConnectData, Property, fctype, invalid},
+    nqn_is_valid,
+    property::{self, Cc},
+};
+use std::{rc::Rc, sync::Arc};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// A refused Connect that names the parameter.
+fn wrong(parameter: u32) -> Reply {
+    Reply::fail_with(Status::CONNECT_INVALID_PARAMETERS, parameter)
+}
+
+/// Runs a command on a connection that is no queue yet. Success gives the queue and the controller id.
+pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> Result<((Bound, Connect), u16), Reply> {
+    let sqe = &command.sqe;
+    if !command.fault.is_success() {
+        return Err(Reply::fail(command.fault));
+    }
+    if sqe.opcode != command::FABRICS || sqe.fctype() != fctype::CONNECT {
+        return Err(Reply::fail(Status::COMMAND_SEQUENCE_ERROR));
+    }
+    let connect = Connect::of(sqe);
+    let buf = connection.buffer_of(slot);
+    if connect.format != 0 {
+        return Err(Reply::fail(Status::CONNECT_INCOMPATIBLE_FORMAT));
+    }
+    if buf.len() != size_of::<ConnectData>() {
+        return Err(Reply::fail(Status::DATA_SGL_LENGTH_INVALID));
+    }
+    let mut data = ConnectData::new_zeroed();
+    buf.read_at(0, data.as_mut_bytes());
+    let host = data
+        .hostnqn()
+        .filter(|nqn| nqn_is_valid(nqn))
+        .ok_or(wrong(invalid::DATA_HOSTNQN))?;
+    let nqn = data.subnqn().ok_or(wrong(invalid::DATA_SUBNQN))?;
+    let bound = match connect.qid {
+        0 => admin_queue(connection, &connect, &data, nqn, host)?,
+        qid => io_queue(connection, qid, &connect, &data, nqn, host)?,
+    };
+    let cntlid = bound.controller.cntlid;
+    Ok(((bound, connect), cntlid))
+}
+
+fn queue_of(connection: &Connection) -> Queue {
+    Queue {
+        core: reactor::core(),
+        connection: connection.id,
+        local: connection.local,
+        peer: connection.peer,
+    }
+}
+
+/// A new controller.
+fn admin_queue(
+    connection: &Connection,
+    connect: &Connect,
+    data: &ConnectData,
+    nqn: &str,
+    host: &str,
+) -> Result<Bound, Reply> {
+    let shared = &connection.shared;
+    let transport = shared.transport();
+    if connect.sqsize == 0 || u32::from(connect.sqsize) >= transport.max_aq_depth {
+        return Err(wrong(invalid::SQSIZE));
+    }
+    if data.cntlid.get() != 0xffff {
+        // Controllers are made on connect; there are none to choose from.
+        return Err(wrong(invalid::DATA_CNTLID));
+    }
+    let kato = match connect.keep_alive_ms {
+        0 => 0,
+        ms => ms.max(transport.min_kato),
+    };
+    let features = Features::new(kato, transport.max_io_qpairs_per_ctrlr);
+    let now = reactor::now().0;
+    let make = |cntlid, subsystem| {
+        let queue = queue_of(connection);
+        Arc::new(Controller::new(
+            cntlid,
+            subsystem,
+            host.to_owned(),
+            data.host_id,
+            features,
+            queue,
+            now,
+        ))
+    };
+    if nqn == DISCOVERY_NQN {
+        let mut state = shared.state();
+        let cntlid = state.next_discovery;
+        state.next_discovery = if cntlid >= 0xffef { 1 } else { cntlid + 1 };
+        let controller = make(cntlid, None);
+        state.discoverers.push(controller.clone());
+        return Ok(Bound::new(controller, 0));
+    }
+    let subsystem = shared
+        .state()
+        .subsystems
+        .get(nqn)
+        .cloned()
+        .ok_or(wrong(invalid::DATA_SUBNQN))?;
+    let mut inner = subsystem.inner();
+    if inner.closing || !inner.listens_on(connection.local) {
+        return Err(wrong(invalid::DATA_SUBNQN));
+    }
+    if !inner.allows(host) {
+        return Err(Reply::fail_with(Status::CONNECT_INVALID_HOST, 0));
+    }
+    let cntlid = inner
+        .choose_cntlid(&subsystem.config)
+        .ok_or(Reply::fail(Status::CONNECT_CONTROLLER_BUSY))?;
+    let controller = make(cntlid, Some(subsystem.clone()));
+    inner.controllers.insert(cntlid, controller.clone());
+    Ok(Bound::new(controller, 0))
+}
+
+/// One more queue of a controller.
+fn io_queue(
+    connection: &Connection,
+    qid: u16,
+    connect: &Connect,
+    data: &ConnectData,
+    nqn: &str,
+    host: &str,
+) -> Result<Bound, Reply> {
+    let shared = &connection.shared;
+    let transport = shared.transport();
+    let subsystem = shared
+        .state()
+        .subsystems
+        .get(nqn)
+        .cloned()
+        .ok_or(wrong(invalid::DATA_SUBNQN))?;
+    let (controller, allowed) = {
+        let inner = subsystem.inner();
+        (inner.controllers.get(&data.cntlid.get()).cloned(), inner.allows(host))
+    };
+    let controller = controller.ok_or(wrong(invalid::DATA_CNTLID))?;
+    if controller.hostnqn != host {
+        return Err(wrong(invalid::DATA_HOSTNQN));
+    }
+    if controller.hostid != data.host_id {
+        return Err(wrong(invalid::DATA_HOSTID));
+    }
+    if !allowed {
+        return Err(Reply::fail_with(Status::CONNECT_INVALID_HOST, 0));
+    }
+    if connect.sqsize == 0 || u32::from(connect.sqsize) >= transport.max_queue_depth {
+        return Err(wrong(invalid::SQSIZE));
+    }
+    {
+        let mut state = controller.state();
+        if !state.is_ready() {
+            return Err(Reply::fail(Status::COMMAND_SEQUENCE_ERROR));
+        }
+        if qid > state.features.io_queues || state.queues.contains_key(&qid) {
+            return Err(wrong(invalid::QID));
+        }
+        state.queues.insert(qid, queue_of(connection));
+    }
+    Ok(Bound::new(controller, qid))
+}
+
+/// A queue's connection is gone. With the admin queue goes the controller, and with it all its queues.
+pub fn leave(connection: &Connection, bound: &Bound) {
+    let controller = &bound.controller;
+    let queues: Vec<Queue> = {
+        let mut state = controller.state();
+        match bound.qid {
+            0 => std::mem::take(&mut state.queues).into_values().collect(),
+            // A reset may have taken the queue out already, and a new one may have its number.
+            qid if state.queues.get(&qid).is_some_and(|q| q.connection == connection.id) => {
+                state.queues.remove(&qid);
+                return;
+            }
+            _ => return,
+        }
+    };
+    connection
+        .shared
+        .close(queues.into_iter().filter(|q| q.connection != connection.id));
+    match &controller.subsystem {
+        Some(subsystem) => {
+            subsystem.inner().controllers.remove(&controller.cntlid);
+        }
+        None => connection
+            .shared
+            .state()
+            .discoverers
+            .retain(|c| !Arc::ptr_eq(c, controller)),
+    }
+}
+
+/// Fabrics commands on an I/O queue: none that we know (Disconnect is optional, and we do not announce it).
+pub fn on_io_queue(sqe: &Sqe) -> Reply {
+    match sqe.fctype() {
+        fctype::CONNECT => Reply::fail(Status::COMMAND_SEQUENCE_ERROR),
+        _ => Reply::fail(Status::INVALID_FIELD),
+    }
+}
+
+/// Fabrics commands on the admin queue.
+pub async fn on_admin_queue(connection: &Rc<Connection>, bound: &Bound, sqe: &Sqe) -> Reply {
+    let property = || Property::of(sqe).ok_or(Reply::fail(Status::INVALID_FIELD));
+    match sqe.fctype() {
+        fctype::PROPERTY_GET => match property() {
+            Ok(p) => get(&connection.shared, &bound.controller, p),
+            Err(reply) => reply,
+        },
+        fctype::PROPERTY_SET => match property() {
+            Ok(p) => set(connection, &bound.controller, p).await,
+            Err(reply) => reply,
+        },
+        fctype::CONNECT => Reply::fail(Status::COMMAND_SEQUENCE_ERROR),
+        _ => Reply::fail(Status::INVALID_FIELD),
+    }
+}
+
+/// CAP. Readiness needs no time of its own; hosts multiply the timeout, so it is not zero.
+fn cap(shared: &Shared) -> property::Cap {
+    property::Cap {
+        max_queue_entries: shared.transport().max_queue_depth,
+        timeout_500ms: 30,
+        command_sets: true,
+    }
+}
+
+fn get(shared: &Shared, controller: &Controller, p: Property) -> Reply {
+    let value = match (p.offset, p.wide) {
+        (property::CAP, true) => cap(shared).value(),
+        (property::VS, false) => property::VERSION_2_0.into(),
+        (property::CC, false) => controller.state().cc.0.into(),
+        (property::CSTS, false) => controller.state().csts.into(),
+        (property::NSSR, false) => 0,
+        // CRWMT: the same 15 seconds as CAP.TO.
+        (property::CRTO, false) => 30,
+        _ => return Reply::fail(Status::INVALID_FIELD),
+    };
+    Reply::word(value)
+}
+
+async fn set(connection: &Rc<Connection>, controller: &Arc<Controller>, p: Property) -> Reply {
+    if p.wide || p.offset != property::CC {
+        return Reply::fail(Status::INVALID_FIELD);
+    }
+    let cc = Cc(p.value as u32);
+    let old = controller.state().cc;
+    if cc.enabled() && !old.enabled() {
+        let entries_fit = controller.is_discovery() || (cc.sqes(), cc.cqes()) == (6, 4);
+        let set_known = matches!(cc.command_set(), 0 | 6 | 7);
+        let mut state = controller.state();
+        state.cc = cc;
+        if entries_fit && set_known && cc.page_shift() == 0 && cc.arbitration() == 0 {
+            state.csts = property::CSTS_READY;
+        } else {
+            // A value CAP does not offer: the controller does not become ready (Base 2.0d, 3.1.3.5).
+            state.csts = property::CSTS_FATAL;
+        }
+        return Reply::done();
+    }
+    if cc.shutdown() != 0 && old.shutdown() == 0 {
+        controller.state().csts |= property::CSTS_SHUTDOWN_BUSY;
+        // What the host's last writes left in caches goes to the media before shutdown is complete.
+        let mut clean = true;
+        for space in connection.visible_spaces() {
+            clean &= space.disk.perform(Io::flush()).await.is_ok() || space.disk.geometry().read_only;
+        }
+        if !clean {
+            tracing::warn!(
+                host = controller.hostnqn,
+                "a namespace could not be flushed at shutdown"
+            );
+        }
+        let mut state = controller.state();
+        state.csts = state.csts & !property::CSTS_SHUTDOWN_BUSY | property::CSTS_SHUTDOWN_DONE;
+    }
+    let queues = {
+        let mut state = controller.state();
+        state.cc = cc;
+        if old.enabled() && !cc.enabled() {
+            let granted = connection.shared.transport().max_io_qpairs_per_ctrlr;
+            state.reset(Features::new(0, granted));
+            state.take_io_queues()
+        } else {
+            Vec::new()
+        }
+    };
+    connection.shared.close(queues);
+    if old.enabled() && !cc.enabled() {
+        connection.forget_events();
+    }
+    Reply::done()
+}

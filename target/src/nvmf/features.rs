@@ -1,0 +1,267 @@
+//! Features a host may read and set (Base 2.0d, 5.27). None is saved; all are forgotten with the controller.
+use spec::nvme::{
+    Sqe, Status,
+    feature::{self, Select, fid},
+};
+
+/// The features of one controller that can have different values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Arbitration (01h): kept for the host; queues are served in the order their commands arrive.
+    pub arbitration: u32,
+    /// Error recovery (05h).
+    pub error_recovery: u32,
+    /// Temperature threshold (04h): one for each sensor and direction there is, which is the composite one's.
+    pub temperature: [u32; 2],
+    /// Volatile write cache (06h).
+    pub write_cache: u32,
+    /// Asynchronous event configuration (0Bh).
+    pub async_events: u32,
+    /// Write atomicity (0Ah).
+    pub atomicity: u32,
+    /// Keep-alive timer (0Fh) in milliseconds.
+    pub keep_alive_ms: u32,
+    /// Host behavior support (16h), byte 0: advanced command retry.
+    pub advanced_retry: bool,
+    /// I/O queues granted.
+    pub io_queues: u16,
+}
+
+/// What Get or Set Features answers: the completion's word, and data for the features that have some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A word.
+    Word(u32),
+    /// Host behavior support, 512 bytes.
+    HostBehavior,
+    /// The host identifier, 16 bytes.
+    HostIdentifier,
+}
+
+/// Features every controller supports, with whether they can be changed. Discovery controllers know the last two groups only.
+pub const SUPPORTED: [(u8, bool); 12] = [
+    (fid::ARBITRATION, true),
+    (fid::POWER_MANAGEMENT, true),
+    (fid::TEMPERATURE_THRESHOLD, true),
+    (fid::ERROR_RECOVERY, true),
+    (fid::VOLATILE_WRITE_CACHE, false),
+    (fid::NUMBER_OF_QUEUES, true),
+    (fid::INTERRUPT_COALESCING, false),
+    (fid::WRITE_ATOMICITY, true),
+    (fid::ASYNC_EVENT_CONFIG, true),
+    (fid::KEEP_ALIVE_TIMER, true),
+    (fid::HOST_BEHAVIOR, true),
+    (fid::HOST_IDENTIFIER, false),
+];
+
+/// Asynchronous events that can be configured: SMART warnings never occur, but hosts set their bits.
+const EVENTS: u32 = 0xff | feature::AEN_NAMESPACE_ATTRIBUTE | feature::AEN_DISCOVERY_LOG;
+/// Over and under temperature threshold of the composite temperature: off.
+const TEMPERATURE: [u32; 2] = [0xffff, 0];
+
+impl Features {
+    /// What a fresh controller has.
+    pub fn new(keep_alive_ms: u32, io_queues: u16) -> Self {
+        Self {
+            arbitration: 0,
+            error_recovery: 0,
+            temperature: TEMPERATURE,
+            write_cache: 1,
+            async_events: 0,
+            atomicity: 0,
+            keep_alive_ms,
+            advanced_retry: false,
+            io_queues,
+        }
+    }
+
+    /// Get Features.
+    pub fn get(&self, sqe: &Sqe, discovery: bool) -> Result<Answer, Status> {
+        let (d10, d11) = (sqe.cdw1(0), sqe.cdw1(1));
+        let id = d10 as u8;
+        let select = Select::of(d10).ok_or(Status::INVALID_FIELD)?;
+        let (_, changeable) = supported(id, discovery)?;
+        if select == Select::Capabilities {
+            return Ok(Answer::Word(if changeable {
+                feature::CAPABILITY_CHANGEABLE
+            } else {
+                0
+            }));
+        }
+        let fresh = Features::new(self.keep_alive_ms, self.io_queues);
+        let from = if select == Select::Current { self } else { &fresh };
+        Ok(Answer::Word(match id {
+            fid::ARBITRATION => from.arbitration,
+            fid::POWER_MANAGEMENT => 0,
+            fid::TEMPERATURE_THRESHOLD => match (d11 >> 16 & 0xf, d11 >> 20 & 3) {
+                // Sensor 0 is the composite temperature; there are no others.
+                (0, over @ 0..=1) => from.temperature[over as usize] | d11 & 0x0030_0000,
+                _ => return Err(Status::INVALID_FIELD),
+            },
+            fid::ERROR_RECOVERY => from.error_recovery,
+            fid::VOLATILE_WRITE_CACHE => from.write_cache,
+            fid::NUMBER_OF_QUEUES => queues(self.io_queues),
+            fid::INTERRUPT_COALESCING => 0,
+            fid::WRITE_ATOMICITY => from.atomicity,
+            fid::ASYNC_EVENT_CONFIG => from.async_events,
+            fid::KEEP_ALIVE_TIMER => from.keep_alive_ms,
+            fid::HOST_BEHAVIOR => return Ok(Answer::HostBehavior),
+            fid::HOST_IDENTIFIER => match d11 & 1 {
+                1 => return Ok(Answer::HostIdentifier),
+                // Fabrics hosts have 16-byte identifiers only.
+                _ => return Err(Status::INVALID_FIELD),
+            },
+            _ => return Err(Status::INVALID_FIELD),
+        }))
+    }
+
+    /// Set Features. `data` is what the host sent along, `min_keep_alive` the shortest timeout we keep, `io_queues` what
+    /// we would grant, `has_io` true once there is an I/O queue.
+    pub fn set(&mut self, sqe: &Sqe, data: &[u8], discovery: bool, policy: Policy) -> Result<u32, Status> {
+        let (d10, d11) = (sqe.cdw1(0), sqe.cdw1(1));
+        let id = d10 as u8;
+        let (_, changeable) = supported(id, discovery)?;
+        if d10 & 1 << 31 != 0 {
+            return Err(Status::FEATURE_NOT_SAVEABLE);
+        }
+        if id == fid::HOST_IDENTIFIER {
+            // On fabrics the identifier comes with Connect and stays (Base 2.0d, 5.27.1.25).
+            return Err(Status::COMMAND_SEQUENCE_ERROR);
+        }
+        if !changeable {
+            return Err(Status::FEATURE_NOT_CHANGEABLE);
+        }
+        match id {
+            fid::ARBITRATION => self.arbitration = d11,
+            // One power state: 0.
+            fid::POWER_MANAGEMENT if d11 & 0x1f == 0 => {}
+            fid::TEMPERATURE_THRESHOLD => match (d11 >> 16 & 0xf, d11 >> 20 & 3) {
+                (0 | 0xf, over @ 0..=1) => self.temperature[over as usize] = d11 & 0xffff,
+                _ => return Err(Status::INVALID_FIELD),
+            },
+            // DULBE needs deallocated blocks to be reported as errors, which no namespace does.
+            fid::ERROR_RECOVERY if d11 & 1 << 16 == 0 => self.error_recovery = d11,
+            fid::NUMBER_OF_QUEUES => {
+                let (submission, completion) = (d11 & 0xffff, d11 >> 16);
+                if submission == 0xffff || completion == 0xffff {
+                    return Err(Status::INVALID_FIELD);
+                }
+                if policy.has_io {
+                    return Err(Status::COMMAND_SEQUENCE_ERROR);
+                }
+                let wanted = submission.min(completion) as u16 + 1;
+                self.io_queues = wanted.min(policy.io_queues);
+                return Ok(queues(self.io_queues));
+            }
+            fid::WRITE_ATOMICITY => self.atomicity = d11 & 1,
+            fid::ASYNC_EVENT_CONFIG => self.async_events = d11 & EVENTS,
+            fid::KEEP_ALIVE_TIMER if d11 == 0 && discovery => self.keep_alive_ms = 0,
+            // An I/O controller keeps its timer (Base 2.0d, 3.9).
+            fid::KEEP_ALIVE_TIMER if d11 == 0 => return Err(Status::KEEP_ALIVE_TIMEOUT_INVALID),
+            fid::KEEP_ALIVE_TIMER => self.keep_alive_ms = d11.max(policy.min_keep_alive_ms),
+            fid::HOST_BEHAVIOR => match data.first() {
+                Some(acre @ 0..=1) => self.advanced_retry = *acre == 1,
+                _ => return Err(Status::INVALID_FIELD),
+            },
+            _ => return Err(Status::INVALID_FIELD),
+        }
+        Ok(0)
+    }
+}
+
+/// What Set Features is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Shortest keep-alive timeout.
+    pub min_keep_alive_ms: u32,
+    /// Most I/O queues.
+    pub io_queues: u16,
+    /// An I/O queue exists, so their number is settled.
+    pub has_io: bool,
+}
+
+/// Number of Queues: submission and completion queues, both less one.
+fn queues(n: u16) -> u32 {
+    let less = u32::from(n.saturating_sub(1));
+    less | less << 16
+}
+
+fn supported(id: u8, discovery: bool) -> Result<(u8, bool), Status> {
+    let found = SUPPORTED.into_iter().find(|&(f, _)| f == id);
+    let allowed = !discovery
+        || matches!(
+            id,
+            fid::ASYNC_EVENT_CONFIG | fid::KEEP_ALIVE_TIMER | fid::HOST_IDENTIFIER
+        );
+    found.filter(|_| allowed).ok_or(Status::INVALID_FIELD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spec::nvme::command::admin;
+
+    const POLICY: Policy = Policy {
+        min_keep_alive_ms: 10_000,
+        io_queues: 127,
+        has_io: false,
+    };
+
+    fn set(f: &mut Features, id: u8, d11: u32) -> Result<u32, Status> {
+        f.set(
+            &Sqe::new(admin::SET_FEATURES, 1, 0)
+                .with_cdw1(0, id.into())
+                .with_cdw1(1, d11),
+            &[1],
+            false,
+            POLICY,
+        )
+    }
+
+    fn get(f: &Features, id: u32, d11: u32) -> Result<Answer, Status> {
+        f.get(
+            &Sqe::new(admin::GET_FEATURES, 1, 0).with_cdw1(0, id).with_cdw1(1, d11),
+            false,
+        )
+    }
+
+    #[test]
+    fn queues_are_granted_up_to_the_limit_and_before_the_first_is_made() {
+        let mut f = Features::new(0, 127);
+        assert_eq!(set(&mut f, 7, 0x0003_0003), Ok(0x0003_0003));
+        assert_eq!(get(&f, 7, 0), Ok(Answer::Word(0x0003_0003)));
+        assert_eq!(set(&mut f, 7, 0x01ff_01ff), Ok(0x007e_007e));
+        assert_eq!(set(&mut f, 7, 0xffff_0000), Err(Status::INVALID_FIELD));
+        let sqe = Sqe::new(admin::SET_FEATURES, 1, 0).with_cdw1(0, 7);
+        assert_eq!(
+            f.set(&sqe, &[], false, Policy { has_io: true, ..POLICY }),
+            Err(Status::COMMAND_SEQUENCE_ERROR)
+        );
+    }
+
+    #[test]
+    fn a_short_keep_alive_is_raised_and_none_is_refused() {
+        let mut f = Features::new(15_000, 1);
+        assert_eq!(set(&mut f, 0xf, 1), Ok(0));
+        assert_eq!(get(&f, 0xf, 0), Ok(Answer::Word(10_000)));
+        assert_eq!(set(&mut f, 0xf, 0), Err(Status::KEEP_ALIVE_TIMEOUT_INVALID));
+    }
+
+    #[test]
+    fn every_feature_answers_what_it_is_and_the_rest_is_refused() {
+        let mut f = Features::new(15_000, 1);
+        for (id, changeable) in SUPPORTED {
+            let capabilities = get(&f, u32::from(id) | 0x300, 1);
+            assert_eq!(capabilities, Ok(Answer::Word(if changeable { 4 } else { 0 })), "{id:x}");
+            assert!(get(&f, id.into(), 1).is_ok(), "{id:x}");
+        }
+        assert_eq!(get(&f, 0x0e, 0), Err(Status::INVALID_FIELD));
+        assert_eq!(set(&mut f, 6, 0), Err(Status::FEATURE_NOT_CHANGEABLE));
+        assert_eq!(set(&mut f, 0x81, 0), Err(Status::COMMAND_SEQUENCE_ERROR));
+        let save = Sqe::new(admin::SET_FEATURES, 1, 0).with_cdw1(0, 1 << 31 | 1);
+        assert_eq!(f.set(&save, &[], false, POLICY), Err(Status::FEATURE_NOT_SAVEABLE));
+        assert_eq!(set(&mut f, 4, 0x157), Ok(0));
+        assert_eq!(get(&f, 4, 0), Ok(Answer::Word(0x157)));
+        assert_eq!(get(&f, 4, 1 << 16), Err(Status::INVALID_FIELD));
+    }
+}

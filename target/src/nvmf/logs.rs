@@ -1,0 +1,108 @@
+//! Log pages (Base 2.0d, 5.16): what happened, what is there, what changed.
+use super::{controller::Controller, features, identify::FIRMWARE};
+use spec::nvme::{
+    Status, ascii_field,
+    command::{admin, io},
+    feature::fid,
+    log::{self, Health, page},
+};
+use std::sync::atomic::Ordering::Relaxed;
+use zerocopy::IntoBytes;
+
+/// Log pages of an I/O controller.
+const IO_PAGES: [u8; 7] = [
+    page::SUPPORTED,
+    page::ERRORS,
+    page::HEALTH,
+    page::FIRMWARE,
+    page::CHANGED_NAMESPACES,
+    page::COMMAND_EFFECTS,
+    page::FEATURE_EFFECTS,
+];
+/// Log pages of a discovery controller.
+const DISCOVERY_PAGES: [u8; 3] = [page::SUPPORTED, page::FEATURE_EFFECTS, page::DISCOVERY];
+
+/// Admin commands of an I/O controller. Fabrics commands have no row: their opcode is one for many.
+pub const ADMIN: [u8; 7] = [
+    admin::GET_LOG_PAGE,
+    admin::IDENTIFY,
+    admin::ABORT,
+    admin::SET_FEATURES,
+    admin::GET_FEATURES,
+    admin::ASYNC_EVENT_REQUEST,
+    admin::KEEP_ALIVE,
+];
+
+/// I/O commands, and whether they change data.
+pub const IO: [(u8, bool); 6] = [
+    (io::FLUSH, false),
+    (io::WRITE, true),
+    (io::READ, false),
+    (io::COMPARE, false),
+    (io::WRITE_ZEROES, true),
+    (io::DATASET_MANAGEMENT, true),
+];
+
+/// The whole of a page of controller `c`, all but the discovery log. `retain` leaves events and the changed list as they are.
+pub fn page(c: &Controller, page: u8, retain: bool, now: u64) -> Result<Vec<u8>, Status> {
+    let pages: &[u8] = if c.is_discovery() { &DISCOVERY_PAGES } else { &IO_PAGES };
+    if !pages.contains(&page) {
+        return Err(Status::INVALID_LOG_PAGE);
+    }
+    Ok(match page {
+        page::SUPPORTED => log::by_identifier(&pages.iter().map(|&p| (p, 1)).collect::<Vec<_>>()).to_vec(),
+        page::ERRORS => {
+            let mut entries = vec![0; super::controller::ERROR_LOG * 64];
+            for (to, entry) in entries.chunks_exact_mut(64).zip(c.state().errors()) {
+                to.copy_from_slice(entry.as_bytes());
+            }
+            entries
+        }
+        page::HEALTH => health(c, now).as_bytes().to_vec(),
+        page::FIRMWARE => log::firmware_slot(ascii_field(FIRMWARE)).to_vec(),
+        page::CHANGED_NAMESPACES => c.state().take_changed(retain).to_vec(),
+        page::COMMAND_EFFECTS => {
+            let admin = ADMIN.map(|opcode| (opcode, log::EFFECT_SUPPORTED));
+            let io = IO.map(|(opcode, changes)| {
+                (
+                    opcode,
+                    log::EFFECT_SUPPORTED | if changes { log::EFFECT_CHANGES_DATA } else { 0 },
+                )
+            });
+            log::command_effects(&admin, &io).to_vec()
+        }
+        page::FEATURE_EFFECTS => {
+            let discovery = c.is_discovery();
+            let known = |id| {
+                !discovery
+                    || matches!(
+                        id,
+                        fid::ASYNC_EVENT_CONFIG | fid::KEEP_ALIVE_TIMER | fid::HOST_IDENTIFIER
+                    )
+            };
+            let rows: Vec<_> = features::SUPPORTED
+                .iter()
+                .filter(|(id, _)| known(*id))
+                .map(|&(id, _)| (id, log::FEATURE_SUPPORTED))
+                .collect();
+            log::by_identifier(&rows).to_vec()
+        }
+        _ => return Err(Status::INVALID_LOG_PAGE),
+    })
+}
+
+/// SMART / Health of a controller without a sensor or a wearing medium.
+fn health(c: &Controller, now: u64) -> Health {
+    let served = &c.served;
+    let thousands = |units: u64| u128::from(units.div_ceil(1000)).into();
+    Health {
+        spare: 100,
+        units_read: thousands(served.units_read.load(Relaxed)),
+        units_written: thousands(served.units_written.load(Relaxed)),
+        host_reads: u128::from(served.reads.load(Relaxed)).into(),
+        host_writes: u128::from(served.writes.load(Relaxed)).into(),
+        power_on_hours: u128::from(now.saturating_sub(c.born) / 3_600_000_000_000).into(),
+        error_entries: u128::from(c.state().error_count()).into(),
+        ..Health::default()
+    }
+}
