@@ -118,7 +118,8 @@ fn padded_serial(serial: &str) -> Vec<u8> {
 
 fn block_limits(limits: &Limits) -> [u8; 60] {
     let mut out = [0; 60];
-    // Offsets are those of the page less its four bytes of header. WSNZ = 0: a WRITE SAME of 0 goes to the end.
+    // Offsets are those of the page less its four bytes of header. WSNZ: a WRITE SAME of no blocks is an error.
+    out[0] = 1;
     out[2..4].copy_from_slice(&limits.granularity.to_be_bytes());
     out[4..8].copy_from_slice(&limits.transfer.to_be_bytes());
     out[8..12].copy_from_slice(&limits.optimal.to_be_bytes());

@@ -65,20 +65,40 @@ pub(super) async fn write(open: &Open, transfer: Transfer, data: &Buf) -> Result
     check(open, transfer.range)?;
     writable(open)?;
     let block = open.disk.block_size() as usize;
-    let whole = transfer.range.count as usize * block;
+    let len = data.len().min(transfer.range.count as usize * block);
+    let whole = len / block;
     let mut range = transfer.range;
-    if data.len() < whole {
-        // The host sent less than the command says. Whole blocks are written; a part of one cannot be.
-        if data.len() % block != 0 || data.is_empty() {
-            return Err(Sense::INFORMATION_UNIT);
+    range.count = whole as u32; // no more than it was
+    if whole > 0 {
+        let mut io = Io::write(range, data.slice(0..whole * block));
+        io.fua = transfer.fua;
+        open.disk.perform(io).await.map_err(|error| sense_of(error, true))?;
+    }
+    match len % block {
+        0 => Ok(()),
+        _ => {
+            write_part(
+                open,
+                range.start.0 + whole as u64,
+                &data.slice(whole * block..len),
+                transfer.fua,
+            )
+            .await
         }
-        range.count = (data.len() / block) as u32;
     }
-    if range.count == 0 {
-        return Ok(());
-    }
-    let mut io = Io::write(range, data.slice(0..range.count as usize * block));
-    io.fua = transfer.fua;
+}
+
+/// The host sent less than its command says (EDTL below the transfer length), and not even whole blocks. What it sent is
+/// written, and the residual count says how much that was; the rest of the block stays.
+#[cold]
+async fn write_part(open: &Open, lba: u64, part: &Buf, fua: bool) -> Result<(), Sense> {
+    let range = BlockRange::new(lba, 1);
+    let one = Buf::try_alloc(open.disk.block_size() as usize).ok_or(Sense::TIMEOUT)?;
+    let read = open.disk.perform(Io::read(range, one.clone())).await;
+    read.map_err(|error| sense_of(error, false))?;
+    one.write_at(0, &part.to_vec());
+    let mut io = Io::write(range, one);
+    io.fua = fua;
     open.disk.perform(io).await.map_err(|error| sense_of(error, true))
 }
 
@@ -130,5 +150,8 @@ pub(super) async fn synchronize(open: &Open, range: BlockRange) -> Result<(), Se
     if !range.fits(open.disk.blocks()) {
         return Err(Sense::OUT_OF_RANGE);
     }
-    open.disk.flush().await.map_err(|error| sense_of(error, true))
+    open.disk
+        .perform(Io::flush())
+        .await
+        .map_err(|error| sense_of(error, true))
 }

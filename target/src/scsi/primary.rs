@@ -11,13 +11,12 @@ use std::rc::Rc;
 
 /// Most descriptors in an UNMAP: what fits a page.
 pub(super) const UNMAP_DESCRIPTORS: u32 = 255;
-/// The longest range of an UNMAP or WRITE SAME, in bytes: each is one command that nobody can interrupt.
-pub(super) const LONG_RANGE: u64 = 1 << 30;
+/// The longest range of an UNMAP in blocks. Hosts send another one; nobody can interrupt a running one.
+pub(super) const UNMAP_BLOCKS: u32 = 1 << 20;
 
 pub(super) fn limits(open: &Open) -> Limits {
     let g = open.disk.geometry();
     let physical = (g.physical_block_size / g.block_size).max(1);
-    let long = (LONG_RANGE / u64::from(g.block_size)) as u32;
     Limits {
         transfer: open.limit,
         granularity: physical.min(u16::MAX.into()) as u16,
@@ -25,10 +24,10 @@ pub(super) fn limits(open: &Open) -> Limits {
             0 => 0,
             optimal => optimal.min(open.limit),
         },
-        unmap: if g.unmap && !g.read_only { long } else { 0 },
+        unmap: if g.unmap && !g.read_only { UNMAP_BLOCKS } else { 0 },
         unmap_descriptors: UNMAP_DESCRIPTORS,
         unmap_granularity: g.unmap_granularity.max(1),
-        write_same: long.into(),
+        write_same: open.limit.into(),
         reads_zeros: g.unmap && g.unmap_reads_zero,
         rotational: g.rotational,
     }
@@ -153,7 +152,10 @@ pub(super) async fn start_stop(open: &Open, start: bool, eject: bool, condition:
         }
         (0, false, false) => {
             // What is in the cache goes to the medium first (SBC-3 5.25).
-            open.disk.flush().await.map_err(|error| sense_of(error, true))?;
+            open.disk
+                .perform(bdev::Io::flush())
+                .await
+                .map_err(|error| sense_of(error, true))?;
             open.unit.set_stopped(true);
             Ok(())
         }

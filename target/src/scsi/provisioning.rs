@@ -56,33 +56,24 @@ pub(super) async fn write_same(
 ) -> Result<(), Sense> {
     let limits = limits(open);
     let blocks = open.disk.blocks();
-    let mut range = transfer.range;
+    let range = transfer.range;
     if unmap && limits.unmap == 0 {
         return Err(Sense::cdb_field(1, 3));
     }
-    if range.start.0 > blocks {
-        return Err(Sense::OUT_OF_RANGE);
-    }
-    // A length of 0 means to the end (WSNZ = 0).
-    let count = if range.count == 0 {
-        blocks - range.start.0
-    } else {
-        range.count.into()
-    };
-    if range.start.0.checked_add(count).is_none_or(|end| end > blocks) {
-        return Err(Sense::OUT_OF_RANGE);
-    }
-    if count > limits.write_same {
+    // WSNZ = 1: "to the end" would be a command as long as the disk.
+    if range.count == 0 {
         return Err(Sense::INVALID_FIELD);
     }
-    range.count = count as u32; // within the limit, which is 32 bits
+    if !range.fits(blocks) {
+        return Err(Sense::OUT_OF_RANGE);
+    }
+    if u64::from(range.count) > limits.write_same {
+        return Err(Sense::INVALID_FIELD);
+    }
     writable(open)?;
     let block = open.disk.block_size() as usize;
     if !no_data && data.len() != block {
         return Err(Sense::INVALID_FIELD);
-    }
-    if range.count == 0 {
-        return Ok(());
     }
     if no_data || data.is_zero() {
         let zero = Io::write_zeroes(range, unmap);
@@ -102,7 +93,7 @@ pub(super) async fn write_same(
             (0..step as usize).for_each(|i| pattern.write_at(i * block, &one));
         }
     }
-    let (mut at, end) = (range.start.0, range.start.0 + count);
+    let (mut at, end) = (range.start.0, range.start.0 + u64::from(range.count));
     while at < end {
         let count = (end - at).min(step.into()) as u32;
         let part = pattern.slice(0..count as usize * block);
