@@ -8,10 +8,8 @@
 //! Past the page cache (O_DIRECT) where the file system allows it with this block size. A file whose length is no multiple of the block
 //! size ends with its last whole block. If it is cut short under us, what is missing is a medium error; if it grows, a rescan says so.
 //! Opened once on the control plane; every core uses it natively.
-use self::shim as reactor_io;
-use self::shim::OpenHow;
 use crate::{BlockDevice, Geometry, GraphError, Io, IoError, IoResult, Op, table::Direct};
-use reactor::Buf;
+use reactor::OpenHow;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -24,21 +22,12 @@ use std::{
 /// See the [module](self). May be sent to any core; clones are the same file.
 #[derive(Clone, Debug)]
 pub struct File {
-    file: reactor_io::File,
+    file: reactor::File,
     path: Arc<PathBuf>,
     geometry: Geometry,
-    cannot: Arc<Cannot>,
+    /// Turns out when first tried: the file system cannot punch holes.
+    cannot_punch: Arc<AtomicBool>,
 }
-
-/// What this file turned out not to do; asked only once.
-#[derive(Debug, Default)]
-struct Cannot {
-    punch: AtomicBool,
-    zero: AtomicBool,
-}
-
-/// The longest write when zeros have to be written: few pages of buffer handles, and a good size for any disk.
-const ZEROS: u64 = 1 << 20;
 
 impl File {
     /// Opens it. May block.
@@ -60,11 +49,11 @@ impl File {
             create_size,
         };
         let wanted = match direct {
-            Direct::Auto => reactor_io::Direct::Auto,
-            Direct::Always => reactor_io::Direct::Always,
-            Direct::Never => reactor_io::Direct::Never,
+            Direct::Auto => reactor::Direct::Auto,
+            Direct::Always => reactor::Direct::Always,
+            Direct::Never => reactor::Direct::Never,
         };
-        let mut file = reactor_io::File::open(path, &how(wanted)).map_err(failed)?;
+        let mut file = reactor::File::open(path, &how(wanted)).map_err(failed)?;
         let block_size = match block_size {
             Some(size) => size,
             None if file.is_block_device() => file.logical_block_size(),
@@ -82,7 +71,7 @@ impl File {
                 });
             }
             // A file system of larger blocks: through the page cache, then.
-            file = reactor_io::File::open(path, &how(reactor_io::Direct::Never)).map_err(failed)?
+            file = reactor::File::open(path, &how(reactor::Direct::Never)).map_err(failed)?
         }
         let bytes = file.size().map_err(failed)?;
         let blocks = bytes.checked_div(block_size.into()).unwrap_or(0);
@@ -102,7 +91,7 @@ impl File {
             unmap_reads_zero: !file.is_block_device(),
             write_zeroes: !read_only,
             read_only,
-            rotational: false,
+            rotational: file.is_rotational(),
             volatile_cache: true,
             ..Geometry::plain(block_size, blocks)
         };
@@ -110,7 +99,7 @@ impl File {
             file,
             path: Arc::new(path.to_owned()),
             geometry,
-            cannot: Arc::default(),
+            cannot_punch: Arc::default(),
         })
     }
 
@@ -146,9 +135,9 @@ impl File {
     }
 
     async fn punch(&self, offset: u64, len: u64) -> IoResult {
-        if !self.cannot.punch.load(Relaxed) {
+        if !self.cannot_punch.load(Relaxed) {
             match self.file.punch_hole(offset, len).await {
-                Err(error) if is_unsupported(&error) => self.cannot.punch.store(true, Relaxed),
+                Err(error) if is_unsupported(&error) => self.cannot_punch.store(true, Relaxed),
                 done => return done.map_err(|error| IoError::from_os(&error)),
             }
         }
@@ -160,21 +149,10 @@ impl File {
     }
 
     async fn zero(&self, offset: u64, len: u64, unmap: bool) -> IoResult {
-        if !self.cannot.zero.load(Relaxed) {
-            match self.file.zero_range(offset, len, unmap).await {
-                Err(error) if is_unsupported(&error) => self.cannot.zero.store(true, Relaxed),
-                done => return done.map_err(|error| IoError::from_os(&error)),
-            }
-        }
-        let mut at = offset;
-        while at < offset + len {
-            let part = (offset + len - at).min(ZEROS);
-            // At most ZEROS.
-            let done = self.file.write(at, Buf::zeroed(part as usize), false).await;
-            done.map_err(|error| IoError::from_os(&error))?;
-            at += part
-        }
-        Ok(())
+        self.file
+            .zero_range(offset, len, unmap)
+            .await
+            .map_err(|error| IoError::from_os(&error))
     }
 }
 
@@ -210,71 +188,6 @@ impl BlockDevice for File {
                     false => Ok(()),
                 }
             }
-        }
-    }
-}
-
-/// Until the reactor's files are there: the same calls, blocking.
-mod shim {
-    use reactor::Buf;
-    use std::{fs, io, os::unix::fs::FileExt, path::Path, sync::Arc};
-    #[derive(Clone, Copy, Debug, Default)]
-    pub enum Direct {
-        #[default]
-        Auto,
-        Always,
-        Never,
-    }
-    #[derive(Default)]
-    pub struct OpenHow {
-        pub read_only: bool,
-        pub direct: Direct,
-        pub create_size: Option<u64>,
-    }
-    #[derive(Clone, Debug)]
-    pub struct File(Arc<fs::File>);
-    impl File {
-        pub fn open(path: &Path, how: &OpenHow) -> io::Result<File> {
-            let _ = how.direct;
-            if let (Some(size), false) = (how.create_size, path.exists()) {
-                fs::File::create(path)?.set_len(size)?
-            }
-            Ok(File(Arc::new(
-                fs::OpenOptions::new().read(true).write(!how.read_only).open(path)?,
-            )))
-        }
-        pub fn size(&self) -> io::Result<u64> {
-            Ok(self.0.metadata()?.len())
-        }
-        pub fn is_block_device(&self) -> bool {
-            false
-        }
-        pub fn is_direct(&self) -> bool {
-            false
-        }
-        pub fn logical_block_size(&self) -> u32 {
-            512
-        }
-        pub fn physical_block_size(&self) -> u32 {
-            4096
-        }
-        pub async fn read(&self, at: u64, into: Buf) -> io::Result<()> {
-            let mut bytes = vec![0; into.len()];
-            self.0.read_exact_at(&mut bytes, at)?;
-            into.write_at(0, &bytes);
-            Ok(())
-        }
-        pub async fn write(&self, at: u64, from: Buf, _dsync: bool) -> io::Result<()> {
-            self.0.write_all_at(&from.to_vec(), at)
-        }
-        pub async fn sync_data(&self) -> io::Result<()> {
-            self.0.sync_data()
-        }
-        pub async fn punch_hole(&self, _at: u64, _len: u64) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-        pub async fn zero_range(&self, _at: u64, _len: u64, _u: bool) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
         }
     }
 }
