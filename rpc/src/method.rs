@@ -57,7 +57,7 @@ pub enum Complaint {
 }
 
 impl Complaint {
-    fn error(self, method: &str, cause: &str) -> RpcError {
+    pub(crate) fn error(self, method: &str, cause: &str) -> RpcError {
         const DECODE: &str = "spdk_json_decode_object failed";
         let error = match self {
             Complaint::Decode => RpcError::new(INTERNAL_ERROR, DECODE),
@@ -91,17 +91,12 @@ pub struct Method<C> {
 
 impl<C: Send + Sync + 'static> Method<C> {
     /// A method with typed parameters and a typed result.
-    pub fn new<P, R, F>(
-        name: &'static str,
-        phases: Phases,
-        manner: Manner,
-        complaint: Complaint,
-        handler: fn(Arc<C>, P) -> F,
-    ) -> Self
+    pub fn new<P, R, F, H>(name: &'static str, phases: Phases, manner: Manner, complaint: Complaint, handler: H) -> Self
     where
         P: DeserializeOwned + Send + 'static,
         R: Serialize + 'static,
         F: Future<Output = RpcResult<R>> + Send + 'static,
+        H: Fn(Arc<C>, P) -> F + Send + Sync + 'static,
     {
         let handler = move |context: Arc<C>, name: &str, complaint: Complaint, params: Value| -> Answer {
             match decode::<P>(params) {
@@ -137,13 +132,30 @@ impl<C: Send + Sync + 'static> Method<C> {
         self.alias_of = Some(name);
         self
     }
+}
 
-    fn allowed_in(&self, started: bool) -> bool {
-        match self.phases {
+impl Phases {
+    fn include(self, started: bool) -> bool {
+        match self {
             Phases::Startup => !started,
             Phases::Runtime => started,
             Phases::Both => true,
         }
+    }
+}
+
+/// The names in a table: what `rpc_get_methods` lists.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue(Vec<(&'static str, Phases, bool)>);
+
+impl Catalogue {
+    /// The names, sorted: all of them or those that may be called now; with or without aliases.
+    pub fn names(&self, started: Option<bool>, aliases: bool) -> Vec<&'static str> {
+        self.0
+            .iter()
+            .filter(|(_, phases, alias)| started.is_none_or(|s| phases.include(s)) && (aliases || !alias))
+            .map(|line| line.0)
+            .collect()
     }
 }
 
@@ -232,15 +244,13 @@ impl<C: Process> Table<C> {
         self
     }
 
-    /// The names, sorted: all of them or those that may be called now; with or without aliases.
-    pub fn names(&self, started: Option<bool>, aliases: bool) -> Vec<&'static str> {
-        self.methods
+    /// What can be called, for the method that lists it.
+    pub fn catalogue(&self) -> Catalogue {
+        let allowed = self
+            .methods
             .values()
-            .filter(|m| self.allowed.as_ref().is_none_or(|names| names.contains(m.name)))
-            .filter(|m| started.is_none_or(|started| m.allowed_in(started)))
-            .filter(|m| aliases || m.alias_of.is_none())
-            .map(|m| m.name)
-            .collect()
+            .filter(|m| self.allowed.as_ref().is_none_or(|names| names.contains(m.name)));
+        Catalogue(allowed.map(|m| (m.name, m.phases, m.alias_of.is_some())).collect())
     }
 
     /// How a call of this method shares the process; unknown ones fail at once, so they count as looking.
@@ -256,7 +266,7 @@ impl<C: Process> Table<C> {
             .get(name)
             .filter(|_| !forbidden)
             .ok_or_else(RpcError::method_not_found)?;
-        if !method.allowed_in(context.started()) {
+        if !method.phases.include(context.started()) {
             return Err(if context.started() {
                 RpcError::too_late()
             } else {
@@ -372,8 +382,8 @@ mod tests {
             Err(RpcError::too_early())
         );
         assert_eq!(call(&table, &toy, "early", Value::Null), Ok(json!(true)));
-        assert_eq!(table.names(Some(false), false), ["early"]);
-        assert_eq!(table.names(None, true), ["early", "old_early", "sum"]);
+        assert_eq!(table.catalogue().names(Some(false), false), ["early"]);
+        assert_eq!(table.catalogue().names(None, true), ["early", "old_early", "sum"]);
         toy.0.store(true, Ordering::Relaxed);
         assert_eq!(call(&table, &toy, "early", Value::Null), Err(RpcError::too_late()));
         assert_eq!(
@@ -386,7 +396,7 @@ mod tests {
             call(&narrow, &toy, "sum", json!({"names": []})),
             Err(RpcError::method_not_found())
         );
-        assert_eq!(narrow.names(None, true), ["early"]);
+        assert_eq!(narrow.catalogue().names(None, true), ["early"]);
         toy.0.store(false, Ordering::Relaxed);
         let error = call(&table, &toy, "early", json!({"x": 1})).expect_err("it has none");
         assert_eq!(

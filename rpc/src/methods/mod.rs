@@ -1,0 +1,62 @@
+//! Every method, one file for each family. [`table`] is the one list.
+
+mod app;
+mod ashlar;
+mod bdev;
+mod bdev_leaf;
+mod bdev_module;
+mod bdev_raid;
+mod framework;
+pub(crate) mod iscsi;
+mod kept;
+mod log;
+mod notify;
+pub(crate) mod nvmf;
+pub(crate) mod nvmf_subsystem;
+pub(crate) mod thread;
+
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::method::{Manner, Method, Phases, Table};
+
+type Line = Method<Context>;
+type Lines = Vec<Line>;
+
+/// How a table is limited.
+#[derive(Clone, Debug, Default)]
+pub struct TableOptions {
+    /// Only these methods may be called (SPDK's `--rpcs-allowed`).
+    pub allowed: Option<Vec<String>>,
+    /// Take only the parameter forms of SPDK 26.05, none of the older ones.
+    pub strict: bool,
+}
+
+/// The table of everything this process can do, told to the context so that `rpc_get_methods` can list it.
+pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
+    let families: [fn() -> Lines; 14] = [
+        app::lines,
+        framework::lines,
+        thread::lines,
+        log::lines,
+        notify::lines,
+        kept::lines,
+        bdev::lines,
+        bdev_leaf::lines,
+        bdev_module::lines,
+        bdev_raid::lines,
+        nvmf::lines,
+        nvmf_subsystem::lines,
+        iscsi::lines,
+        ashlar::lines,
+    ];
+    let mut table = Table::new(families.into_iter().flat_map(|lines| lines()).collect());
+    if let Some(names) = options.allowed {
+        table = table.allowing(names);
+    }
+    if options.strict {
+        table = table.strict();
+    }
+    context.set_catalogue(table.catalogue());
+    Arc::new(table)
+}

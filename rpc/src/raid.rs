@@ -1,0 +1,179 @@
+//! RAID volumes as SPDK's clients know them: level 0 (a stripe) and concat (one after the other).
+
+use bdev::table::Segment;
+use bdev::{NodeInfo, NodeSpec, Table};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::context::{Context, Raid, Waiting, engine_error, no_disk};
+use crate::error::{Errno, RpcError, RpcResult};
+
+/// The product name.
+pub(crate) const PRODUCT: &str = "Raid Volume";
+
+/// Members lose what does not fill a whole strip, as in SPDK, so that a volume made by either has its data in the same places.
+fn table(raid: &Raid, members: &[NodeInfo]) -> Result<Table, String> {
+    let block_size = members.first().map_or(512, |m| m.geometry.block_size);
+    if let Some(other) = members.iter().find(|m| m.geometry.block_size != block_size) {
+        return Err(format!(
+            "{:?} has blocks of {} bytes, the first {block_size}",
+            other.name, other.geometry.block_size
+        ));
+    }
+    let bytes = u64::from(raid.strip_size_kb) * 1024;
+    let strip = bytes / u64::from(block_size);
+    if strip == 0 {
+        return Err(format!("a strip of {bytes} bytes is less than a block of {block_size}"));
+    }
+    let whole = |m: &NodeInfo| m.geometry.blocks / strip * strip;
+    if let Some(small) = members.iter().find(|m| whole(m) == 0) {
+        return Err(format!("{:?} is smaller than one strip", small.name));
+    }
+    if raid.concat {
+        let segments = members
+            .iter()
+            .map(|m| Segment {
+                on: m.name.clone(),
+                start: 0,
+                blocks: whole(m),
+            })
+            .collect();
+        return Ok(Table::Linear { segments });
+    }
+    let chunk = u32::try_from(strip).map_err(|_| "the strip is too long".to_owned())?;
+    Ok(Table::Stripe {
+        on: members.iter().map(|m| m.name.clone()).collect(),
+        chunk,
+    })
+}
+
+/// Builds the volume when all members are there; −19 while one is not.
+pub(crate) async fn build(context: &Context, raid: &Raid) -> RpcResult<NodeInfo> {
+    let members: Vec<NodeInfo> = raid
+        .base_bdevs
+        .iter()
+        .map(|name| context.disk(name))
+        .collect::<RpcResult<_>>()?;
+    for member in &members {
+        context.check_unused(&member.name)?;
+    }
+    let table = table(raid, &members).map_err(|why| RpcError::errno(Errno::Inval).because(why))?;
+    let mut spec = NodeSpec::new(&raid.name, table);
+    spec.uuid = raid.uuid;
+    spec.product = PRODUCT.into();
+    let wish = lvol::Create {
+        spec,
+        origin: lvol::Origin::Rpc,
+        examine: true,
+    };
+    let info = context.engine.create(wish).await.map_err(engine_error)?;
+    context.facts().raids.insert(raid.name.clone(), raid.clone());
+    Ok(info)
+}
+
+/// What a node is as a RAID volume, if it is one: level, strip in KiB, members with what is used of each.
+fn layout(context: &Context, info: &NodeInfo) -> Option<(&'static str, u64, Vec<(String, u64)>)> {
+    let known = context
+        .facts()
+        .raids
+        .get(&info.name)
+        .map(|r| u64::from(r.strip_size_kb));
+    let block = u64::from(info.geometry.block_size);
+    match &info.table {
+        Table::Stripe { on, chunk } => {
+            let each = info.geometry.blocks / (on.len() as u64).max(1);
+            Some((
+                "raid0",
+                u64::from(*chunk) * block / 1024,
+                on.iter().map(|n| (n.clone(), each)).collect(),
+            ))
+        }
+        Table::Linear { segments } if info.product == PRODUCT => Some((
+            "concat",
+            known.unwrap_or(0),
+            segments.iter().map(|s| (s.on.clone(), s.blocks)).collect(),
+        )),
+        _ => None,
+    }
+}
+
+fn members(context: &Context, of: &[(String, u64)]) -> Vec<Value> {
+    let member = |(name, used): &(String, u64)| match context.graph.info(name) {
+        Some(info) => json!({"name": info.name, "uuid": info.uuid.to_string(), "is_configured": true,
+                             "data_offset": 0, "data_size": used}),
+        None => json!({"name": name, "uuid": Uuid::nil().to_string(), "is_configured": false,
+                       "data_offset": 0, "data_size": 0}),
+    };
+    of.iter().map(member).collect()
+}
+
+/// What stands under `driver_specific.raid`, if the node is a RAID volume.
+pub(crate) fn shape(context: &Context, info: &NodeInfo) -> Option<Value> {
+    let (level, strip_size_kb, of) = layout(context, info)?;
+    let online = matches!(info.state, bdev::NodeState::Active | bdev::NodeState::Suspended);
+    Some(json!({
+        "uuid": info.uuid.to_string(),
+        "strip_size_kb": strip_size_kb,
+        "state": if online { "online" } else { "offline" },
+        "raid_level": level,
+        "superblock": false,
+        "num_base_bdevs": of.len(),
+        "num_base_bdevs_discovered": of.len(),
+        "num_base_bdevs_operational": of.len(),
+        "base_bdevs_list": members(context, &of),
+    }))
+}
+
+/// The volumes of a category, as `bdev_raid_get_bdevs` lists them; those that wait for a member are "configuring".
+pub(crate) fn list(context: &Context, category: &str) -> Vec<Value> {
+    let named = |name: &str, shape: Value| {
+        let mut all = serde_json::Map::from_iter([("name".to_owned(), Value::from(name))]);
+        all.extend(shape.as_object().cloned().unwrap_or_default());
+        Value::Object(all)
+    };
+    let built = context
+        .graph
+        .list()
+        .into_iter()
+        .filter_map(|info| Some(named(&info.name, shape(context, &info)?)));
+    let mut all: Vec<Value> = built.collect();
+    let waiting = context.facts().waiting.clone();
+    for wish in waiting {
+        let Waiting::Raid(raid) = wish else { continue };
+        let of: Vec<(String, u64)> = raid.base_bdevs.iter().map(|n| (n.clone(), 0)).collect();
+        let there = of.iter().filter(|(name, _)| context.graph.info(name).is_some()).count();
+        all.push(json!({
+            "name": raid.name,
+            "uuid": raid.uuid.unwrap_or_else(|| NodeSpec::uuid_of(&raid.name)).to_string(),
+            "strip_size_kb": raid.strip_size_kb,
+            "state": "configuring",
+            "raid_level": if raid.concat { "concat" } else { "raid0" },
+            "superblock": false,
+            "num_base_bdevs": of.len(),
+            "num_base_bdevs_discovered": there,
+            "num_base_bdevs_operational": of.len(),
+            "base_bdevs_list": members(context, &of),
+        }));
+    }
+    all.retain(|raid| category == "all" || raid["state"] == category);
+    all
+}
+
+/// The call that makes the volume again.
+pub(crate) fn saved(raid: &Raid, uuid: Uuid) -> Value {
+    json!({
+        "name": raid.name,
+        "uuid": uuid.to_string(),
+        "strip_size_kb": raid.strip_size_kb,
+        "raid_level": if raid.concat { "concat" } else { "raid0" },
+        "base_bdevs": raid.base_bdevs,
+    })
+}
+
+/// −19 with the text `bdev_raid_delete` has for it.
+pub(crate) fn not_found(name: &str) -> RpcError {
+    RpcError {
+        message: format!("raid bdev {name} not found"),
+        ..no_disk(name)
+    }
+}

@@ -1,0 +1,8 @@
+//! Whole stories over the socket, with a real process behind it.
+
+mod disks;
+mod harness;
+mod process;
+mod pypi;
+mod saved;
+mod targets;
