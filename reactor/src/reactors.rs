@@ -1,5 +1,6 @@
 //! The reactors of a process: starting, calling and stopping them.
 use crate::{
+    arena,
     cores::{self, Post},
     stats::CoreStats,
     time::{Clock, monotonic},
@@ -57,6 +58,8 @@ pub struct Config {
     pub clock: Clock,
     /// How long a stop waits for tasks to end by themselves.
     pub grace: Duration,
+    /// Settings of the page memory, which all reactors of the process share; none: as they are.
+    pub arena: Option<arena::Config>,
 }
 
 impl Default for Config {
@@ -70,6 +73,7 @@ impl Default for Config {
             io: IoBackend::Auto,
             clock: Clock::Real,
             grace: Duration::from_secs(2),
+            arena: None,
         }
     }
 }
@@ -103,6 +107,9 @@ impl Reactors {
                 io::ErrorKind::InvalidInput,
                 "no reactors: give a count or a list of CPUs",
             ));
+        }
+        if let Some(settings) = config.arena {
+            arena::configure(settings)
         }
         let mut taken = Vec::with_capacity(count);
         for index in 0..count {
@@ -157,7 +164,7 @@ impl Reactors {
     }
 
     /// A handle to one core that somebody else drives.
-    pub(crate) fn single(post: &'static Post, owner: u64, _config: &Config) -> Reactors {
+    pub(crate) fn single(post: &'static Post, owner: u64) -> Reactors {
         Reactors(Arc::new(Inner {
             seats: vec![Seat { post, owner, cpu: None }],
             threads: Mutex::default(),

@@ -256,10 +256,11 @@ impl Core {
 
     /// Nothing was to do: spin, sleep, or let a simulated clock jump.
     fn rest(&self, progress: &Progress, idle_since: &mut Option<u64>) {
-        if self.clock.is_simulated() && self.io.in_flight() == 0 {
-            if let Some(next) = progress.next_timer {
-                return self.clock.jump(next.0);
-            }
+        if self.clock.is_simulated()
+            && self.io.in_flight() == 0
+            && let Some(next) = progress.next_timer
+        {
+            return self.clock.jump(next.0);
         }
         let now = self.clock.now();
         let spun = now.saturating_sub(*idle_since.get_or_insert(now));
@@ -400,7 +401,7 @@ impl Reactor {
     /// A reactor on this thread. Of the configuration, `count`, `cores`, `poll` and `spin` mean nothing here: the outer loop decides.
     pub fn new(config: Config) -> io::Result<Self> {
         let (id, post, owner) = cores::take()?;
-        let reactors = Reactors::single(post, owner, &config);
+        let reactors = Reactors::single(post, owner);
         match Core::new((id, post, owner), 0, &config, reactors, true) {
             Ok(core) => Ok(Self { core }),
             Err(error) => {

@@ -633,6 +633,65 @@ fn a_warm_read_and_write_allocate_nothing() {
     })
 }
 
+/// A loop device over a file, if we may.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn over(file: &std::path::Path) -> Option<Self> {
+        let output = std::process::Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(file)
+            .output()
+            .ok()?;
+        let name = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| Self(name.trim().into()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("losetup")
+            .arg("--detach")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+/// Block devices have ioctls where files have calls: size, blocks, discard, zeroes. Needs root and losetup; says so without.
+#[test]
+fn a_block_device_is_read_written_discarded_and_zeroed() {
+    let scratch = Scratch::new("loop");
+    scratch.create(Direct::Never, 8 << 20);
+    let Some(device) = Loop::over(&scratch.0) else {
+        return println!("skipped: no loop device (needs root and losetup)");
+    };
+    both(|| async {
+        let file = File::open(&device.0, &OpenHow::default()).unwrap();
+        println!("{file:?}");
+        assert!(file.is_block_device() && file.is_direct());
+        assert_eq!((file.size().unwrap(), file.logical_block_size()), (8 << 20, 512));
+        let data = Buf::from_slice(&pattern(6, 1 << 20));
+        file.write(1 << 20, data.clone(), true).await.unwrap();
+        file.punch_hole(1 << 20, 256 << 10).await.unwrap();
+        file.zero_range((1 << 20) + (512 << 10), 64 << 10, true).await.unwrap();
+        file.zero_range((1 << 20) + (768 << 10), 64 << 10, false).await.unwrap();
+        file.sync_data().await.unwrap();
+        let into = Buf::alloc(1 << 20);
+        file.read(1 << 20, into.clone()).await.unwrap();
+        for piece in 0..16 {
+            let range = piece * (64 << 10)..(piece + 1) * (64 << 10);
+            // A discarded range of a loop device is a hole of its file.
+            match [0, 1, 2, 3, 8, 12].contains(&piece) {
+                true => assert!(into.slice(range).is_zero(), "piece {piece}"),
+                false => assert!(into.slice(range.clone()).eq_bytes(&data.slice(range)), "piece {piece}"),
+            }
+        }
+        // The writer sees its own mistakes too: beyond the end, and not a whole block.
+        assert!(file.write((8 << 20) - 512, Buf::zeroed(1024), false).await.is_err());
+        assert!(file.read(100, Buf::alloc(512)).await.is_err());
+    })
+}
+
 /// The fallback without anybody's asking, as in a container that forbids io_uring.
 #[test]
 fn the_environment_can_ask_for_the_fallback() {

@@ -134,9 +134,12 @@ fn a_sleeping_reactor_wakes_quickly() {
 #[test]
 fn an_idle_reactor_costs_nothing() {
     let cpu = || {
-        let mut usage = unsafe { std::mem::zeroed::<libc::rusage>() };
-        // SAFETY: one writable rusage.
-        unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+        // SAFETY: integers, for which zero is a value, and one writable rusage.
+        let usage = unsafe {
+            let mut usage = std::mem::zeroed::<libc::rusage>();
+            libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+            usage
+        };
         let us = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
         us(usage.ru_utime) + us(usage.ru_stime)
     };
@@ -422,11 +425,8 @@ fn an_outer_loop_drives_the_turns() {
             revents: 0,
         };
         // SAFETY: one pollfd.
-        assert_eq!(
-            unsafe { libc::poll(&raw mut fd, 1, 5_000) },
-            1,
-            "woken by the descriptor, not by the time"
-        );
+        let ready = unsafe { libc::poll(&raw mut fd, 1, 5_000) };
+        assert_eq!(ready, 1, "woken by the descriptor, not by the time");
     }
     println!("waited {waits} times");
     assert!((1..100).contains(&waits));

@@ -1,4 +1,9 @@
 //! TCP sockets.
+//!
+//! On io_uring receives and sends go through the ring like everything else, so a turn costs one call however many connections it serves.
+//! The alternatives are not better. Kernel 6.18, loopback, 72-byte requests answered with 4 KiB at depth 32, one core each
+//! (`examples/loopback.rs`), thousands of answers a second: ring 430–600; sendmsg at once, ring if it would block 380–470; both at once
+//! 440; ring with POLL_FIRST on receives 380; epoll 420. Runs swing by a third there, the order of the first two with them.
 use super::{
     Driver, Inbox, Io, Operation, Outbox,
     epoll::{Epoll, Way},
@@ -212,10 +217,7 @@ impl Listener {
                     ) as isize
                 })
                 .await?;
-            // SAFETY: [NEW-FD] the kernel made this descriptor for us.
-            let stream = Stream {
-                socket: Socket::new(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
-            };
+            let stream = Stream::accepted(fd);
             let peer = stream.peer_addr()?;
             return Ok((stream, peer));
         }
@@ -228,10 +230,7 @@ impl Listener {
             })
         });
         let fd = result((&mut operation).await)?;
-        // SAFETY: [NEW-FD] the kernel made this descriptor for us.
-        let stream = Stream {
-            socket: Socket::new(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
-        };
+        let stream = Stream::accepted(fd);
         let peer = operation.slot(|slot| decode(&slot.address))?;
         Ok((stream, peer))
     }
@@ -309,6 +308,14 @@ impl Stream {
         }
         socket.set_nonblocking(false)?;
         Ok(Stream { socket })
+    }
+
+    fn accepted(fd: usize) -> Stream {
+        // SAFETY: [NEW-FD] the kernel made this descriptor for us.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+        Stream {
+            socket: Socket::new(fd),
+        }
     }
 
     /// A connection made by other means.

@@ -3,8 +3,8 @@ use super::inbox::Memory;
 use crate::buf::Buf;
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
-/// Segments of one send at most: enough for 128 KiB in pages and some headers; what is behind goes with the next.
-const SEGMENTS: usize = 64;
+/// Segments of one send at most: 64 answers with a page each, or 128 KiB in pages and some headers; what is behind goes with the next.
+const SEGMENTS: usize = 128;
 
 /// What a connection has to send.
 ///
