@@ -1,0 +1,72 @@
+//! What the benches share: layers that do nothing, and a driver that keeps a number of I/Os in flight.
+//!
+//! The layers are here and not in `bdev` because no product needs them: they are what the price of a layer is measured with.
+use bdev::{BlockDevice, Disk, Geometry, Io, IoResult, Mapped};
+use reactor::Buf;
+use spec::BlockRange;
+use std::{cell::Cell, rc::Rc};
+
+/// A layer that answers by `map`.
+pub struct MapLayer(pub Disk);
+
+impl BlockDevice for MapLayer {
+    fn geometry(&self) -> Geometry {
+        self.0.geometry()
+    }
+    fn map(&self, _io: &mut Io) -> Mapped<'_> {
+        Mapped::To(&self.0)
+    }
+    async fn submit(&self, io: Io) -> IoResult {
+        self.0.submit(io).await
+    }
+    fn below(&self, visit: &mut dyn FnMut(&Disk)) {
+        visit(&self.0)
+    }
+}
+
+/// A layer that keeps every I/O in a frame of its own.
+pub struct AsyncLayer(pub Disk);
+
+impl BlockDevice for AsyncLayer {
+    fn geometry(&self) -> Geometry {
+        self.0.geometry()
+    }
+    async fn submit(&self, io: Io) -> IoResult {
+        self.0.submit(io).await
+    }
+    fn below(&self, visit: &mut dyn FnMut(&Disk)) {
+        visit(&self.0)
+    }
+}
+
+/// `layers` of `make` over `disk`.
+pub fn stacked<D: BlockDevice>(disk: Disk, layers: usize, make: impl Fn(Disk) -> D) -> Disk {
+    (0..layers).fold(disk, |below, _| Disk::new(make(below)))
+}
+
+/// Reads `ios` blocks of 4 KiB with `depth` tasks on this reactor, each one I/O at a time at scattered addresses, and returns when all
+/// are answered. A task lets the others run after each I/O, so that `depth` of them are always under way.
+pub async fn drive(disk: &Disk, depth: usize, ios: u64) {
+    let left = Rc::new(Cell::new(depth));
+    let done = Rc::new(reactor::Notify::new());
+    let blocks = 4096 / disk.block_size();
+    let units = disk.blocks() / u64::from(blocks);
+    for task in 0..depth as u64 {
+        let (disk, left, done) = (disk.clone(), left.clone(), done.clone());
+        reactor::spawn(async move {
+            let buf = Buf::alloc(4096);
+            let mut at = task;
+            for _ in 0..ios / depth as u64 {
+                at = at.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let range = BlockRange::new((at >> 33) % units * u64::from(blocks), blocks);
+                disk.perform(Io::read(range, buf.clone())).await.expect("the bench reads within the disk");
+                reactor::yield_now().await;
+            }
+            left.set(left.get() - 1);
+            done.notify_one();
+        });
+    }
+    while left.get() > 0 {
+        done.wait().await
+    }
+}
