@@ -1,0 +1,92 @@
+//! What a warm I/O may cost: no allocation, no byte copied.
+use bdev::{
+    Disk, Graph, NodeSpec, Table,
+    conformance::costs_nothing,
+    gate::Gate,
+    leaf::{memory::Memory, null::Null},
+    module::{
+        delay::{Delay, Latencies},
+        linear::Linear,
+        stats::{Counters, Stats},
+        stripe::Stripe,
+    },
+};
+use reactor::{Config, Reactors, testing::CountingAlloc};
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOC: CountingAlloc = CountingAlloc;
+
+fn memory(block_size: u32, blocks: u64) -> Disk {
+    Disk::new(Memory::new(Memory::geometry_of(block_size, 4096, 0, blocks)))
+}
+
+fn check(name: &'static str, blocks: u32, make: impl FnOnce() -> Disk) {
+    reactor::sim::run(async { costs_nothing(name, &make(), blocks, 500).await })
+}
+
+#[test]
+fn memory_and_null_at_4_kib() {
+    check("memory of 4 KiB blocks", 1, || memory(4096, 1000));
+    check("memory of 512 byte blocks", 8, || memory(512, 8000));
+    check("memory, 128 KiB", 256, || memory(512, 80000));
+    check("null", 8, || Disk::new(Null::new(Null::geometry_of(512, 4096, 8000))));
+}
+
+#[test]
+fn stacks_of_modules() {
+    check("a view of a linear volume of a stripe of memory", 8, || {
+        let stripe = Stripe::build(&[memory(512, 8000), memory(512, 8000)], 16).unwrap();
+        let parts = [stripe.view(4000, 4000).unwrap(), stripe.view(0, 4000).unwrap()];
+        Linear::build(&parts).unwrap().view(8, 7000).unwrap()
+    });
+    check("a fork over a stripe", 64, || {
+        Stripe::build(&[memory(4096, 1000), memory(4096, 1000)], 4).unwrap()
+    });
+    check("stats and a gate", 8, || {
+        let stats = Disk::new(Stats::new(memory(512, 8000), Counters::default()));
+        Gate::new(stats).disk()
+    });
+    check("a delay", 8, || {
+        let us = Duration::from_micros(5);
+        Disk::new(Delay::new(memory(512, 8000), Latencies::new(us, us, us, us)))
+    });
+}
+
+#[test]
+fn opened_in_a_graph_at_home_and_elsewhere() {
+    let reactors = Reactors::start(Config {
+        count: 2,
+        ..Config::default()
+    })
+    .unwrap();
+    let graph = Graph::new(reactors.clone());
+    let table = |table: Table| NodeSpec::new(table.kind(), table);
+    let memory = Table::Memory {
+        blocks: 8000,
+        block_size: 512,
+        physical_block_size: None,
+        optimal_io: 0,
+    };
+    let specs = [
+        memory,
+        Table::Passthru { on: "memory".into() },
+        Table::Stats { on: "passthru".into() },
+    ]
+    .map(table);
+    let (here, built) = (graph.clone(), graph.reactors().clone());
+    reactor::block_on(async move {
+        for spec in specs {
+            here.build(spec).await.unwrap();
+        }
+    });
+    for core in 0..2 {
+        let graph = graph.clone();
+        let measured = built.call(core, move || async move {
+            let opened = graph.open("stats").await.unwrap();
+            costs_nothing(&format!("opened on core {core}"), &opened, 8, 2000).await
+        });
+        measured.wait()
+    }
+    reactors.stop()
+}
