@@ -162,7 +162,7 @@ impl Sim {
     /// What was answered up to `number` goes to the medium, of these blocks or of all.
     fn harden(&self, number: u64, range: Option<BlockRange>) {
         let mut cache = self.0.cache.borrow_mut();
-        let mut hardened = |block: u64, versions: &mut Vec<(u64, Box<[u8]>)>| {
+        let hardened = |block: u64, versions: &mut Vec<(u64, Box<[u8]>)>| {
             let done = versions.iter().take_while(|(version, _)| *version <= number).count();
             if let Some((_, bytes)) = versions.drain(..done).next_back() {
                 self.store(block, &bytes)
