@@ -3,7 +3,9 @@ use reactor::{Config, Notify, Reactor};
 use std::{rc::Rc, time::Instant};
 
 fn main() {
-    let rounds: u64 = std::env::args().nth(1).map_or(1_000_000, |n| n.parse().expect("a number"));
+    let rounds: u64 = std::env::args()
+        .nth(1)
+        .map_or(1_000_000, |n| n.parse().expect("a number"));
     let reactor = Reactor::new(Config::default()).expect("a reactor");
     let (ping, pong) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
     let done = Rc::new(std::cell::Cell::new(0u64));
@@ -23,12 +25,18 @@ fn main() {
     while done.get() < rounds {
         reactor.turn();
     }
-    println!("wake and poll: {:.1} ns", started.elapsed().as_nanos() as f64 / rounds as f64);
+    println!(
+        "wake and poll: {:.1} ns",
+        started.elapsed().as_nanos() as f64 / rounds as f64
+    );
     let idle = Reactor::new(Config::default()).expect("a reactor");
     idle.turn();
     let started = Instant::now();
     for _ in 0..rounds {
         idle.turn();
     }
-    println!("idle turn: {:.1} ns", started.elapsed().as_nanos() as f64 / rounds as f64);
+    println!(
+        "idle turn: {:.1} ns",
+        started.elapsed().as_nanos() as f64 / rounds as f64
+    );
 }

@@ -45,6 +45,10 @@ struct Ring<T> {
 }
 
 impl<T> Ring<T> {
+    fn empty(&self) {
+        while self.queue.pop().is_some() {}
+    }
+
     fn wake_blocked(&self) {
         // After the pop, before the look: the sender counts itself, then tries again.
         fence(Ordering::SeqCst);
@@ -89,6 +93,12 @@ impl<T> Sender<T> {
         }
         self.0.queue.push(message)?;
         self.0.receiver.wake();
+        // A receiver that went away meanwhile has emptied the queue before or after our push; in the first case this is left to us. Whoever
+        // waits for an answer to the message learns from its drop.
+        fence(Ordering::SeqCst);
+        if self.is_closed() {
+            self.0.empty()
+        }
         Ok(())
     }
 
@@ -185,7 +195,8 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.ring.closed.store(true, Ordering::Release);
-        while self.ring.queue.pop().is_some() {}
+        fence(Ordering::SeqCst);
+        self.ring.empty();
         self.ring.wake_blocked()
     }
 }

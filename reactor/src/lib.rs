@@ -1,4 +1,38 @@
 //! The machine: pinned reactors, pages and buffers, pools and credits, io_uring, sockets, timers, checksums.
+//!
+//! A reactor is one thread, pinned if you say so, that runs tasks, timers and I/O of its own and shares nothing; other cores and threads reach it
+//! by [`channel`]s (data) and [`Reactors::call`] (control). Start them with [`Reactors::start`], use [`block_on`] in tests and tools and
+//! [`sim::run`] where time shall be simulated, or let a loop of your own drive a [`Reactor`].
+//!
+//! ```
+//! use reactor::{Config, Reactors};
+//! let reactors = Reactors::start(Config { count: 2, ..Config::default() }).unwrap();
+//! let there = reactors.clone();
+//! let answer = reactors.call(0, move || async move {
+//!     reactor::sleep(std::time::Duration::from_millis(1)).await;
+//!     there.call(1, async || reactor::core()).await
+//! });
+//! assert_eq!(answer.wait(), 1);
+//! reactors.stop();
+//! ```
+//!
+//! # Why the `unsafe` is sound
+//!
+//! This is the only crate of the house with `unsafe` code. Each block cites one of these, or says why in its own words:
+//! - **\[ONE-CORE\]** What belongs to a core (tasks, timers, operations, lists of free pages) is made, used and dropped by its thread.
+//! - **\[CURRENT-CORE\]** The pointer to the core a thread is inside of is set by a guard that keeps the core alive, and unset by its drop.
+//! - **\[INTEGER-WAKER\]** A waker's data is a number; nothing dereferences it (`waker.rs`).
+//! - **\[WAKER-CELL\]** The place of an atomic waker is touched only by who took it by changing its state from zero (`atomic_waker.rs`).
+//! - **\[OP-OWNS-MEMORY\]** All memory that the kernel or a helper thread may touch after a call has returned (segments, pages, inboxes,
+//!   outboxes, addresses) and the descriptor belong to the operation's slot until its completion has arrived, even if nobody waits any
+//!   more. A slot does not move. What cannot be taken back when a core ends is leaked (`io/ops.rs`).
+//! - **\[DURING-CALL\]** Memory given to a system call that is over when it returns, and that nobody else touches meanwhile.
+//! - **\[SYSCALL\]** As before, for memory of the calling function's own, of the size the call is documented to read or write.
+//! - **\[MEMORY\]** Inboxes and outboxes: ranges inside an allocation of initialised bytes, by whoever holds the only handle (`io/inbox.rs`).
+//! - **\[NEW-FD\]** A descriptor the kernel has just made is owned by nobody else.
+//! - **\[PLAIN-DATA\]**, **\[SAME-LAYOUT\]**, **\[SOCKADDR\]** Structures of the C library that are valid when zero; atomics that look like their
+//!   integers; a socket address is what its family says.
+//! - **\[UNIQUE-WRITE\]**, **\[KERNEL-WRITE\]** Pages, see `page.rs`.
 
 // ---- memory ----
 pub mod arena;

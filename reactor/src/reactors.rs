@@ -252,6 +252,7 @@ fn run(id: u16, seat: Seat, index: usize, config: Config, reactors: Reactors, st
     };
     let _ = started.send(Ok(()));
     drop(started);
+    let _dies_together = DiesTogether;
     {
         let _entered = core.enter();
         let mut deadline = None;
@@ -273,6 +274,19 @@ fn run(id: u16, seat: Seat, index: usize, config: Config, reactors: Reactors, st
         });
     }
     core.end()
+}
+
+/// A panic of a task is caught; one of the loop itself (of a poller, say) would leave a core dead and its hosts hanging. Then the process
+/// ends, and the hosts reconnect to the next.
+struct DiesTogether;
+
+impl Drop for DiesTogether {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a reactor's loop has panicked: the process ends");
+            std::process::abort()
+        }
+    }
 }
 
 fn pin(cpu: Option<usize>) -> io::Result<()> {

@@ -48,6 +48,8 @@ pub(crate) struct Core {
     next_poller: Cell<u64>,
     poll: Poll,
     spin: u64,
+    /// Something came from outside (I/O, mail, a wake) since the last sleep: more may follow soon, so spin a while before the next.
+    stirred: Cell<bool>,
     turns: Cell<u64>,
     sleeps: Cell<u64>,
     busy: Cell<u64>,
@@ -126,6 +128,7 @@ impl Core {
             next_poller: Cell::new(0),
             poll: config.poll,
             spin: config.spin.as_nanos() as u64,
+            stirred: Cell::new(false),
             turns: Cell::new(0),
             sleeps: Cell::new(0),
             busy: Cell::new(0),
@@ -161,6 +164,7 @@ impl Core {
             work = true;
             self.post.wakes.take(|slot| self.tasks.wake_slot(slot));
         }
+        let mut stirred = work;
         loop {
             // Not in the loop's head, where the borrow would last while the waker runs.
             let fired = self.timers.borrow_mut().fire(now);
@@ -174,10 +178,14 @@ impl Core {
         }
         work |= self.tasks.run(|panic| self.panicked(panic));
         if !self.pollers.borrow().is_empty() && self.run_pollers() {
-            work = true;
+            stirred = true;
             self.tasks.run(|panic| self.panicked(panic));
         }
-        work |= self.io.turn();
+        stirred |= self.io.turn();
+        if stirred {
+            work = true;
+            self.stirred.set(true)
+        }
         self.count(work);
         Progress {
             work: work || !self.tasks.idle(),
@@ -266,7 +274,10 @@ impl Core {
         let spun = now.saturating_sub(*idle_since.get_or_insert(now));
         match self.poll {
             Poll::Busy => std::hint::spin_loop(),
-            Poll::Adaptive if spun < self.spin && !self.clock.is_simulated() => std::hint::spin_loop(),
+            // A timer alone does not stir: a thousand connections that look at their watch once a second shall not keep us awake.
+            Poll::Adaptive if self.stirred.get() && spun < self.spin && !self.clock.is_simulated() => {
+                std::hint::spin_loop()
+            }
             Poll::Adaptive | Poll::Interrupt => {
                 self.sleep();
                 *idle_since = None
@@ -280,6 +291,7 @@ impl Core {
             return;
         }
         self.sleeps.set(self.sleeps.get() + 1);
+        self.stirred.set(false);
         self.post.counters.asleep.store(true, Relaxed);
         self.post.counters.sleeps.store(self.sleeps.get(), Relaxed);
         self.io.wait(self.nap());
