@@ -5,7 +5,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// Up to this many bytes the plain instruction is the faster way (measured: benches).
-const SMALL: usize = 256;
+const SMALL: usize = 768;
 
 /// CRC32C of `bytes`.
 #[inline]
