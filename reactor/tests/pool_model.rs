@@ -13,9 +13,10 @@ use loom::{
 use pool::{Base, child::*, compound::Compound};
 use std::{future::Future, future::poll_fn, pin::Pin, task::Poll};
 
-fn explore(f: impl Fn() + Send + Sync + 'static) {
+/// All schedules with up to `preemptions` switches at a point where a core could have gone on, and any number elsewhere.
+fn explore(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(preemptions);
     model.check(f)
 }
 
@@ -50,7 +51,7 @@ fn stream(base: &Base, rights: Rights, n: u32) {
 
 #[test]
 fn two_streams_share_one_spare_right() {
-    explore(|| {
+    explore(3, || {
         let base = Base::new(0, 3);
         let (here, other) = (base.child(1, 2, 2), (base.child(1, 2, 2), base.clone()));
         let there = thread::spawn(move || stream(&other.1, other.0.take(), 1));
@@ -62,7 +63,7 @@ fn two_streams_share_one_spare_right() {
 
 #[test]
 fn larger_reservations_than_there_is_to_spare() {
-    explore(|| {
+    explore(2, || {
         let base = Base::new(0, 5);
         let (here, other) = (base.child(2, 2, 4), (base.child(2, 3, 4), base.clone()));
         let there = thread::spawn(move || stream(&other.1, other.0.take(), 2));
@@ -75,7 +76,7 @@ fn larger_reservations_than_there_is_to_spare() {
 /// The other child has taken more than its guarantee, goes quiet and never comes back: its core sleeps. Its surplus has to be found.
 #[test]
 fn who_starves_is_served_by_a_child_that_is_merely_idle() {
-    explore(|| {
+    explore(3, || {
         let base = Base::new(0, 3);
         let (here, other) = (base.child(1, 1, 2), base.child(1, 2, 2));
         let end = Arc::new(Notify::new());
@@ -101,7 +102,7 @@ fn who_starves_is_served_by_a_child_that_is_merely_idle() {
 
 #[test]
 fn giving_up_loses_nothing() {
-    explore(|| {
+    explore(3, || {
         let base = Base::new(0, 3);
         let (here, other) = (base.child(1, 2, 2), (base.child(1, 2, 2), base.clone()));
         let there = thread::spawn(move || stream(&other.1, other.0.take(), 1));
@@ -122,7 +123,7 @@ fn giving_up_loses_nothing() {
 
 #[test]
 fn compounds_in_any_order_do_not_deadlock() {
-    explore(|| {
+    explore(3, || {
         let (one, two) = (Base::new(0, 3), Base::new(1, 2));
         let (x, y) = (one.child(1, 2, 2), two.child(1, 1, 1));
         let (a, b) = (one.child(1, 1, 2), two.child(1, 1, 1));
