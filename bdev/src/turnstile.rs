@@ -16,6 +16,7 @@ struct State {
 
 impl Turnstile {
     fn lock(&self) -> MutexGuard<'_, State> {
+        reactor::counters::locked();
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

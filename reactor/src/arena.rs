@@ -21,7 +21,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -112,15 +112,26 @@ static STATE: Mutex<State> = Mutex::new(State {
 });
 /// Pages outside of the arena's own store, for those who only want to know.
 static OUT: AtomicUsize = AtomicUsize::new(0);
+/// There are more chunks than the bound allows.
+static OVERDRAWN: AtomicBool = AtomicBool::new(false);
 
 fn state() -> MutexGuard<'static, State> {
+    crate::counters::locked();
     // The state is consistent between any two statements that can panic.
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sets bound and kind of page memory. May be called again: the new settings hold for what is allocated from then on.
 pub fn configure(config: Config) {
-    state().config = Some(config);
+    let mut state = state();
+    state.config = Some(config);
+    state.weigh();
+}
+
+/// True while page memory is beyond its bound: whoever keeps pages for long (a memory disk) should take no more. One load.
+#[inline]
+pub fn is_overdrawn() -> bool {
+    OVERDRAWN.load(Relaxed)
 }
 
 /// Lets all page memory come from `source`. Gives it back unused if the arena has taken a chunk already: memory of two origins is not mixed.
@@ -171,6 +182,7 @@ pub fn trim() -> usize {
         }
         !gone
     });
+    state.weigh();
     empty.len()
 }
 
@@ -243,7 +255,12 @@ impl State {
             page
         }));
         self.chunks.push(Chunk { base: chunk, huge });
+        self.weigh();
         true
+    }
+
+    fn weigh(&mut self) {
+        OVERDRAWN.store(self.chunks.len() * CHUNK > self.config().max_bytes, Relaxed);
     }
 
     fn new_chunk(&mut self, config: Config) -> Option<(NonNull<u8>, bool)> {

@@ -56,6 +56,7 @@ impl<T> Ring<T> {
             return;
         }
         let woken = {
+            crate::counters::locked();
             let mut list = self
                 .blocked_wakers
                 .lock()
@@ -122,6 +123,7 @@ impl<T> Sender<T> {
             if std::mem::replace(&mut counted, true) {
                 return Poll::Pending;
             }
+            crate::counters::locked();
             let mut list = self
                 .0
                 .blocked_wakers

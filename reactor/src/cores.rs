@@ -105,6 +105,7 @@ pub(crate) fn give_back(id: u16) {
 
 /// A lock on a cold path. Nothing panics while it is held, so poison means nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    crate::counters::locked();
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

@@ -1,8 +1,11 @@
-//! What tests and `top` want to know about memory: bytes the CPU copied, pages in use.
+//! What tests and `top` want to know: bytes the CPU copied, locks taken, pages in use.
 use crate::page;
 use std::cell::Cell;
 
-thread_local! { static COPIED: Cell<u64> = const { Cell::new(0) } }
+thread_local! {
+    static COPIED: Cell<u64> = const { Cell::new(0) };
+    static LOCKS: Cell<u64> = const { Cell::new(0) };
+}
 
 #[inline]
 pub(crate) fn copied(bytes: usize) {
@@ -13,6 +16,17 @@ pub(crate) fn copied(bytes: usize) {
 /// pages, un-sharing included (FEATURES S18). What the kernel copies is not ours to count.
 pub fn bytes_copied() -> u64 {
     COPIED.with(Cell::get)
+}
+
+/// Locks this thread has taken since it started: in this crate, and wherever [`locked`] is called.
+pub fn locks_taken() -> u64 {
+    LOCKS.with(Cell::get)
+}
+
+/// Counts one lock. Called wherever a mutex is locked that an I/O could meet, so that a test can show that it does not.
+#[inline]
+pub fn locked() {
+    LOCKS.with(|all| all.set(all.get() + 1));
 }
 
 /// Pages in use in the whole process; free ones in the stacks of cores do not count.

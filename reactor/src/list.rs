@@ -5,17 +5,18 @@
 //! ```
 //!
 //! Nodes come from free lists of this core, one for each class. A node may end on another core than it began (it travels in a
-//! `Parcel`), so a core with too many hands a chain of them to a shared store, and a core with none takes one there: a one-way flow
-//! between two cores allocates nothing either, and locks once for a chain.
+//! `Parcel`), so a core with too many hands a chain of them to a shared lock-free store, and a core with none takes one there: a one-way
+//! flow between two cores allocates nothing either.
 use crate::{
     arena,
     page::{self, PAGE, RawPage},
 };
+use crossbeam_queue::ArrayQueue;
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     cell::Cell,
     ptr::{NonNull, null_mut},
-    sync::{Mutex, PoisonError},
+    sync::OnceLock,
 };
 
 /// Classes with a free list: up to 2^12 pages (16 MiB). Longer lists go to the allocator.
@@ -222,7 +223,10 @@ struct Chain(*mut Header);
 // SAFETY: nobody else knows the nodes of a chain.
 unsafe impl Send for Chain {}
 
-static SHARED: [Mutex<Vec<Chain>>; CLASSES] = [const { Mutex::new(Vec::new()) }; CLASSES];
+/// Chains of each class that cores have left for others. Made when the first core has too many.
+static SHARED: OnceLock<[ArrayQueue<Chain>; CLASSES]> = OnceLock::new();
+/// Chains of one class in the shared store; beyond that nodes go back to the allocator.
+const CHAINS: usize = 256;
 
 struct Nodes {
     first: [Cell<*mut Header>; CLASSES],
@@ -255,7 +259,7 @@ impl Nodes {
     }
     #[cold]
     fn refill(&self, class: usize) -> Option<NonNull<Header>> {
-        let Chain(first) = SHARED[class].lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        let Chain(first) = SHARED.get()?[class].pop()?;
         self.first[class].set(first);
         self.len[class].set(chain(class));
         self.pop(class)
@@ -287,10 +291,16 @@ impl Nodes {
         let rest = unsafe { last.cast::<*mut Header>().replace(null_mut()) };
         self.first[class].set(rest);
         self.len[class].set(self.len[class].get() - chain(class));
-        SHARED[class]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Chain(first));
+        let shared = SHARED.get_or_init(|| std::array::from_fn(|_| ArrayQueue::new(CHAINS)));
+        if let Err(Chain(mut left)) = shared[class].push(Chain(first)) {
+            while let Some(node) = NonNull::new(left) {
+                // SAFETY: free nodes of this class, which nobody else knows.
+                unsafe {
+                    left = node.cast::<*mut Header>().read();
+                    unmake(class, node)
+                }
+            }
+        }
     }
 }
 

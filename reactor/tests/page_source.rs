@@ -74,13 +74,16 @@ fn pages_come_from_an_outside_allocator_and_go_back_there() {
     assert_eq!(arena::stats().chunks, 3);
     assert!(Buf::try_alloc(1).is_none());
     // Who cannot wait gets more, as long as there is any.
+    assert!(!arena::is_overdrawn());
     all.push(Page::alloc());
+    assert!(arena::is_overdrawn());
     assert_eq!((arena::stats().chunks, arena::stats().bytes), (4, 4 * CHUNK));
 
     assert_eq!(arena::trim(), 0, "all are in use");
     drop(all);
     release_free_pages();
     assert_eq!(arena::trim(), 3, "all but the one under `first`");
+    assert!(!arena::is_overdrawn());
     assert_eq!(first.to_vec(), [7; 3 * PAGE]);
     drop(first);
     release_free_pages();

@@ -108,6 +108,7 @@ impl Graph {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
+        reactor::counters::locked();
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -125,6 +125,9 @@ impl Memory {
         for piece in pieces(range) {
             let group = groups[piece.group].get_or_insert_with(|| vec![None; GROUP].into());
             let page = &mut group[piece.page];
+            if page.is_none() && reactor::arena::is_overdrawn() {
+                return Err(IoError::NoSpace);
+            }
             if whole && piece.is_page() && piece.at.is_multiple_of(PAGE) {
                 *page = Some(from.page(piece.at / PAGE));
                 continue;

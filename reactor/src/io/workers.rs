@@ -176,5 +176,6 @@ impl Job {
 
 /// A lock of the slow path. Nothing panics while it is held, so poison means nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    crate::counters::locked();
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -10,7 +10,7 @@
 //! A child that starves sets `called` in every word under the lock and then looks once more for idle rights. An owner that unreserves
 //! has either done so before, and the rights are found, or sees the flag in the very word it has changed, and comes to the lock. So no
 //! right is freed without notice, with nothing but the order of operations on single words.
-use super::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering::*, PoisonError};
+use super::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering::*, PoisonError, locked};
 use std::{collections::VecDeque, fmt, task::Waker};
 
 /// Thresholds of a child pool, in objects. `0 < deadlock <= bottleneck <= quota`.
@@ -254,6 +254,7 @@ impl Ledger {
         self.order
     }
     fn lock(&self) -> MutexGuard<'_, State> {
+        locked();
         // No statement under the lock panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

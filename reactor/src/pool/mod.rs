@@ -35,6 +35,7 @@ mod view;
 
 /// What the model checkers put in place of the standard library's.
 mod sync {
+    pub use crate::counters::locked;
     pub use std::sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},

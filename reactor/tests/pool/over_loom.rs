@@ -5,6 +5,7 @@ pub mod sync {
         atomic::{AtomicU64, Ordering},
     };
     pub use std::sync::PoisonError;
+    pub fn locked() {}
 }
 pub mod base;
 #[path = "../../src/pool/child.rs"]
