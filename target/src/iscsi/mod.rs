@@ -12,6 +12,8 @@
 pub mod access;
 mod connection;
 pub mod control;
+#[doc(hidden)]
+pub mod exercise;
 pub mod login;
 pub mod options;
 mod server;
