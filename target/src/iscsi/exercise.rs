@@ -51,8 +51,12 @@ pub fn fuzz_iscsi_login(data: &[u8]) {
             data_segment_len: len24(text.len()),
             ..Default::default()
         };
-        let Ok(bhs) = Bhs::ref_from_bytes(request.as_bytes()) else { return };
-        let Some(step) = login.step(bhs, text, &mut Anyone) else { return };
+        let Ok(bhs) = Bhs::ref_from_bytes(request.as_bytes()) else {
+            return;
+        };
+        let Some(step) = login.step(bhs, text, &mut Anyone) else {
+            return;
+        };
         assert!(step.text.len() <= super::login::LOGIN_SEGMENT);
         match step.then {
             Then::Continue => (),
@@ -76,7 +80,13 @@ pub fn fuzz_iscsi_session(data: &[u8]) {
         answer_within: Duration::from_secs(2),
     };
     let mut session = Session::new(Time(0), patience);
-    let mut drive = Drive { inbox: Vec::new(), now: Time(0), held: Vec::new(), cmd_sn: 1, last: None };
+    let mut drive = Drive {
+        inbox: Vec::new(),
+        now: Time(0),
+        held: Vec::new(),
+        cmd_sn: 1,
+        last: None,
+    };
     let [how, rest @ ..] = data else { return };
     if how & 1 != 0 {
         drive.log_in(&mut session, how & 2 != 0);
@@ -229,9 +239,15 @@ impl Drive {
             let len = bhs.data_len();
             let login = bhs.opcode() == Some(spec::iscsi::Opcode::LoginResponse);
             at += BHS_LEN + len + pad(len) + if len > 0 && !login { digest } else { 0 };
-            let (exp, max) = (bhs.exp_stat_sn(), u32::from_be_bytes([bhs.rest[12], bhs.rest[13], bhs.rest[14], bhs.rest[15]]));
+            let (exp, max) = (
+                bhs.exp_stat_sn(),
+                u32::from_be_bytes([bhs.rest[12], bhs.rest[13], bhs.rest[14], bhs.rest[15]]),
+            );
             if !login {
-                assert!(max.wrapping_sub(exp).wrapping_add(1) <= DEPTH.into(), "no more credit than slots");
+                assert!(
+                    max.wrapping_sub(exp).wrapping_add(1) <= DEPTH.into(),
+                    "no more credit than slots"
+                );
             }
             if bhs.opcode() == Some(spec::iscsi::Opcode::R2t) {
                 self.last = Some(*bhs.view());
@@ -269,17 +285,29 @@ mod tests {
 
     /// Records that are PDUs more often than not.
     fn records() -> impl Strategy<Value = Vec<u8>> {
-        let opcode = prop_oneof![Just(0x01u8), Just(0x05), Just(0x41), Just(0x42), Just(0x40), Just(0x04), any::<u8>()];
-        let pdu = (any::<u8>(), opcode, any::<u8>(), proptest::collection::vec(any::<u8>(), 46..120)).prop_map(
-            |(kind, opcode, flags, mut rest)| {
+        let opcode = prop_oneof![
+            Just(0x01u8),
+            Just(0x05),
+            Just(0x41),
+            Just(0x42),
+            Just(0x40),
+            Just(0x04),
+            any::<u8>()
+        ];
+        let pdu = (
+            any::<u8>(),
+            opcode,
+            any::<u8>(),
+            proptest::collection::vec(any::<u8>(), 46..120),
+        )
+            .prop_map(|(kind, opcode, flags, mut rest)| {
                 // Small expected lengths and few tags make commands meet.
                 rest[14..18].copy_from_slice(&[0, 0, 0, flags & 3]);
                 rest[18..22].copy_from_slice(&[0, 0, flags, 0]);
                 let mut record = vec![kind, rest.len() as u8 + 2, opcode, flags];
                 record.extend_from_slice(&rest);
                 record
-            },
-        );
+            });
         (any::<u8>(), proptest::collection::vec(pdu, 0..60)).prop_map(|(how, pdus)| {
             let mut all = vec![how];
             pdus.iter().for_each(|pdu| all.extend_from_slice(pdu));

@@ -182,7 +182,12 @@ impl Server {
             state.connections.insert(id, info);
             let mut strangers = state.connections.values().filter(|c| c.state == "login").map(|c| c.id);
             let oldest = strangers.next();
-            if strangers.count() >= STRANGERS { oldest } else { None }
+            let oldest = if strangers.count() >= STRANGERS { oldest } else { None };
+            // It is chosen once, however long its end takes.
+            if let Some(leaving) = oldest.and_then(|id| state.connections.get_mut(&id)) {
+                leaving.state = "exiting";
+            }
+            oldest
         };
         if let Some(oldest) = too_many {
             self.order(oldest, Order::Close);
