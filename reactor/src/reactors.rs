@@ -317,6 +317,24 @@ fn pin(cpu: Option<usize>) -> io::Result<()> {
     }
 }
 
+/// The CPUs of the process's first thread, which nobody pins.
+pub(crate) fn process_cpus() -> Option<libc::cpu_set_t> {
+    // SAFETY: [PLAIN-DATA] a zeroed set is an empty set. [SYSCALL] the kernel writes no more than its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let size = size_of::<libc::cpu_set_t>();
+        (libc::sched_getaffinity(libc::getpid(), size, &raw mut set) == 0).then_some(set)
+    }
+}
+
+/// Lets the calling thread run on all of them.
+pub(crate) fn use_process_cpus() {
+    if let Some(set) = process_cpus() {
+        // SAFETY: [SYSCALL] the kernel reads one set. If it refuses, the thread stays where it is.
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    }
+}
+
 /// The index of the current reactor.
 pub fn core() -> usize {
     on_core(|core| core.index)

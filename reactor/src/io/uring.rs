@@ -36,6 +36,10 @@ impl Uring {
                 "the kernel's is older than 5.11",
             ));
         }
+        // The kernel's own helpers for what may block (fsync, fallocate) inherit our CPU if we are pinned. They had better use others.
+        if let Some(cpus) = crate::reactors::process_cpus() {
+            let _ = ring.submitter().register_iowq_aff(&cpus);
+        }
         let mut this = Self {
             ring,
             backlog: VecDeque::new(),

@@ -80,6 +80,8 @@ fn start() -> Workers {
     let mut started = 0;
     for n in 0..THREADS {
         let thread = std::thread::Builder::new().name(format!("file-worker-{n}")).spawn(|| {
+            // Not only on the CPU of the reactor that happened to start us.
+            crate::reactors::use_process_cpus();
             let workers = WORKERS.wait();
             loop {
                 let mut queue = lock(&workers.queue);
