@@ -9,12 +9,15 @@
 use super::{
     admin, connect,
     controller::Controller,
-    io,
+    io, memory,
     session::{Command, Limits, Payload, Session, Sink, Step},
     shared::Shared,
     space::{Space, Spaces},
 };
-use reactor::{Buf, Inbox, Notify, Outbox, Stream};
+use reactor::{
+    Buf, Inbox, Notify, Outbox, Stream,
+    pool::{Pool, Reservation},
+};
 use spec::nvme::{Sqe, Status, command};
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -103,7 +106,8 @@ pub struct Bound {
 struct Slot {
     ready: Cell<bool>,
     wake: Notify,
-    buf: RefCell<Option<Buf>>,
+    /// The command's buffer, and the right to its pages.
+    held: RefCell<Option<(Buf, Reservation)>>,
 }
 
 /// Bytes to send, and the slots they free.
@@ -136,6 +140,10 @@ pub struct Connection {
     tasks: Cell<usize>,
     task_ended: Notify,
     limits: Limits,
+    /// This core's payload memory.
+    pool: Pool<()>,
+    /// Commands that wait for some.
+    wanting: Cell<u64>,
     /// Slots of Asynchronous Event Requests, oldest first.
     events: RefCell<VecDeque<u16>>,
     last_sign: Cell<u64>,
@@ -174,6 +182,10 @@ async fn serve_from(shared: Arc<Shared>, stream: Stream, local: SocketAddr, peer
         max_io: transport.max_io_size,
         c2h_success: transport.c2h_success,
     };
+    let Some(pool) = memory::core(transport.max_io_size) else {
+        tracing::warn!(%peer, "refused a connection: no memory for even one command");
+        return;
+    };
     // Nagle would hold back a response until the host has acknowledged the last one. Not fatal if it fails.
     let _ = stream.set_nodelay(true);
     let connection = Rc::new(Connection {
@@ -193,6 +205,8 @@ async fn serve_from(shared: Arc<Shared>, stream: Stream, local: SocketAddr, peer
         tasks: Cell::new(0),
         task_ended: Notify::new(),
         limits,
+        pool,
+        wanting: Cell::new(0),
         events: RefCell::default(),
         last_sign: Cell::new(0),
         served: Default::default(),
@@ -306,7 +320,7 @@ pub fn stats() -> super::options::PollGroupStats {
             current_admin_qpairs: admin,
             current_io_qpairs: io,
             current_unassociated_qpairs: connections.len() as u64 - admin - io,
-            pending_bdev_io: 0,
+            pending_bdev_io: connections.values().map(|c| c.wanting.get()).sum(),
             completed_nvme_io: core.completed.get(),
         }
     })
@@ -354,15 +368,13 @@ impl Connection {
     }
 
     fn part(&self, p: Payload) -> Option<Buf> {
-        let buf = self.slot(p.slot).buf.borrow();
+        let held = self.slot(p.slot).held.borrow();
+        let (buf, _) = held.as_ref()?;
         let (at, len) = (p.at as usize, p.len as usize);
-        buf.as_ref().filter(|b| b.len() >= at + len).map(|b| {
-            if b.len() == len {
-                b.clone()
-            } else {
-                b.slice(at..at + len)
-            }
-        })
+        match buf.len() {
+            whole if whole == len => Some(buf.clone()),
+            _ => buf.get(at..at + len),
+        }
     }
 
     /// Runs `f` on the session with a sink that leads to the batch in front.
@@ -633,7 +645,7 @@ impl Connection {
             self.flush();
         } else {
             drop(front);
-            self.slot(slot).buf.take();
+            self.slot(slot).held.take();
         }
     }
 
@@ -646,14 +658,23 @@ impl Connection {
 
     /// A buffer of `len` bytes for `slot`; waits while memory is short.
     pub async fn room(&self, slot: u16, len: usize) -> Buf {
-        let buf = super::memory::buffer(len).await;
-        self.slot(slot).buf.replace(Some(buf.clone()));
+        let compare = self.session.borrow().command(slot).sqe.opcode == command::io::COMPARE;
+        // Dropped first: a command must not hold what it waits for.
+        self.slot(slot).held.take();
+        self.wanting.set(self.wanting.get() + 1);
+        let (buf, right) = memory::buffer(&self.pool, len, if compare { len } else { 0 }).await;
+        self.wanting.set(self.wanting.get() - 1);
+        self.slot(slot).held.replace(Some((buf.clone(), right)));
         buf
     }
 
     /// The slot's buffer; empty if the command brought no data.
     pub fn buffer_of(&self, slot: u16) -> Buf {
-        self.slot(slot).buf.borrow().clone().unwrap_or_else(Buf::empty)
+        self.slot(slot)
+            .held
+            .borrow()
+            .as_ref()
+            .map_or_else(Buf::empty, |(buf, _)| buf.clone())
     }
 
     // ---- the writer ----
@@ -680,7 +701,7 @@ impl Connection {
                 let mut session = self.session.borrow_mut();
                 for slot in back.slots.drain(..) {
                     if session.release(slot) {
-                        self.slot(slot).buf.take();
+                        self.slot(slot).held.take();
                     }
                 }
             }
