@@ -451,7 +451,7 @@ impl Reactor {
     }
 
     /// Becomes readable when there is something to do, if [`Self::prepare_to_wait`] was called before waiting.
-    pub fn fd(&self) -> RawFd {
+    pub fn fd(&self) -> io::Result<RawFd> {
         self.core.io.fd()
     }
 

@@ -143,13 +143,17 @@ impl Io {
     /// An outer loop is about to wait for [`Self::fd`].
     pub(crate) fn prepare_to_wait(&self) -> bool {
         self.waited.set(true);
-        self.finished.is_empty()
+        let quiet = match &self.driver {
+            Driver::Uring(uring) => uring.borrow_mut().prepare_to_wait(),
+            Driver::Epoll(_) => true,
+        };
+        quiet && self.finished.is_empty()
     }
 
-    pub(crate) fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> io::Result<RawFd> {
         match &self.driver {
-            Driver::Uring(uring) => uring.borrow().fd(),
-            Driver::Epoll(epoll) => epoll.fd(),
+            Driver::Uring(uring) => uring.borrow_mut().fd(),
+            Driver::Epoll(epoll) => Ok(epoll.fd()),
         }
     }
 

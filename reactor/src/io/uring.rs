@@ -2,12 +2,7 @@
 use super::ops::{Slot, Work};
 use crate::cores::Bell;
 use io_uring::{IoUring, opcode, squeue::Entry, types};
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::{AsRawFd, RawFd},
-    time::Duration,
-};
+use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
 
 const SUBMISSIONS: u32 = 512;
 const COMPLETIONS: u32 = 4096;
@@ -23,6 +18,9 @@ pub(crate) struct Uring {
     bell: RawFd,
     bell_armed: bool,
     enters: u64,
+    /// Signalled by the kernel whenever there is something to reap or to work off: for outer loops. The ring's own descriptor does
+    /// not do: with DEFER_TASKRUN it becomes readable only when completions were posted, and that waits for a call of ours.
+    signal: Option<Bell>,
 }
 
 impl Uring {
@@ -46,6 +44,7 @@ impl Uring {
             bell: bell.fd(),
             bell_armed: false,
             enters: 0,
+            signal: None,
         };
         this.arm_bell();
         Ok(this)
@@ -178,8 +177,28 @@ impl Uring {
         };
     }
 
-    pub(crate) fn fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    /// A descriptor for outer loops to wait for.
+    pub(crate) fn fd(&mut self) -> io::Result<RawFd> {
+        if let Some(signal) = &self.signal {
+            return Ok(signal.fd());
+        }
+        let signal = Bell::new()?;
+        self.ring.submitter().register_eventfd(signal.fd())?;
+        let fd = signal.fd();
+        self.signal = Some(signal);
+        Ok(fd)
+    }
+
+    /// An outer loop is about to wait. False: there is something to reap or to work off already.
+    pub(crate) fn prepare_to_wait(&mut self) -> bool {
+        // Silenced before the look: what comes after it signals again.
+        if let Some(signal) = &self.signal {
+            signal.hush()
+        }
+        let queue = self.ring.submission();
+        let due = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        !due && self.backlog.is_empty() && self.ring.completion().is_empty()
     }
 
     pub(crate) fn enters(&self) -> u64 {
