@@ -1,1 +1,21 @@
-//! Configuration: the YAML schema of the desired state, checks, apply, show.
+//! Configuration: the schema of the desired state in YAML, its checks, its way into the running target and back out of it.
+//!
+//! [`load`] reads a file strictly: an unknown key, a value of the wrong kind, a name that leads nowhere are refused with line, column, key and
+//! what was expected. [`apply`](mod@apply) makes the running target agree with it, [`show`](mod@show) writes the running state in the same schema.
+pub mod apply;
+mod check;
+mod disks;
+mod error;
+mod load;
+mod lower;
+pub mod paths;
+pub mod schema;
+pub mod show;
+pub mod units;
+
+pub use apply::{Applied, apply};
+pub use check::{check, iqn, nqn};
+pub use error::{ConfigError, Problem};
+pub use load::{load, parse};
+pub use schema::Config;
+pub use show::{show, to_yaml};

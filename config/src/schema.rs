@@ -18,7 +18,11 @@ pub struct At<T> {
 
 impl<T> From<T> for At<T> {
     fn from(value: T) -> Self {
-        Self { value, line: 0, column: 0 }
+        Self {
+            value,
+            line: 0,
+            column: 0,
+        }
     }
 }
 impl From<&str> for At<String> {
@@ -45,7 +49,11 @@ impl<T: fmt::Debug> fmt::Debug for At<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
-        Ok(Self { line: spanned.referenced.line(), column: spanned.referenced.column(), value: spanned.value })
+        Ok(Self {
+            line: spanned.referenced.line(),
+            column: spanned.referenced.column(),
+            value: spanned.value,
+        })
     }
 }
 impl<T: Serialize> Serialize for At<T> {
@@ -176,7 +184,7 @@ pub enum Log {
     Trace,
 }
 
-/// A disk: exactly one of `file`, `device`, `memory` and `null`.
+/// A disk: exactly one of `file`, `device`, `memory` and `void`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
@@ -194,9 +202,9 @@ pub struct Disk {
     /// Memory of this size; gone when Ashlar stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<At<Size>>,
-    /// Nothing of this size: forgets writes and reads as zeroes. For measurements.
+    /// Nothing of this size: forgets writes and reads as zeroes. For measurements. (`null` would mean something else in YAML.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub null: Option<At<Size>>,
+    pub void: Option<At<Size>>,
     /// 512 or 4096. Default: what the device says, else 512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_size: Option<At<u32>>,

@@ -6,7 +6,14 @@ use std::{fmt, str::FromStr, time::Duration};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-const SIZES: [(&str, u64); 6] = [("PiB", 1 << 50), ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const SIZES: [(&str, u64); 6] = [
+    ("PiB", 1 << 50),
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 
 impl FromStr for Size {
     type Err = String;
@@ -22,21 +29,29 @@ impl FromStr for Size {
                 None => {
                     let meant = SIZES.iter().find(|(name, _)| {
                         let short = name.replace('i', "");
-                        unit.eq_ignore_ascii_case(&short) || unit.eq_ignore_ascii_case(&name[..1]) || unit.eq_ignore_ascii_case(name)
+                        unit.eq_ignore_ascii_case(&short)
+                            || unit.eq_ignore_ascii_case(&name[..1])
+                            || unit.eq_ignore_ascii_case(name)
                     });
                     let hint = meant.map_or(String::new(), |(name, _)| format!(" (did you mean {name}?)"));
                     return Err(wrong(format!("{unit:?} is not a unit{hint}")));
                 }
             },
         };
-        number.checked_mul(factor).map(Size).ok_or_else(|| wrong(format!("{text:?} is more than 64 bits can count")))
+        number
+            .checked_mul(factor)
+            .map(Size)
+            .ok_or_else(|| wrong(format!("{text:?} is more than 64 bits can count")))
     }
 }
 
 impl fmt::Display for Size {
     /// In the largest unit that needs no fraction.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, factor) = SIZES.iter().find(|(_, factor)| self.0.is_multiple_of(*factor) && self.0 > 0).unwrap_or(&("B", 1));
+        let (unit, factor) = SIZES
+            .iter()
+            .find(|(_, factor)| self.0.is_multiple_of(*factor) && self.0 > 0)
+            .unwrap_or(&("B", 1));
         write!(f, "{}{unit}", self.0 / factor)
     }
 }
@@ -56,9 +71,17 @@ impl FromStr for Span {
         let factor = match (unit, number) {
             ("", 0) => 1,
             ("", _) => return Err(wrong(format!("{text:?} has no unit"))),
-            (unit, _) => SPANS.iter().find(|(name, _)| *name == unit).ok_or_else(|| wrong(format!("{unit:?} is not a unit")))?.1,
+            (unit, _) => {
+                SPANS
+                    .iter()
+                    .find(|(name, _)| *name == unit)
+                    .ok_or_else(|| wrong(format!("{unit:?} is not a unit")))?
+                    .1
+            }
         };
-        let micros = number.checked_mul(factor).ok_or_else(|| wrong(format!("{text:?} is too long")))?;
+        let micros = number
+            .checked_mul(factor)
+            .ok_or_else(|| wrong(format!("{text:?} is too long")))?;
         Ok(Span(Duration::from_micros(micros)))
     }
 }
@@ -116,7 +139,14 @@ mod tests {
 
     #[test]
     fn sizes_read_as_they_are_written() {
-        for (text, bytes) in [("512B", 512), ("64KiB", 64 << 10), ("3 MiB", 3 << 20), ("1GiB", 1 << 30), ("2TiB", 2 << 40), ("0", 0)] {
+        for (text, bytes) in [
+            ("512B", 512),
+            ("64KiB", 64 << 10),
+            ("3 MiB", 3 << 20),
+            ("1GiB", 1 << 30),
+            ("2TiB", 2 << 40),
+            ("0", 0),
+        ] {
             let size: Size = text.parse().unwrap();
             assert_eq!(size.0, bytes);
             assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
@@ -129,8 +159,14 @@ mod tests {
     #[test]
     fn a_wrong_size_says_what_is_right() {
         let error = |text: &str| text.parse::<Size>().unwrap_err();
-        assert_eq!(error("64MB"), "\"MB\" is not a unit (did you mean MiB?); expected a size like 512B, 64KiB, 100MiB or 2TiB");
-        assert_eq!(error("1g"), "\"g\" is not a unit (did you mean GiB?); expected a size like 512B, 64KiB, 100MiB or 2TiB");
+        assert_eq!(
+            error("64MB"),
+            "\"MB\" is not a unit (did you mean MiB?); expected a size like 512B, 64KiB, 100MiB or 2TiB"
+        );
+        assert_eq!(
+            error("1g"),
+            "\"g\" is not a unit (did you mean GiB?); expected a size like 512B, 64KiB, 100MiB or 2TiB"
+        );
         assert!(error("4096").starts_with("\"4096\" has no unit;"));
         assert!(error("-1MiB").starts_with("\"-1MiB\" is not a size;"));
         assert!(error("99999999PiB").starts_with("\"99999999PiB\" is more than 64 bits can count;"));
@@ -138,7 +174,13 @@ mod tests {
 
     #[test]
     fn spans_read_as_they_are_written() {
-        for (text, micros) in [("250us", 250), ("5ms", 5000), ("2s", 2_000_000), ("1min", 60_000_000), ("0", 0)] {
+        for (text, micros) in [
+            ("250us", 250),
+            ("5ms", 5000),
+            ("2s", 2_000_000),
+            ("1min", 60_000_000),
+            ("0", 0),
+        ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0.as_micros(), micros);
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span);

@@ -267,6 +267,22 @@ impl Engine {
             .ok_or(EngineError::NotFound(info.name))
     }
 
+    /// Makes what was written to any disk lasting, as far as the disks can. For an orderly end.
+    pub async fn flush_all(&self) {
+        // Modules pass a flush on, so the leaves are enough.
+        for node in self
+            .inner
+            .graph
+            .list()
+            .iter()
+            .filter(|node| node.below.is_empty() && node.state == NodeState::Active)
+        {
+            if let Err(why) = self.inner.graph.flush(&node.name).await {
+                tracing::warn!(disk = node.name, %why, "flush");
+            }
+        }
+    }
+
     // ---- discovery
 
     /// Looks at a disk (again), allowed or not so far, and at everything that comes of it.

@@ -1,0 +1,459 @@
+//! Makes the running target agree with a configuration: disks, then tables, then what hosts get.
+//!
+//! Applying twice is harmless: what is there as wished is left alone. What cannot be had yet (a file on a disk that comes later, a partition
+//! of it, a volume on that) is waited for, and [`Applied::keep`] grants it when its time has come. What is there but different is an error, for
+//! a host may be using it.
+use crate::{
+    disks, lower, paths,
+    schema::{Config, Node, Subsystem},
+};
+use lvol::{Create, Engine, EngineError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use target::{
+    iscsi::{Auth, InitiatorGroup, Iscsi, IscsiError, LunMap, PgIgMap, Portal, TargetNode},
+    nvmf::{AnaState, ListenAddress, NamespaceConfig, Nvmf, NvmfError, SubsystemConfig, TransportOptions},
+};
+
+/// How often [`Applied::keep`] looks for disks that come, grow or go without telling.
+const RESCAN: Duration = Duration::from_secs(5);
+
+/// Why a configuration could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A disk or table.
+    #[error("{kind} {name:?}: {source}")]
+    Disk {
+        /// "disk" or "table".
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What the engine said.
+        source: EngineError,
+    },
+    /// There is one of this name already, and it is another one.
+    #[error("{name:?} is there already and is something else; delete it or give this one another name")]
+    Different {
+        /// The name.
+        name: String,
+    },
+    /// A volume cannot be used as a whole.
+    #[error("volume {name:?}: {source}")]
+    Volume {
+        /// The volume.
+        name: String,
+        /// What the engine said.
+        source: EngineError,
+    },
+    /// The iSCSI front end.
+    #[error("iSCSI {what}: {source}")]
+    Iscsi {
+        /// Which part of it.
+        what: String,
+        /// What it said.
+        source: IscsiError,
+    },
+    /// The NVMe front end.
+    #[error("NVMe {what}: {source}")]
+    Nvme {
+        /// Which part of it.
+        what: String,
+        /// What it said.
+        source: NvmfError,
+    },
+}
+
+/// A configuration that has been applied, as far as that was possible so far.
+pub struct Applied {
+    config: Config,
+    state: PathBuf,
+    engine: Engine,
+    iscsi: Iscsi,
+    nvmf: Nvmf,
+    /// What is waited for, by name, with the reason.
+    waiting: BTreeMap<String, String>,
+}
+
+/// Applies `config`. `state` is the state directory, see [`paths::state_dir`].
+pub async fn apply(
+    config: &Config,
+    state: &Path,
+    engine: &Engine,
+    iscsi: &Iscsi,
+    nvmf: &Nvmf,
+) -> Result<Applied, ApplyError> {
+    let mut applied = Applied {
+        config: config.clone(),
+        state: state.to_owned(),
+        engine: engine.clone(),
+        iscsi: iscsi.clone(),
+        nvmf: nvmf.clone(),
+        waiting: BTreeMap::new(),
+    };
+    applied.again().await?;
+    Ok(applied)
+}
+
+impl Applied {
+    /// What is waited for: name and reason.
+    pub fn waiting(&self) -> &BTreeMap<String, String> {
+        &self.waiting
+    }
+
+    /// Follows what happens to disks: grants what was waited for when it can be had, offers partitions that appear. Runs until the engine ends;
+    /// spawn it once. May be dropped at any time.
+    pub async fn keep(mut self) {
+        let mut changes = self.engine.subscribe();
+        loop {
+            match tokio::time::timeout(RESCAN, changes.recv()).await {
+                Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
+                // Many things happen at once when a disk comes; one look is enough for all of them.
+                Ok(_) => while changes.try_recv().is_ok() {},
+                Err(_) => self.engine.rescan().await,
+            }
+            if let Err(why) = self.again().await {
+                tracing::error!(%why, "the configuration cannot be applied any more");
+            }
+        }
+    }
+
+    /// Applies everything that is not as wished yet.
+    async fn again(&mut self) -> Result<(), ApplyError> {
+        let before = std::mem::take(&mut self.waiting);
+        self.disks().await?;
+        self.tables().await?;
+        let (nodes, subsystems) = lower::lower(&self.config, &self.engine);
+        self.iscsi(&nodes).await?;
+        self.nvme(&subsystems).await?;
+        for (name, why) in self.waiting.iter().filter(|(name, _)| !before.contains_key(*name)) {
+            tracing::warn!("{name} is waited for: {why}");
+        }
+        Ok(())
+    }
+
+    async fn disks(&mut self) -> Result<(), ApplyError> {
+        let wholes: BTreeSet<String> = disks::wholes(&self.config).into_iter().map(str::to_owned).collect();
+        for disk in self.config.disks.clone() {
+            let wish = disks::disk(&disk, &self.state, !wholes.contains(disk.name.as_str()));
+            self.wish("disk", wish).await?;
+        }
+        Ok(())
+    }
+
+    async fn tables(&mut self) -> Result<(), ApplyError> {
+        let wholes: BTreeSet<String> = disks::wholes(&self.config).into_iter().map(str::to_owned).collect();
+        // In whatever order they stand in the file: as long as one can be built, another may be able to stand on it.
+        let mut left = self.config.tables.clone();
+        loop {
+            let mut waiting = Vec::new();
+            let before = left.len();
+            for table in left {
+                match disks::table(&table, &self.engine, !wholes.contains(table.name.as_str())) {
+                    Ok(wish) => self.wish("table", wish).await?,
+                    Err(why) => waiting.push((table, why)),
+                }
+            }
+            if waiting.len() == before {
+                self.waiting.extend(
+                    waiting
+                        .into_iter()
+                        .map(|(table, why)| (format!("table {:?}", *table.name), why)),
+                );
+                return Ok(());
+            }
+            left = waiting.into_iter().map(|(table, _)| table).collect();
+        }
+    }
+
+    async fn wish(&mut self, kind: &'static str, wish: Create) -> Result<(), ApplyError> {
+        let name = wish.spec.name.clone();
+        if let Some(there) = self.engine.graph().info(&name) {
+            // What a file created once need not be created again.
+            let same = match (&there.table, &wish.spec.table) {
+                (bdev::Table::File { path: a, .. }, bdev::Table::File { path: b, .. }) => a == b,
+                (a, b) => a == b,
+            };
+            return if same {
+                Ok(())
+            } else {
+                Err(ApplyError::Different { name })
+            };
+        }
+        match self.engine.create_or_wait(wish).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => {
+                let why = self.engine.disk(&name).map(|disk| disk.reason).unwrap_or_default();
+                self.waiting.insert(format!("{kind} {name:?}"), why);
+                Ok(())
+            }
+            Err(source) => Err(ApplyError::Disk { kind, name, source }),
+        }
+    }
+
+    /// True if a volume is there to be offered.
+    async fn ready(&mut self, volume: &str) -> Result<bool, ApplyError> {
+        let Some(info) = self.engine.graph().info(volume) else {
+            self.waiting.insert(
+                format!("volume {volume:?}"),
+                "there is no such disk or partition yet".into(),
+            );
+            return Ok(false);
+        };
+        // Offered already by another target: whole it is.
+        if info.pinned_by.is_empty() {
+            let taken = self.engine.take_whole(&info.name).await;
+            taken.map_err(|source| ApplyError::Volume {
+                name: volume.to_owned(),
+                source,
+            })?;
+        }
+        Ok(true)
+    }
+
+    // ---- iSCSI
+
+    async fn iscsi(&mut self, nodes: &[Node]) -> Result<(), ApplyError> {
+        let said = self.config.targets.iscsi.portals.is_some();
+        if nodes.is_empty() && !said {
+            return Ok(());
+        }
+        self.portals()?;
+        for (i, node) in nodes.iter().enumerate() {
+            let failed = |source| ApplyError::Iscsi {
+                what: format!("target {:?}", *node.name),
+                source,
+            };
+            let mut luns = Vec::new();
+            for lun in &node.luns {
+                if self.ready(&lun.volume).await? {
+                    luns.push(LunMap {
+                        bdev_name: lun.volume.to_string(),
+                        lun_id: *lun.lun,
+                    });
+                }
+            }
+            let there = self.iscsi.target_nodes().into_iter().find(|n| n.name == *node.name);
+            match there {
+                Some(there) => {
+                    for lun in luns
+                        .iter()
+                        .filter(|lun| !there.luns.iter().any(|have| have.lun_id == lun.lun_id))
+                    {
+                        self.iscsi
+                            .add_lun(&node.name, &lun.bdev_name, Some(lun.lun_id))
+                            .map_err(failed)?;
+                    }
+                }
+                None if luns.is_empty() => {}
+                None => {
+                    let wanted = TargetNode {
+                        name: node.name.to_string(),
+                        alias_name: node.alias.clone().unwrap_or_default(),
+                        pg_ig_maps: self.maps(node, i)?,
+                        luns,
+                        queue_depth: self.iscsi.options().max_queue_depth,
+                        auth: Auth::default(),
+                        header_digest: false,
+                        data_digest: false,
+                    };
+                    self.iscsi.create_target_node(&wanted).map_err(failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn portals(&self) -> Result<(), ApplyError> {
+        let there: BTreeSet<u32> = self.iscsi.portal_groups().iter().map(|group| group.tag).collect();
+        let said = &self.config.targets.iscsi;
+        let first: Vec<SocketAddr> = match &said.portals {
+            Some(portals) => portals.iter().map(|p| **p).collect(),
+            None => vec![SocketAddr::from(([127, 0, 0, 1], 3260))],
+        };
+        let rest = said
+            .portal_groups
+            .iter()
+            .map(|g| (*g.tag, g.portals.iter().map(|p| **p).collect()));
+        for (tag, portals) in [(1, first)].into_iter().chain(rest) {
+            if there.contains(&tag) || portals.is_empty() {
+                continue;
+            }
+            let portals: Vec<Portal> = portals
+                .iter()
+                .map(|p: &SocketAddr| Portal {
+                    host: p.ip().to_string(),
+                    port: p.port(),
+                })
+                .collect();
+            let failed = |source| ApplyError::Iscsi {
+                what: format!("portal group {tag}"),
+                source,
+            };
+            self.iscsi
+                .create_portal_group(tag, &portals, false, false)
+                .map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Who may come from where to a node: a group of hosts for each way in, made here. Group 1 is everybody.
+    fn maps(&self, node: &Node, number: usize) -> Result<Vec<PgIgMap>, ApplyError> {
+        let have: BTreeSet<u32> = self.iscsi.initiator_groups().iter().map(|group| group.tag).collect();
+        let make = |tag: u32, initiators: Vec<String>, netmasks: Vec<String>| {
+            if have.contains(&tag) {
+                return Ok(tag);
+            }
+            let group = InitiatorGroup {
+                tag,
+                initiators,
+                netmasks,
+            };
+            let failed = |source| ApplyError::Iscsi {
+                what: format!("initiators of {:?}", *node.name),
+                source,
+            };
+            self.iscsi.create_initiator_group(group).map(|()| tag).map_err(failed)
+        };
+        let any = || vec!["ANY".to_owned()];
+        let mut maps = Vec::new();
+        match &node.access {
+            None => {
+                for group in self.iscsi.portal_groups() {
+                    maps.push(PgIgMap {
+                        pg_tag: group.tag,
+                        ig_tag: make(1, any(), any())?,
+                    });
+                }
+            }
+            Some(ways) => {
+                for (i, way) in ways.iter().enumerate() {
+                    // 1,000 ways to a node are more than anybody has, and tags have 32 bits.
+                    let tag = if way.initiators == any() && way.netmasks == any() {
+                        make(1, any(), any())?
+                    } else {
+                        make(
+                            1000 * (number as u32 + 1) + i as u32,
+                            way.initiators.clone(),
+                            way.netmasks.clone(),
+                        )?
+                    };
+                    maps.push(PgIgMap {
+                        pg_tag: *way.portal_group,
+                        ig_tag: tag,
+                    });
+                }
+            }
+        }
+        Ok(maps)
+    }
+
+    // ---- NVMe
+
+    async fn nvme(&mut self, subsystems: &[Subsystem]) -> Result<(), ApplyError> {
+        let said = self.config.targets.nvme.listeners.clone();
+        if subsystems.is_empty() && said.is_none() {
+            return Ok(());
+        }
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |source| ApplyError::Nvme { what, source }
+        };
+        if self.nvmf.transport().is_none() {
+            self.nvmf
+                .create_transport("TCP", TransportOptions::default())
+                .map_err(failed("transport"))?;
+        }
+        let everywhere: Vec<SocketAddr> = match said {
+            Some(listeners) => listeners.iter().map(|l| **l).collect(),
+            None => vec![SocketAddr::from(([127, 0, 0, 1], 4420))],
+        };
+        self.discovery(&everywhere).await?;
+        for subsystem in subsystems {
+            let nqn = subsystem.nqn.as_str();
+            let failed = failed(&format!("subsystem {nqn:?}"));
+            if self.nvmf.subsystem(nqn).is_err() {
+                let largest = subsystem.namespaces.iter().map(|n| *n.nsid).max().unwrap_or(1);
+                let usual = SubsystemConfig::new(nqn);
+                let wanted = SubsystemConfig {
+                    serial_number: subsystem.serial.as_ref().map(|s| s.to_string()),
+                    model_number: subsystem.model.as_ref().map(|s| s.to_string()),
+                    allow_any_host: subsystem.hosts.is_none(),
+                    max_namespaces: usual.max_namespaces.max(largest),
+                    ..usual
+                };
+                self.nvmf.create_subsystem(wanted).map_err(failed.clone())?;
+                for host in subsystem.hosts.iter().flatten() {
+                    self.nvmf.add_host(nqn, host).map_err(failed.clone())?;
+                }
+            }
+            let there = self.nvmf.subsystem(nqn).map_err(failed.clone())?;
+            for namespace in &subsystem.namespaces {
+                if there.namespaces.iter().any(|have| have.nsid == *namespace.nsid)
+                    || !self.ready(&namespace.volume).await?
+                {
+                    continue;
+                }
+                let wanted = NamespaceConfig {
+                    volume: namespace.volume.to_string(),
+                    nsid: Some(*namespace.nsid),
+                    ..NamespaceConfig::default()
+                };
+                self.nvmf.add_namespace(nqn, wanted).await.map_err(failed.clone())?;
+            }
+            // Last, so that a host that comes at once finds everything.
+            let own: Option<Vec<SocketAddr>> = subsystem
+                .listeners
+                .as_ref()
+                .map(|all| all.iter().map(|l| **l).collect());
+            for socket in own.as_ref().unwrap_or(&everywhere) {
+                let address = ListenAddress { socket: *socket };
+                if !there.listen_addresses.contains(&address) {
+                    self.nvmf
+                        .add_listener(nqn, address, AnaState::Optimized)
+                        .await
+                        .map_err(failed.clone())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hosts ask the discovery subsystem what there is, at the same addresses.
+    async fn discovery(&self, everywhere: &[SocketAddr]) -> Result<(), ApplyError> {
+        let nqn = spec::nvme::DISCOVERY_NQN;
+        let there = self
+            .nvmf
+            .subsystem(nqn)
+            .map(|info| info.listen_addresses)
+            .unwrap_or_default();
+        for socket in everywhere {
+            let address = ListenAddress { socket: *socket };
+            if !there.contains(&address) {
+                let failed = |source| ApplyError::Nvme {
+                    what: format!("listener {socket}"),
+                    source,
+                };
+                self.nvmf
+                    .add_listener(nqn, address, AnaState::Optimized)
+                    .await
+                    .map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// [`apply`] with the state directory of the configuration.
+pub async fn apply_here(
+    config: &Config,
+    engine: &Engine,
+    iscsi: &Iscsi,
+    nvmf: &Nvmf,
+) -> Result<Applied, Box<dyn std::error::Error>> {
+    let state = paths::state_dir(config)?;
+    Ok(apply(config, &state, engine, iscsi, nvmf).await?)
+}

@@ -1,0 +1,65 @@
+//! The short form in terms of the long one: each volume becomes a target node with LUN 0 and a subsystem with namespace 1.
+use crate::{
+    check::{iqn, nqn},
+    schema::{Config, Lun, Namespace, Node, Protocol, Subsystem},
+};
+use lvol::Engine;
+
+/// What hosts get, in the long form: what the file says in it, then the short form's volumes. Partitions as far as they are found by now.
+pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsystem>) {
+    let mut nodes = config.targets.iscsi.nodes.clone();
+    let mut subsystems = config.targets.nvme.subsystems.clone();
+    for volume in &config.volumes {
+        let each: Vec<(String, String)> = match (&volume.partitions_of, &volume.name, &volume.on) {
+            (Some(disk), ..) => parts(engine, disk)
+                .into_iter()
+                .map(|part| (part.clone(), part))
+                .collect(),
+            (None, name, on) => {
+                // Checked: at least one is there, and one stands for the other.
+                let Some(on) = on.as_ref().or(name.as_ref()) else {
+                    continue;
+                };
+                vec![(name.as_ref().unwrap_or(on).to_string(), on.to_string())]
+            }
+        };
+        for (name, on) in each {
+            if volume.over.contains(&Protocol::Iscsi) && !nodes.iter().any(|node| *node.name == iqn(&name)) {
+                let luns = vec![Lun {
+                    lun: 0.into(),
+                    volume: on.as_str().into(),
+                }];
+                nodes.push(Node {
+                    name: iqn(&name).into(),
+                    alias: Some(name.clone()),
+                    luns,
+                    access: None,
+                });
+            }
+            if volume.over.contains(&Protocol::Nvme) && !subsystems.iter().any(|s| *s.nqn == nqn(&name)) {
+                let namespaces = vec![Namespace {
+                    nsid: 1.into(),
+                    volume: on.as_str().into(),
+                }];
+                subsystems.push(Subsystem {
+                    nqn: nqn(&name).into(),
+                    namespaces,
+                    ..Subsystem::default()
+                });
+            }
+        }
+    }
+    (nodes, subsystems)
+}
+
+/// The partitions found on a disk, those inside partitions instead of the ones they are in.
+fn parts(engine: &Engine, disk: &str) -> Vec<String> {
+    let Some(found) = engine.disk(disk) else {
+        return Vec::new();
+    };
+    let inner = found.parts.iter().map(|part| match parts(engine, part) {
+        none if none.is_empty() => vec![part.clone()],
+        deeper => deeper,
+    });
+    inner.flatten().collect()
+}
