@@ -1,2 +1,93 @@
-//! The `ashlar` binary.
-fn main() {}
+//! The `ashlar` binary: `serve` runs the target, everything else asks a running one through its RPC socket.
+mod ask;
+mod cli;
+mod disk;
+mod human;
+mod logging;
+mod serve;
+mod targets;
+mod top;
+mod volume;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command, ConfigCommand};
+use serde_json::Value;
+use std::{error::Error, io::Read, process::ExitCode};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if cli.ask.json {
+                eprintln!("{}", serde_json::json!({ "error": error.to_string() }));
+            } else {
+                eprintln!("ashlar: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    match &cli.command {
+        Command::Serve(args) => serve::run(&cli.ask, args),
+        Command::Config(ConfigCommand::Check { file }) => check(&cli.ask, file),
+        Command::Config(ConfigCommand::Show) => show(&cli.ask),
+        Command::Disk(command) => Ok(disk::run(&cli.ask, command)?),
+        Command::Volume(command) => Ok(volume::run(&cli.ask, command)?),
+        Command::Target(command) => Ok(targets::run(&cli.ask, command)?),
+        Command::Top(args) => Ok(top::run(&cli.ask, args)?),
+        Command::Rpc(args) => call(&cli.ask, args),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "ashlar", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// `ashlar config check`.
+fn check(ask: &cli::Ask, file: &std::path::Path) -> Result<(), Box<dyn Error>> {
+    let config = config::load(file)?;
+    if ask.json {
+        ask::print_json(&config);
+    } else {
+        let (disks, tables) = (config.disks.len(), config.tables.len());
+        let volumes = config.volumes.len();
+        ask::print_text(&format!(
+            "{}: no mistakes found; {disks} disks, {tables} tables, {volumes} volumes\n",
+            file.display()
+        ));
+    }
+    Ok(())
+}
+
+/// `ashlar config show`.
+fn show(ask: &cli::Ask) -> Result<(), Box<dyn Error>> {
+    let running: config::Config = ask::connect(ask)?.call("ashlar_get_config", ())?;
+    if ask.json {
+        ask::print_json(&running);
+    } else {
+        ask::print_text(&config::to_yaml(&running)?);
+    }
+    Ok(())
+}
+
+/// `ashlar rpc`.
+fn call(ask: &cli::Ask, args: &cli::Rpc) -> Result<(), Box<dyn Error>> {
+    let text = match args.params.as_deref() {
+        None => "{}".into(),
+        Some("-") => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            text
+        }
+        Some(text) => text.to_owned(),
+    };
+    let params: Value = serde_json::from_str(&text).map_err(|error| {
+        format!("the parameters are not JSON: {error}. Write an object, such as '{{\"name\":\"mem0\"}}'")
+    })?;
+    let answer: Value = ask::connect(ask)?.call(&args.method, params)?;
+    ask::print_json(&answer);
+    Ok(())
+}

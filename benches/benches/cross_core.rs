@@ -33,10 +33,16 @@ fn round_trips(reactors: &Reactors, rounds: u64, depth: usize) -> Duration {
 }
 
 fn cross_core(c: &mut Criterion) {
-    let config = Config { count: 2, poll: Poll::Busy, ..Config::default() };
+    let config = Config {
+        count: 2,
+        poll: Poll::Busy,
+        ..Config::default()
+    };
     let reactors = Reactors::start(config).expect("two reactors");
     let mut group = c.benchmark_group("cross_core");
-    group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(3));
+    group
+        .throughput(Throughput::Elements(1))
+        .measurement_time(Duration::from_secs(3));
     for depth in [1, 32] {
         group.bench_function(format!("round_trip/depth/{depth}"), |b| {
             b.iter_custom(|rounds| round_trips(&reactors, rounds.max(depth as u64), depth))

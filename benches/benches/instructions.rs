@@ -17,7 +17,10 @@ fn null() -> Disk {
 fn linears(layers: usize) -> Disk {
     (0..layers).fold(null(), |below, _| {
         let half = below.blocks() / 2 / 8 * 8;
-        let parts: Vec<_> = [below.view(half, half), below.view(0, half)].into_iter().flatten().collect();
+        let parts: Vec<_> = [below.view(half, half), below.view(0, half)]
+            .into_iter()
+            .flatten()
+            .collect();
         Linear::build(&parts).expect("two halves of one disk make a linear")
     })
 }

@@ -13,7 +13,10 @@ fn null() -> Disk {
 fn linears(layers: usize) -> Disk {
     (0..layers).fold(null(), |below, _| {
         let half = below.blocks() / 2 / 8 * 8;
-        let parts: Vec<_> = [below.view(half, half), below.view(0, half)].into_iter().flatten().collect();
+        let parts: Vec<_> = [below.view(half, half), below.view(0, half)]
+            .into_iter()
+            .flatten()
+            .collect();
         Linear::build(&parts).expect("two halves of one disk make a linear")
     })
 }
@@ -34,19 +37,29 @@ fn at_depth(depth: usize, make: impl Fn() -> Disk + Copy) -> impl FnMut(u64) -> 
 fn stack(c: &mut Criterion) {
     let mut group = c.benchmark_group("stack");
     group.throughput(Throughput::Elements(1));
-    group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
+    group
+        .measurement_time(Duration::from_secs(3))
+        .warm_up_time(Duration::from_secs(1));
     for depth in [1, 32, 128] {
-        group.bench_function(BenchmarkId::new("null/depth", depth), |b| b.iter_custom(at_depth(depth, null)));
+        group.bench_function(BenchmarkId::new("null/depth", depth), |b| {
+            b.iter_custom(at_depth(depth, null))
+        });
     }
     for layers in [1, 4, 8] {
         let map = move || stacked(null(), layers, MapLayer);
-        group.bench_function(BenchmarkId::new("map/layers", layers), |b| b.iter_custom(at_depth(32, map)));
+        group.bench_function(BenchmarkId::new("map/layers", layers), |b| {
+            b.iter_custom(at_depth(32, map))
+        });
         let wait = move || stacked(null(), layers, AsyncLayer);
-        group.bench_function(BenchmarkId::new("async/layers", layers), |b| b.iter_custom(at_depth(32, wait)));
+        group.bench_function(BenchmarkId::new("async/layers", layers), |b| {
+            b.iter_custom(at_depth(32, wait))
+        });
     }
     for layers in [1, 8] {
         let fixed = move || linears(layers);
-        group.bench_function(BenchmarkId::new("static/layers", layers), |b| b.iter_custom(at_depth(32, fixed)));
+        group.bench_function(BenchmarkId::new("static/layers", layers), |b| {
+            b.iter_custom(at_depth(32, fixed))
+        });
     }
     group.finish();
 }

@@ -59,7 +59,9 @@ pub async fn drive(disk: &Disk, depth: usize, ios: u64) {
             for _ in 0..ios / depth as u64 {
                 at = at.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 let range = BlockRange::new((at >> 33) % units * u64::from(blocks), blocks);
-                disk.perform(Io::read(range, buf.clone())).await.expect("the bench reads within the disk");
+                disk.perform(Io::read(range, buf.clone()))
+                    .await
+                    .expect("the bench reads within the disk");
                 reactor::yield_now().await;
             }
             left.set(left.get() - 1);

@@ -108,6 +108,8 @@ pub struct Context {
     pub logs: Logs,
     /// Options that are kept and shown.
     pub kept: Kept,
+    /// What the process was started with: its settings that cannot change while it runs.
+    base: config::Config,
     pub(crate) iscsi_configured: AtomicBool,
     facts: Mutex<Facts>,
     catalogue: OnceLock<Catalogue>,
@@ -135,6 +137,7 @@ impl Context {
             iscsi,
             logs,
             kept: Kept::default(),
+            base: config::Config::default(),
             iscsi_configured: AtomicBool::new(false),
             facts: Mutex::default(),
             catalogue: OnceLock::new(),
@@ -144,6 +147,16 @@ impl Context {
             granting: tokio::sync::Mutex::new(()),
             born: Instant::now(),
         }
+    }
+
+    /// The same, started with this configuration.
+    pub fn configured(self, base: config::Config) -> Self {
+        Context { base, ..self }
+    }
+
+    /// The running state in the schema of the configuration file.
+    pub(crate) fn configuration(&self) -> config::Config {
+        config::show(&self.base, &self.engine, &self.iscsi, &self.nvmf)
     }
 
     /// Ends the start-up phase.

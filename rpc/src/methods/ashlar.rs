@@ -24,6 +24,7 @@ pub(super) fn lines() -> Lines {
         Line::new("ashlar_rescan", Runtime, Change, Complaint::NoParams, rescan),
         Line::new("ashlar_get_volumes", Runtime, Look, BAD, get_volumes),
         Line::new("ashlar_get_targets", Runtime, Look, Complaint::NoParams, get_targets),
+        Line::new("ashlar_get_config", Runtime, Look, Complaint::NoParams, get_config),
     ]
 }
 
@@ -238,4 +239,9 @@ async fn get_targets(context: Arc<Context>, _: NoParams) -> RpcResult<Value> {
         })
     });
     Ok(json!({"nvmf": subsystems, "iscsi": nodes.collect::<Vec<_>>()}))
+}
+
+/// The running state in the schema of the configuration file.
+async fn get_config(context: Arc<Context>, _: NoParams) -> RpcResult<config::Config> {
+    Ok(context.configuration())
 }

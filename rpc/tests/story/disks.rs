@@ -11,7 +11,10 @@ use crate::harness::Process;
 const BAD: &str = "spdk_json_decode_object failed";
 
 fn malloc(p: &mut Process, name: &str, blocks: u64) {
-    p.ok("bdev_malloc_create", json!({"name": name, "num_blocks": blocks, "block_size": 512}));
+    p.ok(
+        "bdev_malloc_create",
+        json!({"name": name, "num_blocks": blocks, "block_size": 512}),
+    );
 }
 
 fn shown(p: &mut Process, name: &str) -> Value {
@@ -47,35 +50,72 @@ fn a_malloc_disk_is_shown_exactly_like_this() {
         assert!(got[0][hint].as_u64().is_some_and(|n| n >= 1));
         got[0][hint] = json!(1);
     }
-    assert_eq!(serde_json::to_string(&got).expect("JSON"), serde_json::to_string(&expected).expect("JSON"));
-    assert_eq!(p.ok("bdev_get_bdevs", json!({"name": uuid}))[0]["name"], "Malloc7", "a UUID is a name, too");
+    assert_eq!(
+        serde_json::to_string(&got).expect("JSON"),
+        serde_json::to_string(&expected).expect("JSON")
+    );
+    assert_eq!(
+        p.ok("bdev_get_bdevs", json!({"name": uuid}))[0]["name"],
+        "Malloc7",
+        "a UUID is a name, too"
+    );
 
     // Without a name it gets the first free one; twice the same name is refused with the number and text clients know.
-    assert_eq!(p.ok("bdev_malloc_create", json!({"num_blocks": 8, "block_size": 4096.0})), "Malloc0");
+    assert_eq!(
+        p.ok("bdev_malloc_create", json!({"num_blocks": 8, "block_size": 4096.0})),
+        "Malloc0"
+    );
     let again = json!({"name": "Malloc7", "num_blocks": 8, "block_size": 512});
     assert_eq!(p.refused("bdev_malloc_create", again), (-17, "File exists".into()));
-    for wrong in [json!({"num_blocks": 0, "block_size": 512}), json!({"num_blocks": 8, "block_size": 500})] {
+    for wrong in [
+        json!({"num_blocks": 0, "block_size": 512}),
+        json!({"num_blocks": 8, "block_size": 500}),
+    ] {
         assert_eq!(p.refused("bdev_malloc_create", wrong), (-22, "Invalid argument".into()));
     }
     let metadata = json!({"num_blocks": 8, "block_size": 512, "md_size": 8});
-    assert_eq!(p.refused("bdev_malloc_create", metadata), (-95, "Operation not supported".into()));
-    for wrong in [json!({"block_size": 512}), json!({"num_blocks": 8, "block_size": 512, "nam": "x"})] {
+    assert_eq!(
+        p.refused("bdev_malloc_create", metadata),
+        (-95, "Operation not supported".into())
+    );
+    for wrong in [
+        json!({"block_size": 512}),
+        json!({"num_blocks": 8, "block_size": 512, "nam": "x"}),
+    ] {
         assert_eq!(p.refused("bdev_malloc_create", wrong), (-32603, BAD.into()));
     }
-    assert_eq!(p.refused("bdev_null_delete", json!({"name": "Malloc7"})), (-19, "No such device".into()));
+    assert_eq!(
+        p.refused("bdev_null_delete", json!({"name": "Malloc7"})),
+        (-19, "No such device".into())
+    );
     p.ok("bdev_malloc_delete", json!({"name": "Malloc7"}));
-    assert_eq!(p.refused("bdev_malloc_delete", json!({"name": "Malloc7"})), (-19, "No such device".into()));
-    assert_eq!(p.refused("bdev_get_bdevs", json!({"name": "Malloc7"})), (-19, "No such device".into()));
+    assert_eq!(
+        p.refused("bdev_malloc_delete", json!({"name": "Malloc7"})),
+        (-19, "No such device".into())
+    );
+    assert_eq!(
+        p.refused("bdev_get_bdevs", json!({"name": "Malloc7"})),
+        (-19, "No such device".into())
+    );
 }
 
 #[test]
 fn null_disks_grow_and_never_shrink() {
     let mut p = Process::started();
-    p.ok("bdev_null_create", json!({"name": "Null0", "num_blocks": 2048, "block_size": 512}));
+    p.ok(
+        "bdev_null_create",
+        json!({"name": "Null0", "num_blocks": 2048, "block_size": 512}),
+    );
     p.ok("bdev_null_resize", json!({"name": "Null0", "new_size": 2}));
     assert_eq!(shown(&mut p, "Null0")["num_blocks"], 4096);
-    assert_eq!(p.refused("bdev_null_resize", json!({"name": "Null0", "new_size": 1})), (-22, "Invalid argument".into()));
-    assert_eq!(p.refused("bdev_null_resize", json!({"name": "x", "new_size": 1})), (-19, "No such device".into()));
+    assert_eq!(
+        p.refused("bdev_null_resize", json!({"name": "Null0", "new_size": 1})),
+        (-22, "Invalid argument".into())
+    );
+    assert_eq!(
+        p.refused("bdev_null_resize", json!({"name": "x", "new_size": 1})),
+        (-19, "No such device".into())
+    );
     assert_eq!(shown(&mut p, "Null0")["product_name"], "Null disk");
 }
 
@@ -85,9 +125,18 @@ fn files_come_under_two_names_and_their_growth_is_noticed() {
     let path = p.dir.path().join("disk.img");
     let file = File::create(&path).expect("a file");
     file.set_len(8 << 20).expect("a length");
-    assert_eq!(p.ok("bdev_aio_create", json!({"name": "A", "filename": path, "block_size": 512})), "A");
+    assert_eq!(
+        p.ok(
+            "bdev_aio_create",
+            json!({"name": "A", "filename": path, "block_size": 512})
+        ),
+        "A"
+    );
     let a = shown(&mut p, "A");
-    assert_eq!((&a["product_name"], &a["num_blocks"]), (&json!("AIO disk"), &json!(16384)));
+    assert_eq!(
+        (&a["product_name"], &a["num_blocks"]),
+        (&json!("AIO disk"), &json!(16384))
+    );
     assert_eq!(
         a["driver_specific"],
         json!({"aio": {"filename": path, "block_size_override": true, "readonly": false, "fallocate": false, "nowait": false}})
@@ -100,19 +149,31 @@ fn files_come_under_two_names_and_their_growth_is_noticed() {
 
     p.ok("bdev_uring_create", json!({"name": "U", "filename": path}));
     let u = shown(&mut p, "U");
-    assert_eq!((&u["product_name"], &u["block_size"]), (&json!("URING bdev"), &json!(4096)));
+    assert_eq!(
+        (&u["product_name"], &u["block_size"]),
+        (&json!("URING bdev"), &json!(4096))
+    );
     assert_eq!(u["driver_specific"], json!({"uring": {"filename": path}}));
     p.ok("bdev_uring_delete", json!({"name": "U"}));
 
     let gone = json!({"name": "B", "filename": "/nowhere/at/all", "block_size": 512});
-    assert_eq!(p.refused("bdev_aio_create", gone), (-2, "No such file or directory".into()));
+    assert_eq!(
+        p.refused("bdev_aio_create", gone),
+        (-2, "No such file or directory".into())
+    );
     for size in [256, 1000] {
         let odd = json!({"name": "B", "filename": path, "block_size": size});
         assert_eq!(p.refused("bdev_aio_create", odd), (-22, "Invalid argument".into()));
     }
     file.set_len((9 << 20) + 512).expect("a length");
-    assert_eq!(p.refused("bdev_aio_create", json!({"name": "B", "filename": path})), (-22, "Invalid argument".into()));
-    p.ok("bdev_aio_create", json!({"name": "R", "filename": path, "block_size": 512, "readonly": true}));
+    assert_eq!(
+        p.refused("bdev_aio_create", json!({"name": "B", "filename": path})),
+        (-22, "Invalid argument".into())
+    );
+    p.ok(
+        "bdev_aio_create",
+        json!({"name": "R", "filename": path, "block_size": 512, "readonly": true}),
+    );
     assert_eq!(shown(&mut p, "R")["supported_io_types"]["write"], false);
 }
 
@@ -120,70 +181,147 @@ fn files_come_under_two_names_and_their_growth_is_noticed() {
 fn modules_stand_on_disks_claim_them_and_go_with_them() {
     let mut p = Process::started();
     malloc(&mut p, "M", 8192);
-    assert_eq!(p.ok("bdev_split_create", json!({"base_bdev": "M", "split_count": 3})), json!(["Mp0", "Mp1", "Mp2"]));
+    assert_eq!(
+        p.ok("bdev_split_create", json!({"base_bdev": "M", "split_count": 3})),
+        json!(["Mp0", "Mp1", "Mp2"])
+    );
     let m = shown(&mut p, "M");
-    assert_eq!((&m["claimed"], &m["claim_type"]), (&json!(true), &json!("exclusive_write")));
-    assert_eq!(shown(&mut p, "Mp1")["driver_specific"], json!({"split": {"base_bdev": "M", "offset_blocks": 2730}}));
+    assert_eq!(
+        (&m["claimed"], &m["claim_type"]),
+        (&json!(true), &json!("exclusive_write"))
+    );
+    assert_eq!(
+        shown(&mut p, "Mp1")["driver_specific"],
+        json!({"split": {"base_bdev": "M", "offset_blocks": 2730}})
+    );
     assert_eq!(shown(&mut p, "Mp1")["product_name"], "Split Disk");
     let (code, text) = p.refused("bdev_split_create", json!({"base_bdev": "M", "split_count": 2}));
-    assert_eq!((code, text.as_str()), (-32602, "Failed to create 2 split bdevs from 'M': File exists"));
+    assert_eq!(
+        (code, text.as_str()),
+        (-32602, "Failed to create 2 split bdevs from 'M': File exists")
+    );
 
     let delay = json!({"name": "D", "base_bdev_name": "Mp0", "avg_read_latency": 1, "p99_read_latency": 2,
                        "avg_write_latency": 3, "p99_write_latency": 4});
     assert_eq!(p.ok("bdev_delay_create", delay.clone()), "D");
-    assert_eq!(p.refused("bdev_delay_create", delay), (-1, "Operation not permitted".into()));
-    p.ok("bdev_delay_update_latency", json!({"delay_bdev_name": "D", "latency_type": "p99_write", "latency_us": 44}));
-    let d = shown(&mut p, "D");
-    assert_eq!((&d["product_name"], &d["driver_specific"]["delay"]["p99_write_latency"]), (&json!("delay"), &json!(44)));
     assert_eq!(
-        p.refused("bdev_delay_update_latency", json!({"delay_bdev_name": "x", "latency_type": "avg_read", "latency_us": 1})),
+        p.refused("bdev_delay_create", delay),
+        (-1, "Operation not permitted".into())
+    );
+    p.ok(
+        "bdev_delay_update_latency",
+        json!({"delay_bdev_name": "D", "latency_type": "p99_write", "latency_us": 44}),
+    );
+    let d = shown(&mut p, "D");
+    assert_eq!(
+        (&d["product_name"], &d["driver_specific"]["delay"]["p99_write_latency"]),
+        (&json!("delay"), &json!(44))
+    );
+    assert_eq!(
+        p.refused(
+            "bdev_delay_update_latency",
+            json!({"delay_bdev_name": "x", "latency_type": "avg_read", "latency_us": 1})
+        ),
         (-32602, "The requested bdev does not exist.".into())
     );
     assert_eq!(
-        p.refused("bdev_delay_update_latency", json!({"delay_bdev_name": "M", "latency_type": "avg_read", "latency_us": 1})).0,
+        p.refused(
+            "bdev_delay_update_latency",
+            json!({"delay_bdev_name": "M", "latency_type": "avg_read", "latency_us": 1})
+        )
+        .0,
         -32600
     );
-    assert_eq!(p.ok("bdev_passthru_create", json!({"name": "P", "base_bdev_name": "Mp1"})), "P");
-    assert_eq!(shown(&mut p, "P")["driver_specific"], json!({"passthru": {"name": "P", "base_bdev_name": "Mp1"}}));
+    assert_eq!(
+        p.ok("bdev_passthru_create", json!({"name": "P", "base_bdev_name": "Mp1"})),
+        "P"
+    );
+    assert_eq!(
+        shown(&mut p, "P")["driver_specific"],
+        json!({"passthru": {"name": "P", "base_bdev_name": "Mp1"}})
+    );
     assert_eq!(p.ok("bdev_error_create", json!({"base_name": "Mp2"})), true);
-    assert_eq!(shown(&mut p, "EE_Mp2")["driver_specific"], json!({"error_disk": {"base_bdev": "Mp2"}}));
+    assert_eq!(
+        shown(&mut p, "EE_Mp2")["driver_specific"],
+        json!({"error_disk": {"base_bdev": "Mp2"}})
+    );
     let inject = |kind: &str, more: Value| {
         let mut params = json!({"name": "EE_Mp2", "io_type": "read", "error_type": kind});
-        params.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        params
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
         params
     };
-    assert_eq!(p.ok("bdev_error_inject_error", inject("failure", json!({"num": 3}))), true);
-    assert_eq!(p.ok("bdev_error_inject_error", inject("nvme_failure", json!({"nvme_sct": 2, "nvme_sc": 0x81}))), true);
+    assert_eq!(
+        p.ok("bdev_error_inject_error", inject("failure", json!({"num": 3}))),
+        true
+    );
+    assert_eq!(
+        p.ok(
+            "bdev_error_inject_error",
+            inject("nvme_failure", json!({"nvme_sct": 2, "nvme_sc": 0x81}))
+        ),
+        true
+    );
     assert_eq!(
         p.refused("bdev_error_inject_error", inject("nvme_failure", json!({}))),
-        (-22, "nvme_sct or nvme_sc should be specified for NVMe error injection".into())
+        (
+            -22,
+            "nvme_sct or nvme_sc should be specified for NVMe error injection".into()
+        )
     );
-    assert_eq!(p.refused("bdev_error_inject_error", inject("corrupt_data", json!({}))).0, -22);
-    assert_eq!(p.refused("bdev_error_inject_error", inject("flood", json!({}))).0, -32603);
-    p.ok("bdev_error_inject_error", json!({"name": "EE_Mp2", "io_type": "clear", "error_type": "failure"}));
+    assert_eq!(
+        p.refused("bdev_error_inject_error", inject("corrupt_data", json!({})))
+            .0,
+        -22
+    );
+    assert_eq!(
+        p.refused("bdev_error_inject_error", inject("flood", json!({}))).0,
+        -32603
+    );
+    p.ok(
+        "bdev_error_inject_error",
+        json!({"name": "EE_Mp2", "io_type": "clear", "error_type": "failure"}),
+    );
     p.ok("bdev_error_resume_pending", json!({"name": "EE_Mp2"}));
 
     // The disk goes, and everything on it with it.
     p.ok("bdev_malloc_delete", json!({"name": "M"}));
     assert_eq!(p.disks(), Vec::<String>::new());
-    assert_eq!(p.refused("bdev_split_delete", json!({"base_bdev": "M"})), (-32602, "No such file or directory".into()));
+    assert_eq!(
+        p.refused("bdev_split_delete", json!({"base_bdev": "M"})),
+        (-32602, "No such file or directory".into())
+    );
 }
 
 #[test]
 fn modules_may_be_asked_for_before_their_disks() {
     let mut p = Process::started();
-    assert_eq!(p.ok("bdev_passthru_create", json!({"name": "P", "base_bdev_name": "M"})), "P");
-    assert_eq!(p.ok("bdev_split_create", json!({"base_bdev": "N", "split_count": 2})), json!([]));
+    assert_eq!(
+        p.ok("bdev_passthru_create", json!({"name": "P", "base_bdev_name": "M"})),
+        "P"
+    );
+    assert_eq!(
+        p.ok("bdev_split_create", json!({"base_bdev": "N", "split_count": 2})),
+        json!([])
+    );
     let raid = json!({"name": "R", "strip_size_kb": 4, "raid_level": "concat", "base_bdevs": ["Np0", "Np1"]});
     assert_eq!(p.ok("bdev_raid_create", raid), true);
-    assert_eq!(p.ok("bdev_raid_get_bdevs", json!({"category": "configuring"}))[0]["num_base_bdevs_discovered"], 0);
+    assert_eq!(
+        p.ok("bdev_raid_get_bdevs", json!({"category": "configuring"}))[0]["num_base_bdevs_discovered"],
+        0
+    );
     assert_eq!(p.disks(), Vec::<String>::new());
     malloc(&mut p, "M", 64);
     malloc(&mut p, "N", 64);
     let mut names = p.disks();
     names.sort();
     assert_eq!(names, ["M", "N", "Np0", "Np1", "P", "R"]);
-    assert_eq!(p.ok("bdev_raid_get_bdevs", json!({"category": "online"}))[0]["name"], "R");
+    assert_eq!(
+        p.ok("bdev_raid_get_bdevs", json!({"category": "online"}))[0]["name"],
+        "R"
+    );
 }
 
 #[test]
@@ -192,12 +330,17 @@ fn a_wish_to_see_a_disk_waits_for_it() {
     let socket = p.socket();
     let waiter = std::thread::spawn(move || {
         let mut client = Client::connect(&socket, Duration::from_secs(30)).expect("connects");
-        client.call::<Value>("bdev_get_bdevs", json!({"name": "late", "timeout": 20_000})).expect("it comes")
+        client
+            .call::<Value>("bdev_get_bdevs", json!({"name": "late", "timeout": 20_000}))
+            .expect("it comes")
     });
     std::thread::sleep(Duration::from_millis(50));
     malloc(&mut p, "late", 8);
     assert_eq!(waiter.join().expect("no panic")[0]["name"], "late");
-    assert_eq!(p.refused("bdev_get_bdevs", json!({"name": "never", "timeout": 30})), (-19, "No such device".into()));
+    assert_eq!(
+        p.refused("bdev_get_bdevs", json!({"name": "never", "timeout": 30})),
+        (-19, "No such device".into())
+    );
 }
 
 #[test]
@@ -206,33 +349,67 @@ fn raid_volumes_are_stripes_and_concatenations() {
     for (name, blocks) in [("a", 1000), ("b", 2000), ("c", 64)] {
         malloc(&mut p, name, blocks);
     }
-    p.ok("bdev_raid_create", json!({"name": "R0", "strip_size_kb": 16, "raid_level": "0", "base_bdevs": ["a", "b"]}));
+    p.ok(
+        "bdev_raid_create",
+        json!({"name": "R0", "strip_size_kb": 16, "raid_level": "0", "base_bdevs": ["a", "b"]}),
+    );
     let r0 = shown(&mut p, "R0");
     // 16 KiB are 32 blocks; 31 whole strips of the smaller member count.
-    assert_eq!((&r0["num_blocks"], &r0["product_name"]), (&json!(31 * 32 * 2), &json!("Raid Volume")));
+    assert_eq!(
+        (&r0["num_blocks"], &r0["product_name"]),
+        (&json!(31 * 32 * 2), &json!("Raid Volume"))
+    );
     let raid = &r0["driver_specific"]["raid"];
-    assert_eq!((&raid["raid_level"], &raid["state"], &raid["strip_size_kb"]), (&json!("raid0"), &json!("online"), &json!(16)));
+    assert_eq!(
+        (&raid["raid_level"], &raid["state"], &raid["strip_size_kb"]),
+        (&json!("raid0"), &json!("online"), &json!(16))
+    );
     assert_eq!(raid["base_bdevs_list"][1]["name"], "b");
     assert_eq!(raid["base_bdevs_list"][1]["data_size"], 31 * 32);
     let listed = p.ok("bdev_raid_get_bdevs", json!({"category": "all"}));
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
-    assert_eq!((&listed[0]["name"], &listed[0]["num_base_bdevs_operational"]), (&json!("R0"), &json!(2)));
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["num_base_bdevs_operational"]),
+        (&json!("R0"), &json!(2))
+    );
     assert_eq!(p.ok("bdev_raid_get_bdevs", json!({"category": "offline"})), json!([]));
 
     let again = json!({"name": "R0", "strip_size_kb": 16, "raid_level": "raid0", "base_bdevs": ["c"]});
-    assert_eq!(p.refused("bdev_raid_create", again), (-17, "Failed to create RAID bdev R0: File exists".into()));
+    assert_eq!(
+        p.refused("bdev_raid_create", again),
+        (-17, "Failed to create RAID bdev R0: File exists".into())
+    );
     let taken = json!({"name": "R1", "strip_size_kb": 16, "raid_level": "raid0", "base_bdevs": ["a", "c"]});
-    assert_eq!(p.refused("bdev_raid_create", taken), (-1, "Failed to create RAID bdev R1: Operation not permitted".into()));
+    assert_eq!(
+        p.refused("bdev_raid_create", taken),
+        (-1, "Failed to create RAID bdev R1: Operation not permitted".into())
+    );
     for (level, strip) in [("raid1", 0), ("raid5f", 16), ("raid0", 3), ("concat", 0)] {
         let params = json!({"name": "X", "strip_size_kb": strip, "raid_level": level, "base_bdevs": ["c"]});
-        assert_eq!(p.refused("bdev_raid_create", params), (-22, "Failed to create RAID bdev X: Invalid argument".into()), "{level}");
+        assert_eq!(
+            p.refused("bdev_raid_create", params),
+            (-22, "Failed to create RAID bdev X: Invalid argument".into()),
+            "{level}"
+        );
     }
-    assert_eq!(p.refused("bdev_raid_create", json!({"name": "X", "raid_level": "raid9", "base_bdevs": []})), (-32700, BAD.into()));
-    assert_eq!(p.refused("bdev_raid_delete", json!({"name": "a"})), (-19, "raid bdev a not found".into()));
+    assert_eq!(
+        p.refused(
+            "bdev_raid_create",
+            json!({"name": "X", "raid_level": "raid9", "base_bdevs": []})
+        ),
+        (-32700, BAD.into())
+    );
+    assert_eq!(
+        p.refused("bdev_raid_delete", json!({"name": "a"})),
+        (-19, "raid bdev a not found".into())
+    );
     p.ok("bdev_raid_delete", json!({"name": "R0"}));
     assert_eq!(shown(&mut p, "a")["claimed"], false);
 
-    p.ok("bdev_raid_create", json!({"name": "C", "strip_size_kb": 16, "raid_level": "concat", "base_bdevs": ["c", "a"]}));
+    p.ok(
+        "bdev_raid_create",
+        json!({"name": "C", "strip_size_kb": 16, "raid_level": "concat", "base_bdevs": ["c", "a"]}),
+    );
     let c = shown(&mut p, "C");
     assert_eq!(c["num_blocks"], 64 + 31 * 32);
     assert_eq!(c["driver_specific"]["raid"]["raid_level"], "concat");
@@ -250,29 +427,75 @@ fn statistics_are_shown_by_old_and_new_parameters_and_reset() {
     let keys: Vec<&String> = all["bdevs"][0].as_object().expect("an object").keys().collect();
     assert_eq!(
         keys,
-        ["name", "bytes_read", "num_read_ops", "bytes_written", "num_write_ops", "bytes_unmapped", "num_unmap_ops",
-         "bytes_copied", "num_copy_ops", "read_latency_ticks", "max_read_latency_ticks", "min_read_latency_ticks",
-         "write_latency_ticks", "max_write_latency_ticks", "min_write_latency_ticks", "unmap_latency_ticks",
-         "max_unmap_latency_ticks", "min_unmap_latency_ticks", "copy_latency_ticks", "max_copy_latency_ticks",
-         "min_copy_latency_ticks", "io_error"]
+        [
+            "name",
+            "bytes_read",
+            "num_read_ops",
+            "bytes_written",
+            "num_write_ops",
+            "bytes_unmapped",
+            "num_unmap_ops",
+            "bytes_copied",
+            "num_copy_ops",
+            "read_latency_ticks",
+            "max_read_latency_ticks",
+            "min_read_latency_ticks",
+            "write_latency_ticks",
+            "max_write_latency_ticks",
+            "min_write_latency_ticks",
+            "unmap_latency_ticks",
+            "max_unmap_latency_ticks",
+            "min_unmap_latency_ticks",
+            "copy_latency_ticks",
+            "max_copy_latency_ticks",
+            "min_copy_latency_ticks",
+            "io_error"
+        ]
     );
     assert_eq!(p.ok("bdev_get_iostat", json!({"name": "N"}))["bdevs"][0]["name"], "N");
-    assert_eq!(p.ok("bdev_get_iostat", json!({"names": ["N", "M"]}))["bdevs"][1]["name"], "M");
-    let each = p.ok("bdev_get_iostat", json!({"names": ["N"], "per_channel": true, "reset_mode": "maxmin"}));
-    assert_eq!((&each["name"], each["channels"].as_array().map(Vec::len)), (&json!("N"), Some(2)));
-    assert_eq!(p.refused("bdev_get_iostat", json!({"per_channel": true})), (-22, "Invalid argument".into()));
-    assert_eq!(p.refused("bdev_get_iostat", json!({"names": ["x"]})), (-19, "No such device".into()));
-    assert_eq!(p.refused("bdev_get_iostat", json!({"reset_mode": "some"})), (-32603, BAD.into()));
+    assert_eq!(
+        p.ok("bdev_get_iostat", json!({"names": ["N", "M"]}))["bdevs"][1]["name"],
+        "M"
+    );
+    let each = p.ok(
+        "bdev_get_iostat",
+        json!({"names": ["N"], "per_channel": true, "reset_mode": "maxmin"}),
+    );
+    assert_eq!(
+        (&each["name"], each["channels"].as_array().map(Vec::len)),
+        (&json!("N"), Some(2))
+    );
+    assert_eq!(
+        p.refused("bdev_get_iostat", json!({"per_channel": true})),
+        (-22, "Invalid argument".into())
+    );
+    assert_eq!(
+        p.refused("bdev_get_iostat", json!({"names": ["x"]})),
+        (-19, "No such device".into())
+    );
+    assert_eq!(
+        p.refused("bdev_get_iostat", json!({"reset_mode": "some"})),
+        (-32603, BAD.into())
+    );
     assert_eq!(p.ok("bdev_reset_iostat", json!({})), true);
     assert_eq!(p.ok("bdev_reset_iostat", json!({"name": "M", "mode": "error"})), true);
-    assert_eq!(p.refused("bdev_reset_iostat", json!({"name": "x"})), (-19, "No such device".into()));
+    assert_eq!(
+        p.refused("bdev_reset_iostat", json!({"name": "x"})),
+        (-19, "No such device".into())
+    );
 }
 
 #[test]
 fn what_happens_to_disks_can_be_polled() {
     let mut p = Process::started();
-    assert_eq!(p.ok("notify_get_types", json!({})), json!(["bdev_register", "bdev_unregister", "bdev_resize"]));
-    p.ok("bdev_null_create", json!({"name": "n", "num_blocks": 2048, "block_size": 512}));
+    assert_eq!(
+        p.ok("notify_get_types", json!({})),
+        json!(["bdev_register", "bdev_unregister", "bdev_resize"])
+    );
+    p.ok(
+        "bdev_null_create",
+        json!({"name": "n", "num_blocks": 2048, "block_size": 512}),
+    );
     p.ok("bdev_null_resize", json!({"name": "n", "new_size": 3}));
     p.ok("bdev_null_delete", json!({"name": "n"}));
     assert_eq!(
@@ -280,5 +503,8 @@ fn what_happens_to_disks_can_be_polled() {
         json!([{"type": "bdev_register", "ctx": "n", "id": 0}, {"type": "bdev_resize", "ctx": "n", "id": 1},
                {"type": "bdev_unregister", "ctx": "n", "id": 2}])
     );
-    assert_eq!(p.ok("notify_get_notifications", json!({"id": 1, "max": 1}))[0]["type"], "bdev_resize");
+    assert_eq!(
+        p.ok("notify_get_notifications", json!({"id": 1, "max": 1}))[0]["type"],
+        "bdev_resize"
+    );
 }

@@ -37,13 +37,20 @@ impl Process {
     /// One that waits for `framework_start_init`.
     pub fn waiting(options: TableOptions) -> Process {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let reactors = Reactors::start(Config { count: 2, ..Config::default() }).expect("reactors start");
+        let reactors = Reactors::start(Config {
+            count: 2,
+            ..Config::default()
+        })
+        .expect("reactors start");
         let socket = dir.path().join("rpc.sock");
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (send, receive) = mpsc::channel();
         let (own, path) = (reactors.clone(), socket.clone());
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async move {
                 let graph = bdev::Graph::new(own.clone());
                 let engine = lvol::Engine::new(graph.clone());
@@ -65,7 +72,14 @@ impl Process {
         });
         let context = receive.recv().expect("the process starts");
         let client = Client::connect(&socket, Duration::from_secs(30)).expect("connects");
-        Process { dir, client, context, reactors, stop: Some(stop), thread: Some(thread) }
+        Process {
+            dir,
+            client,
+            context,
+            reactors,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// Where its socket is.
@@ -86,7 +100,10 @@ impl Process {
     #[track_caller]
     pub fn refused(&mut self, method: &str, params: Value) -> (i64, String) {
         match self.client.call::<Value>(method, params) {
-            Err(ClientError::Refused { error: RpcError { code, message, .. }, .. }) => (code, message),
+            Err(ClientError::Refused {
+                error: RpcError { code, message, .. },
+                ..
+            }) => (code, message),
             other => panic!("{method} should have been refused: {other:?}"),
         }
     }
@@ -94,7 +111,11 @@ impl Process {
     /// Names of all disks, in the order they came.
     pub fn disks(&mut self) -> Vec<String> {
         let all = self.ok("bdev_get_bdevs", json!({}));
-        all.as_array().expect("a list").iter().map(|d| d["name"].as_str().expect("a name").to_owned()).collect()
+        all.as_array()
+            .expect("a list")
+            .iter()
+            .map(|d| d["name"].as_str().expect("a name").to_owned())
+            .collect()
     }
 }
 
@@ -124,7 +145,14 @@ pub fn python(story: &str) -> Option<PathBuf> {
 #[track_caller]
 pub fn run(command: &mut Command) -> String {
     let done = command.output().expect("it can be started");
-    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success(), "{command:?} failed: {}\n{out}\n{err}", done.status);
+    let (out, err) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
+    assert!(
+        done.status.success(),
+        "{command:?} failed: {}\n{out}\n{err}",
+        done.status
+    );
     out.into_owned()
 }

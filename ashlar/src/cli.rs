@@ -1,0 +1,215 @@
+//! The command line: what can be asked for, and the help that teaches it.
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A user-space storage target: gives the volumes on your disks to hosts over iSCSI and NVMe/TCP.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ashlar",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Start here:\n  ashlar serve config/examples/quickstart.yaml   serve at once, on loopback, without root\n  \
+                  ashlar volume ls                               what is served, and how hosts reach it\n  \
+                  ashlar top                                     live IOPS, bandwidth, latency, load\n\n\
+                  Every command but `serve`, `config check` and `completions` asks a running `ashlar serve` through its RPC socket."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where and how to ask a running target.
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Ask {
+    /// RPC socket of the running target.
+    #[arg(
+        short = 's',
+        long,
+        global = true,
+        env = "ASHLAR_SOCKET",
+        value_name = "PATH",
+        help_heading = "Global options"
+    )]
+    pub socket: Option<PathBuf>,
+    /// Print JSON instead of text.
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the target in the foreground: find disks, build tables, serve volumes. Ctrl-C drains and stops.
+    Serve(Serve),
+    /// Check a configuration file, or print the running state as one.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// What disks there are, what is on them and who has claimed them.
+    #[command(subcommand)]
+    Disk(DiskCommand),
+    /// What is served to hosts and how they reach it.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+    /// The protocol front ends: targets, subsystems, portals, connected hosts.
+    #[command(subcommand)]
+    Target(TargetCommand),
+    /// Live IOPS, bandwidth and latency of every volume, and the load of every reactor.
+    Top(Top),
+    /// Call any JSON-RPC method of the running target, for example `ashlar rpc bdev_get_iostat '{"name":"mem0"}'`.
+    Rpc(Rpc),
+    /// Print a completion script: `ashlar completions bash > /etc/bash_completion.d/ashlar`.
+    Completions {
+        /// The shell to complete for.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `ashlar serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Configuration (YAML). Without one the target starts empty and waits to be provisioned by RPC.
+    pub config: Option<PathBuf>,
+    /// Do not initialise the subsystems until `framework_start_init` is called, as SPDK's applications do.
+    #[arg(long)]
+    pub wait_for_rpc: bool,
+    /// How many reactors (polling threads) to run. Overrides the configuration.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub reactors: Option<u16>,
+    /// What a reactor without work does: `busy` spins, `adaptive` spins a little and then sleeps, `interrupt` sleeps at once.
+    #[arg(long, value_enum)]
+    pub poll: Option<PollArg>,
+    /// How to reach the kernel. `auto` takes io_uring and falls back to epoll with a small thread pool.
+    #[arg(long, value_enum, env = "ASHLAR_IO")]
+    pub io: Option<IoArg>,
+    /// Say more: -v for debug messages of Ashlar, -vv for those of its libraries too. `ASHLAR_LOG` takes full filters.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Polling discipline as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PollArg {
+    /// Spin for ever: lowest latency, one whole CPU a reactor.
+    Busy,
+    /// Spin while there is work and a little longer, then sleep in the kernel.
+    Adaptive,
+    /// Sleep as soon as nothing is ready.
+    Interrupt,
+}
+
+/// I/O back end as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum IoArg {
+    /// io_uring if the kernel lets us, else epoll.
+    Auto,
+    /// io_uring or fail.
+    Uring,
+    /// epoll for sockets, a thread pool for files.
+    Epoll,
+}
+
+/// `ashlar config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read a file and say what is wrong with it, with line and column. Changes nothing.
+    Check {
+        /// The YAML file.
+        file: PathBuf,
+    },
+    /// Print the running state in the schema of the configuration file.
+    Show,
+}
+
+/// `ashlar disk`.
+#[derive(Debug, Subcommand)]
+pub enum DiskCommand {
+    /// List disks, partitions and what stands on them, with the verdict of discovery.
+    #[command(alias = "list")]
+    Ls,
+    /// One disk: size, blocks, table, partitions, claims, signatures found.
+    Show {
+        /// Its name, alias or UUID.
+        name: String,
+    },
+}
+
+/// `ashlar volume`.
+#[derive(Debug, Subcommand)]
+pub enum VolumeCommand {
+    /// List what is served, with IQN/LUN and NQN/NSID.
+    #[command(alias = "list")]
+    Ls,
+    /// One volume, and the exact commands with which a host uses it.
+    Show {
+        /// Its name, alias or UUID.
+        name: String,
+    },
+}
+
+/// `ashlar target`.
+#[derive(Debug, Subcommand)]
+pub enum TargetCommand {
+    /// List iSCSI target nodes and NVMe subsystems with portals, hosts allowed and hosts connected.
+    #[command(alias = "list")]
+    Ls,
+}
+
+/// `ashlar top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Seconds between two looks.
+    #[arg(short, long, default_value_t = 1.0, value_parser = seconds)]
+    pub interval: f64,
+    /// Stop after this many looks; 0 goes on until interrupted.
+    #[arg(short = 'n', long, default_value_t = 0)]
+    pub count: u64,
+}
+
+/// `ashlar rpc`.
+#[derive(Debug, Args)]
+pub struct Rpc {
+    /// Name of the method; `rpc_get_methods` lists them.
+    pub method: String,
+    /// Parameters: a JSON object, or `-` to read one from standard input.
+    pub params: Option<String>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.05..=3600.0).contains(&value) => Ok(value),
+        Ok(_) => Err("must be from 0.05 to 3600 seconds".into()),
+        Err(_) => Err("is not a number of seconds".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_work_behind_the_verb() {
+        let cli = Cli::try_parse_from(["ashlar", "volume", "ls", "--json", "-s", "/run/a.sock"]).unwrap();
+        assert!(cli.ask.json);
+        assert_eq!(cli.ask.socket.unwrap().to_str(), Some("/run/a.sock"));
+    }
+
+    #[test]
+    fn a_zero_interval_is_refused_with_the_range() {
+        let refused = Cli::try_parse_from(["ashlar", "top", "-i", "0"])
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("0.05 to 3600"), "{refused}");
+    }
+}

@@ -1,0 +1,107 @@
+//! Numbers for people: sizes in binary units, rates, times; and tables with aligned columns.
+use comfy_table::{CellAlignment, Table, presets};
+
+/// `1.5 GiB`: at most one decimal, and none for whole numbers.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let rounded = (value * 10.0).round() / 10.0;
+    if rounded.fract() == 0.0 {
+        format!("{rounded:.0} {}", UNITS[unit])
+    } else {
+        format!("{rounded:.1} {}", UNITS[unit])
+    }
+}
+
+/// `12.3k`: events per second, three significant digits.
+pub fn rate(per_second: f64) -> String {
+    match per_second {
+        r if r < 0.05 => "0".into(),
+        r if r < 10.0 => format!("{r:.1}"),
+        r if r < 1e3 => format!("{r:.0}"),
+        r if r < 1e5 => format!("{:.1}k", r / 1e3),
+        r if r < 1e6 => format!("{:.0}k", r / 1e3),
+        r => format!("{:.2}M", r / 1e6),
+    }
+}
+
+/// `85 µs`, from seconds; `-` when there was nothing to time.
+pub fn latency(seconds: f64) -> String {
+    match seconds {
+        s if !s.is_finite() || s <= 0.0 => "-".into(),
+        s if s < 1e-6 => format!("{:.0} ns", s * 1e9),
+        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s => format!("{s:.1} s"),
+    }
+}
+
+/// `37 %`.
+pub fn percent(part: f64) -> String {
+    format!("{:.0} %", part * 100.0)
+}
+
+/// A table without lines. Columns whose heading starts with `>` are right-aligned.
+pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
+    table.add_rows(rows);
+    for (column, heading) in table.column_iter_mut().zip(headings) {
+        column.set_padding((0, 2));
+        if heading.starts_with('>') {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        let cases = [
+            (0, "0 B"),
+            (512, "512 B"),
+            (1536, "1.5 KiB"),
+            (64 << 20, "64 MiB"),
+            (u64::MAX, "16 EiB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn rates_and_times_keep_about_three_digits() {
+        assert_eq!(
+            [rate(0.0), rate(7.25), rate(999.4), rate(12_345.0), rate(250_000.0)],
+            ["0", "7.2", "999", "12.3k", "250k"]
+        );
+        assert_eq!(
+            [latency(0.0), latency(85e-6), latency(0.0123), latency(2.5)],
+            ["-", "85 µs", "12.3 ms", "2.5 s"]
+        );
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let text = table(
+            &["NAME", ">SIZE"],
+            [vec!["a".into(), "1 GiB".into()], vec!["longer".into(), "64 MiB".into()]],
+        );
+        assert_eq!(text, "NAME      SIZE\na        1 GiB\nlonger  64 MiB\n");
+    }
+}
