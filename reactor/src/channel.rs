@@ -55,16 +55,13 @@ impl<T> Ring<T> {
         if self.blocked.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let woken = {
-            crate::counters::locked();
-            let mut list = self
-                .blocked_wakers
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-            self.blocked.store(0, Ordering::Relaxed);
-            std::mem::take(&mut *list)
-        };
-        woken.into_iter().for_each(Waker::wake)
+        // Woken under the lock: a waker only marks its task, and the list keeps its capacity.
+        let mut list = self
+            .blocked_wakers
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.blocked.store(0, Ordering::Relaxed);
+        list.drain(..).for_each(Waker::wake)
     }
 }
 

@@ -154,7 +154,7 @@ fn an_idle_reactor_costs_nothing() {
 
 #[test]
 fn messages_from_many_threads_arrive_once_each_and_in_order() {
-    const EACH: u64 = 20_000;
+    const EACH: u64 = 5_000;
     let reactors = two();
     let (sender, receiver) = channel::bounded::<(u64, u64)>(64);
     let sums = reactors.call(0, move || async move {

@@ -62,8 +62,13 @@ impl Epoll {
             completed: Cell::new(0),
             scratch: RefCell::default(),
         };
-        this.control(libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN as u32, BELL)?;
+        this.watch(bell)?;
         Ok(this)
+    }
+
+    /// Becomes readable too when `bell` rings.
+    pub(crate) fn watch(&self, bell: &Bell) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN as u32, BELL)
     }
 
     fn control(&self, what: i32, fd: RawFd, events: u32, token: u64) -> io::Result<()> {

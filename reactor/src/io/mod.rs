@@ -40,6 +40,8 @@ pub(crate) struct Io {
     waited: Cell<bool>,
 }
 
+// One for each core, looked at all the time: not behind another pointer.
+#[allow(clippy::large_enum_variant)]
 enum Driver {
     Uring(RefCell<Uring>),
     Epoll(Epoll),
@@ -144,7 +146,7 @@ impl Io {
     pub(crate) fn prepare_to_wait(&self) -> bool {
         self.waited.set(true);
         let quiet = match &self.driver {
-            Driver::Uring(uring) => uring.borrow_mut().prepare_to_wait(),
+            Driver::Uring(uring) => uring.borrow_mut().prepare_to_wait(&self.post.bell),
             Driver::Epoll(_) => true,
         };
         quiet && self.finished.is_empty()
@@ -152,7 +154,7 @@ impl Io {
 
     pub(crate) fn fd(&self) -> io::Result<RawFd> {
         match &self.driver {
-            Driver::Uring(uring) => uring.borrow_mut().fd(),
+            Driver::Uring(uring) => uring.borrow_mut().fd(&self.post.bell),
             Driver::Epoll(epoll) => Ok(epoll.fd()),
         }
     }

@@ -1,5 +1,8 @@
 //! The ring of one core: everything started in a turn is submitted by one call at its end.
-use super::ops::{Slot, Work};
+use super::{
+    epoll::Epoll,
+    ops::{Slot, Work},
+};
 use crate::cores::Bell;
 use io_uring::{IoUring, opcode, squeue::Entry, types};
 use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
@@ -18,9 +21,16 @@ pub(crate) struct Uring {
     bell: RawFd,
     bell_armed: bool,
     enters: u64,
-    /// Signalled by the kernel whenever there is something to reap or to work off: for outer loops. The ring's own descriptor does
-    /// not do: with DEFER_TASKRUN it becomes readable only when completions were posted, and that waits for a call of ours.
-    signal: Option<Bell>,
+    outer: Option<Outer>,
+}
+
+/// What an outer loop waits for: an epoll instance over two eventfds, the bell and one that the kernel signals as soon as there is something
+/// to reap or to work off. The ring's own descriptor does not do: with DEFER_TASKRUN it becomes readable only when completions were posted,
+/// and that waits for a call of ours. And the bell does not ring through the ring then: an eventfd that signals an eventfd is delayed
+/// by a grace period of the kernel (17 ms were seen).
+struct Outer {
+    epoll: Epoll,
+    signal: Bell,
 }
 
 impl Uring {
@@ -44,7 +54,7 @@ impl Uring {
             bell: bell.fd(),
             bell_armed: false,
             enters: 0,
-            signal: None,
+            outer: None,
         };
         this.arm_bell();
         Ok(this)
@@ -106,6 +116,9 @@ impl Uring {
     }
 
     fn arm_bell(&mut self) {
+        if self.outer.is_some() {
+            return;
+        }
         self.bell_armed = true;
         self.push(
             opcode::PollAdd::new(types::Fd(self.bell), libc::POLLIN as u32)
@@ -150,11 +163,12 @@ impl Uring {
                 index => complete(index as u32, completion.result()),
             }
         }
-        if !self.bell_armed {
+        if !self.bell_armed && self.outer.is_none() {
             // It would ring at once if it were not silenced first.
             let mut rings = 0u64;
             // SAFETY: [SYSCALL] eight writable bytes.
             unsafe { libc::read(self.bell, (&raw mut rings).cast(), 8) };
+            self.arm_bell()
         }
     }
 
@@ -178,22 +192,23 @@ impl Uring {
     }
 
     /// A descriptor for outer loops to wait for.
-    pub(crate) fn fd(&mut self) -> io::Result<RawFd> {
-        if let Some(signal) = &self.signal {
-            return Ok(signal.fd());
+    pub(crate) fn fd(&mut self, bell: &Bell) -> io::Result<RawFd> {
+        if self.outer.is_none() {
+            let (epoll, signal) = (Epoll::new(bell)?, Bell::new()?);
+            epoll.watch(&signal)?;
+            self.ring.submitter().register_eventfd(signal.fd())?;
+            self.push(opcode::AsyncCancel::new(BELL).build().user_data(CANCEL));
+            self.outer = Some(Outer { epoll, signal })
         }
-        let signal = Bell::new()?;
-        self.ring.submitter().register_eventfd(signal.fd())?;
-        let fd = signal.fd();
-        self.signal = Some(signal);
-        Ok(fd)
+        Ok(self.outer.as_ref().map_or(-1, |outer| outer.epoll.fd()))
     }
 
     /// An outer loop is about to wait. False: there is something to reap or to work off already.
-    pub(crate) fn prepare_to_wait(&mut self) -> bool {
+    pub(crate) fn prepare_to_wait(&mut self, bell: &Bell) -> bool {
         // Silenced before the look: what comes after it signals again.
-        if let Some(signal) = &self.signal {
-            signal.hush()
+        if let Some(outer) = &self.outer {
+            outer.signal.hush();
+            bell.hush()
         }
         let queue = self.ring.submission();
         let due = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
