@@ -90,6 +90,7 @@ pub(super) async fn run(server: Arc<Server>, id: u64, stream: Stream, orders: ch
             id,
             device: None,
             portal_group: 0,
+            line: None,
         }),
         nexus: OnceCell::new(),
         slots: OnceCell::new(),
@@ -233,10 +234,13 @@ impl Link {
     fn logged_in(self: &Rc<Self>) {
         self.server.set_state(self.id, "running");
         self.timer.notify_all();
-        let (device, portal_group) = {
-            let world = self.world.borrow();
-            (world.device.clone(), world.portal_group)
+        let (device, portal_group, line) = {
+            let mut world = self.world.borrow_mut();
+            (world.device.clone(), world.portal_group, world.line.take())
         };
+        if let Some(line) = line {
+            self.session.borrow_mut().lend(line);
+        }
         // A discovery session has no device and no commands.
         let Some(device) = device else { return };
         let nexus = Nexus::new(self.server.graph().clone(), device, portal_group, MAX_TRANSFER);

@@ -4,7 +4,10 @@ use super::{
     session::{Event, Patience, Session},
 };
 use crate::scsi::{Moved, Outcome};
-use reactor::{Buf, Time};
+use reactor::{
+    Buf, Time,
+    pool::{Base, Line, PoolConfig},
+};
 use spec::{
     iscsi::{BHS_LEN, Bhs, LoginStatus, bhs::*, pad},
     scsi::Status,
@@ -34,6 +37,15 @@ impl Directory for Anyone {
     fn targets(&mut self, _: &str, _: Option<&str>) -> Vec<(String, Vec<(SocketAddr, u32)>)> {
         vec![("iqn.t".into(), vec![(SocketAddr::from(([127, 0, 0, 1], 3260)), 1)])]
     }
+}
+
+/// A line of `depth` credits from a pool of its own.
+pub fn credit(depth: u16) -> Line {
+    let n = u32::from(depth);
+    let pool = Base::credits("exercise", depth.into())
+        .child("exercise", PoolConfig::fixed(n))
+        .expect("a fresh pool");
+    Line::open(pool.rights(), n, n).expect("all of it")
 }
 
 /// Login requests one after another: a header's first bytes from the input, and text. Answers stay within bounds, and
@@ -135,9 +147,10 @@ impl Drive {
         let mut bytes = [request.as_bytes(), text].concat();
         bytes.resize(bytes.len() + pad(text.len()), 0);
         self.feed(session, &bytes);
+        assert_eq!(session.event(), Some(Event::LoggedIn));
+        session.lend(credit(DEPTH));
         let mut wire = Vec::new();
         session.output(&mut wire);
-        assert_eq!(session.event(), Some(Event::LoggedIn));
     }
 
     fn feed(&mut self, session: &mut Session, bytes: &[u8]) {
@@ -207,7 +220,7 @@ impl Drive {
         }
         while let Some(event) = session.event() {
             match event {
-                Event::LoggedIn => (),
+                Event::LoggedIn => session.lend(credit(DEPTH)),
                 Event::Command(slot) => {
                     assert!(slot < session.depth());
                     if session.take(slot).is_some() {

@@ -13,9 +13,13 @@ use super::{
 };
 use crate::scsi::unit::{Device, Unit};
 use bdev::graph::Graph;
-use reactor::{Listener, Reactors, Stream, channel};
+use reactor::{
+    Listener, Reactors, Stream, channel,
+    pool::{Base, Line, Pool, PoolConfig},
+};
 use spec::{iscsi::LoginStatus, scsi::Lun};
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     future::Future,
     net::{SocketAddr, ToSocketAddrs},
@@ -30,6 +34,11 @@ use std::{
 
 /// Connections that have not logged in; one more, and the oldest of them goes.
 const STRANGERS: usize = 256;
+/// Commands of all hosts at once. Each connection has a few for sure and borrows more from its core's pool (D7).
+const COMMANDS: usize = 16 << 10;
+/// What a connection has for sure; and what a core takes at once when it runs short.
+const FLOOR: u32 = 4;
+const BUSY: u32 = 256;
 /// Seconds a host has when it is asked to log out.
 const LOGOUT_SECONDS: u16 = 10;
 
@@ -64,6 +73,8 @@ pub(super) struct Server {
     graph: Graph,
     state: Mutex<State>,
     links: Mutex<Links>,
+    /// Credits for commands; each core has a child pool, made at its first login.
+    commands: Base<()>,
     /// Connections on each core.
     load: Vec<AtomicUsize>,
     /// Dropping a sender ends the acceptor that has the other end.
@@ -78,6 +89,7 @@ impl Server {
             graph,
             state: Mutex::default(),
             links: Mutex::default(),
+            commands: Base::credits("iSCSI commands", COMMANDS),
             load,
             acceptors: Mutex::default(),
         })
@@ -100,6 +112,31 @@ impl Server {
         let info = self.graph.info(volume)?;
         let pin = self.graph.pin(&info.name, "iscsi").ok();
         Some(Unit::new(lun, info.name, info.uuid).pinned(pin))
+    }
+
+    /// A line of up to `depth` credits from this core's pool. `None`: there is not even the floor.
+    fn credit(self: &Arc<Self>, depth: u32) -> Option<Line> {
+        thread_local! { static POOLS: RefCell<Vec<(Weak<Server>, Pool<()>)>> = const { RefCell::new(Vec::new()) } }
+        POOLS.with_borrow_mut(|pools| {
+            pools.retain(|(server, _)| server.strong_count() > 0);
+            let own = pools
+                .iter()
+                .position(|(server, _)| std::ptr::eq(server.as_ptr(), Arc::as_ptr(self)));
+            let own = match own {
+                Some(own) => own,
+                None => {
+                    let config = PoolConfig {
+                        deadlock: FLOOR,
+                        bottleneck: BUSY,
+                        quota: None,
+                    };
+                    let pool = self.commands.child(&format!("core {}", reactor::core()), config).ok()?;
+                    pools.push((Arc::downgrade(self), pool));
+                    pools.len() - 1
+                }
+            };
+            Line::open(pools[own].1.rights(), FLOOR.min(depth), depth).ok()
+        })
     }
 
     // ---- listening
@@ -308,6 +345,8 @@ pub(super) struct World {
     /// The device it logged in to.
     pub(super) device: Option<Arc<Device>>,
     pub(super) portal_group: u16,
+    /// The credits its host will have.
+    pub(super) line: Option<Line>,
 }
 
 impl Directory for World {
@@ -372,6 +411,10 @@ impl Directory for World {
             .map(|c| c.id)
             .collect();
         if others().filter(|c| c.state != "exiting").count() - old.len() >= options.max_sessions as usize {
+            return refused(LoginStatus::OutOfResources);
+        }
+        self.line = self.server.credit(welcome.depth.into());
+        if self.line.is_none() {
             return refused(LoginStatus::OutOfResources);
         }
         welcome.tsih = loop {

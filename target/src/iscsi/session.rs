@@ -7,14 +7,14 @@
 //! ```
 //!
 //! A session has one connection (MaxConnections = 1), so commands arrive in order and a gap in CmdSN is the host's
-//! mistake. The CmdSN window is a line of credit: it offers exactly the slots that are free. Sequence numbers are given
+//! mistake. The CmdSN window is a line of credit from the core's pool (D7): it offers what is lent and not spent. Sequence numbers are given
 //! to PDUs when they leave, so answers may be queued in any order.
 use super::{
     login::{Agreed, Directory, LOGIN_SEGMENT, Login, OUR_SEGMENT, Then},
     slot::{Burst, Slot, State},
 };
 use crate::scsi::Outcome;
-use reactor::{Buf, Time, crc32c_append};
+use reactor::{Buf, Time, crc32c_append, pool::Line};
 use spec::{
     iscsi::{
         BHS_LEN, Bhs, Opcode,
@@ -67,7 +67,7 @@ impl Sink for Vec<u8> {
 /// What whoever drives a session must do something about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The login is done; [`Session::depth`] slots want tasks.
+    /// The login is done; [`Session::depth`] slots want tasks, and the host wants [credit](Session::lend).
     LoggedIn,
     /// This slot has a command for its task.
     Command(u16),
@@ -151,9 +151,13 @@ pub struct Session {
     agreed: Agreed,
     rx: Rx,
     slots: Vec<Slot>,
+    /// Initiator task tags of the slots, close together: every PDU with a tag is looked up here.
+    tags: Vec<u32>,
     free: Vec<u16>,
-    /// Slots the window may still hand out.
-    credit: u16,
+    /// Credits lent to the host: the window.
+    line: Option<Line>,
+    /// Slots taken by commands outside of the window.
+    immediate: u16,
     stat_sn: u32,
     exp_cmd_sn: u32,
     max_cmd_sn: u32,
@@ -180,8 +184,10 @@ impl Session {
             agreed: Agreed::default(),
             rx: Rx::Header,
             slots: Vec::new(),
+            tags: Vec::new(),
             free: Vec::new(),
-            credit: 0,
+            line: None,
+            immediate: 0,
             stat_sn: 0,
             exp_cmd_sn: 0,
             max_cmd_sn: 0,
@@ -203,6 +209,11 @@ impl Session {
     /// Slots there are, once logged in.
     pub fn depth(&self) -> u16 {
         self.slots.len() as u16
+    }
+
+    /// Lends the host credits for commands, up to [`depth`](Self::depth) and a few more. Until then its window is closed.
+    pub fn lend(&mut self, line: Line) {
+        self.line = Some(line);
     }
 
     /// What was said and agreed at login.
@@ -468,33 +479,38 @@ impl Session {
             self.reject(RejectReason::Protocol, bhs); // a discovery session has no commands
             return None;
         }
-        if self
-            .slots
-            .iter()
-            .any(|s| s.state != State::Free && s.itt == bhs.itt() && !s.aborted)
-        {
+        if bhs.itt() == NO_TAG {
+            self.reject(RejectReason::InvalidField, bhs);
+            return None;
+        }
+        if self.find(bhs.itt(), |s| !s.aborted).is_some() {
             self.reject(RejectReason::TaskInProgress, bhs);
             return None;
         }
-        let room = if immediate {
-            self.free.len() > self.credit.into()
-        } else {
-            self.credit > 0
+        // Commands marked immediate have slots of their own, since the window does not bound them.
+        let credit = match (&self.line, immediate) {
+            (Some(line), false) => line.spend(),
+            _ => None,
         };
-        let Some(id) = self.free.pop().filter(|_| room) else {
-            // Only immediate commands are not bounded by the window.
+        let room = if immediate {
+            self.immediate < EXTRA
+        } else {
+            credit.is_some()
+        };
+        let id = if room { self.free.pop() } else { None };
+        let Some(id) = id else {
             self.reject(RejectReason::TooManyImmediate, bhs);
             return None;
         };
-        if !immediate {
-            self.credit -= 1;
-        }
+        self.immediate += u16::from(immediate);
+        self.tags[usize::from(id)] = bhs.itt();
         let slot = &mut self.slots[usize::from(id)];
         let direction = command.direction();
         *slot = Slot {
             state: State::Collecting,
             itt: bhs.itt(),
             immediate,
+            credit,
             lun: command.lun,
             cdb: command.cdb(),
             direction,
@@ -537,8 +553,8 @@ impl Session {
     fn begin_data_out(&mut self, bhs: &Bhs) -> Option<u16> {
         let data: &DataOut = bhs.view();
         let (itt, tag) = (bhs.itt(), data.ttt.get());
-        let wanted = |s: &Slot| s.state == State::Collecting && s.itt == itt && s.burst.is_some_and(|b| b.tag == tag);
-        let id = self.slots.iter().position(wanted)?;
+        let wanted = |s: &Slot| s.state == State::Collecting && s.burst.is_some_and(|b| b.tag == tag);
+        let id = usize::from(self.find(itt, wanted)?);
         let slot = &mut self.slots[id];
         let burst = slot.burst.as_mut()?;
         let (at, len) = (data.buffer_offset.get(), bhs.data_len() as u32);
@@ -653,8 +669,8 @@ impl Session {
                 let (depth, tsih) = (welcome.depth.clamp(1, 1024), welcome.tsih);
                 step.response.tsih = tsih.into();
                 self.slots = (0..depth + EXTRA).map(|_| Slot::new()).collect();
+                self.tags = vec![NO_TAG; self.slots.len()];
                 self.free = (0..depth + EXTRA).rev().collect();
-                self.credit = depth;
                 self.events.push_back(Event::LoggedIn);
             }
         }
@@ -831,9 +847,8 @@ impl Session {
     /// have to be waited for.
     pub fn abort_task(&mut self, request: &TaskRequest) {
         let (itt, lun) = (request.referenced_tag.get(), request.lun);
-        let found = |s: &Slot| s.state != State::Free && !s.aborted && s.itt == itt && s.lun == lun;
-        match self.slots.iter().position(found) {
-            Some(id) => self.abort(request.itt, vec![id as u16]),
+        match self.find(itt, |s| !s.aborted && s.lun == lun) {
+            Some(id) => self.abort(request.itt, vec![id]),
             None => {
                 // One that can still come counts as aborted before it came (11.5.1); all others are over.
                 let sn = request.ref_cmd_sn.get();
@@ -953,20 +968,30 @@ impl Session {
         self.out.push_back(Out::Slot(id));
     }
 
+    /// The slot with this tag that `wanted` wants.
+    fn find(&self, itt: u32, wanted: impl Fn(&Slot) -> bool) -> Option<u16> {
+        let tagged = self.tags.iter().enumerate().filter(|(_, tag)| **tag == itt);
+        tagged
+            .map(|(id, _)| id as u16)
+            .find(|id| wanted(&self.slots[usize::from(*id)]))
+    }
+
+    /// The slot is free, and its credit the host's again.
     fn release(&mut self, id: u16) {
         let slot = &mut self.slots[usize::from(id)];
-        let immediate = slot.immediate;
+        self.immediate -= u16::from(slot.immediate);
         *slot = Slot::new();
+        self.tags[usize::from(id)] = NO_TAG;
         self.free.push(id);
-        if !immediate {
-            self.credit += 1;
-        }
     }
 
     /// The window we offer: never backwards (4.2.2.1), never more than slots.
     fn window(&mut self) -> u32 {
-        if self.phase != Phase::Login {
-            let offer = self.exp_cmd_sn.wrapping_add(self.credit.into()).wrapping_sub(1);
+        if let Some(line) = &self.line {
+            if line.granted() + line.spent() < line.limit() {
+                line.grow();
+            }
+            let offer = self.exp_cmd_sn.wrapping_add(line.granted()).wrapping_sub(1);
             if sn_before(self.max_cmd_sn, offer) {
                 self.max_cmd_sn = offer;
             }

@@ -1,5 +1,6 @@
 //! A host in memory against a session: no socket, no clock, no disk.
 use super::{
+    exercise::credit,
     login::{Directory, Hello, OUR_SEGMENT, Refusal, Welcome},
     session::{Event, MAX_TRANSFER, Patience, Session},
 };
@@ -169,19 +170,25 @@ impl Host {
         }
     }
 
+    /// The login is done: the host gets its window.
+    fn lend(&mut self) {
+        assert_eq!(self.session.event(), Some(Event::LoggedIn));
+        self.session.lend(credit(self.world.depth));
+    }
+
     /// Straight to full feature phase with these keys.
     fn login(&mut self, keys: &[&str]) -> String {
         let mut text = format!("InitiatorName=iqn.host\0TargetName={TARGET}\0SessionType=Normal\0");
         keys.iter().for_each(|key| text += &format!("{key}\0"));
         let request = self.request(0x87, self.cmd_sn);
         self.send(request.as_bytes(), text.as_bytes());
+        self.lend();
         let (bhs, answer) = self.one();
         let response: &LoginResponse = bhs.view();
         assert_eq!(
             (response.status_class, response.flags, response.tsih.get()),
             (0, 0x87, 7)
         );
-        assert_eq!(self.session.event(), Some(Event::LoggedIn));
         let agreed = *self.session.agreed();
         self.digests = (agreed.header_digest, agreed.data_digest);
         String::from_utf8(answer).unwrap()
@@ -288,6 +295,7 @@ fn login_in_two_stages_negotiates_every_key() {
         MaxBurst=1\0";
     let request = host.request(0x87, 100);
     host.send(request.as_bytes(), offers.as_bytes());
+    host.lend();
     let (bhs, answer) = host.one();
     let response: &LoginResponse = bhs.view();
     assert_eq!(
@@ -376,8 +384,8 @@ fn discovery_lists_the_targets() {
     let mut host = Host::new();
     let request = host.request(0x87, 5);
     host.send(request.as_bytes(), b"InitiatorName=iqn.host\0SessionType=Discovery\0");
+    host.lend();
     host.recv();
-    host.session.event();
     let text = TextRequest {
         opcode: Opcode::TextRequest as u8,
         flags: FINAL,

@@ -5,7 +5,7 @@
 //!                         └─────────── abort: freed at once ──────────┘            └ abort: freed when it is done
 //! ```
 use crate::scsi::Outcome;
-use reactor::Buf;
+use reactor::{Buf, pool::Credit};
 use spec::{iscsi::bhs::Direction, scsi::Cdb};
 
 /// Where a slot is in its life.
@@ -45,6 +45,8 @@ pub struct Slot {
     pub itt: u32,
     /// Took no place in the CmdSN window.
     pub immediate: bool,
+    /// The host's right to this command, which is its own again when the slot is free.
+    pub credit: Option<Credit>,
     /// As on the wire.
     pub lun: [u8; 8],
     /// The command.
@@ -76,6 +78,7 @@ impl Slot {
             state: State::Free,
             itt: 0,
             immediate: false,
+            credit: None,
             lun: [0; 8],
             cdb: Cdb([0; 16]),
             direction: Direction::None,

@@ -260,7 +260,10 @@ mod tests {
     fn who_caused_it_is_not_told() {
         let unit = unit(0);
         let (mut a, mut b) = (Told::new(&unit), Told::new(&unit));
-        (a.next(&unit), b.next(&unit));
+        assert_eq!(
+            (a.next(&unit), b.next(&unit)),
+            (Some(Sense::POWER_ON), Some(Sense::POWER_ON))
+        );
         unit.happened(Happening::Mode);
         a.skip_one(&unit, Happening::Mode);
         assert_eq!((a.next(&unit), b.next(&unit)), (None, Some(Sense::MODE_CHANGED)));
