@@ -333,20 +333,13 @@ impl Context {
     /// Removes a disk, and before it everything that stands on it and every namespace and unit that shows one of these: SPDK calls
     /// this hot-removal, and clients take disks away in that order.
     pub(crate) async fn delete(&self, name: &str) -> RpcResult<()> {
-        let mut order = vec![self.disk(name)?.name];
-        let mut next = 0;
-        while let Some(name) = order.get(next) {
-            let above = self.graph.info(name).map(|i| i.above).unwrap_or_default();
-            // What is met again stands on more than one of these; it must go before the last of them.
-            order.retain(|n| !above.contains(n));
-            order.extend(above);
-            next += 1;
-        }
-        for name in order.iter().rev() {
+        let mut order = Vec::new();
+        self.tops_first(&self.disk(name)?.name, &mut order);
+        for name in &order {
             self.iscsi.volume_gone(name);
             self.nvmf.volume_gone(name).await;
         }
-        for name in order.iter().rev() {
+        for name in &order {
             match self.engine.delete(name, true).await {
                 Ok(()) => self.forget(name),
                 // A partition: it goes with its disk, which is further down the list.
@@ -357,7 +350,19 @@ impl Context {
         Ok(())
     }
 
-    fn forget(&self, name: &str) {
+    /// What stands on a disk, then the disk: each before what it stands on.
+    fn tops_first(&self, name: &str, order: &mut Vec<String>) {
+        if order.iter().any(|seen| seen == name) {
+            return;
+        }
+        for above in self.graph.info(name).map(|info| info.above).unwrap_or_default() {
+            self.tops_first(&above, order);
+        }
+        order.push(name.to_owned());
+    }
+
+    /// Drops the facts about a disk that is gone.
+    pub(crate) fn forget(&self, name: &str) {
         let mut facts = self.facts();
         facts.aio.remove(name);
         facts.raids.remove(name);

@@ -272,7 +272,7 @@ impl<C: Process> Connection<C> {
                 let outcome = self.table.call(&self.context, &name, params).await;
                 match &outcome {
                     Ok(_) => tracing::debug!(method = name, "RPC"),
-                    Err(error) => tracing::info!(method = name, %error, "RPC failed"),
+                    Err(error) => tracing::debug!(method = name, %error, "RPC refused"),
                 }
                 outcome
             }

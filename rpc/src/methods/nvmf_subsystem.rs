@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use target::nvmf::{AnaState, NamespaceConfig, NamespaceInfo, NvmfError, SubsystemConfig, SubsystemInfo};
+use target::nvmf::{
+    AnaState, ListenAddress, NamespaceConfig, NamespaceInfo, NvmfError, SubsystemConfig, SubsystemInfo,
+};
 use uuid::Uuid;
 
 use super::nvmf::{AddressParams, address, check_target, refused};
@@ -520,8 +522,15 @@ async fn qpairs(context: Arc<Context>, params: Nqn) -> RpcResult<Vec<Value>> {
 /// The calls that bring the subsystems about, in SPDK's groups: each group may be sent as one batch.
 pub(crate) fn saved(context: &Context) -> [Vec<(&'static str, Value)>; 5] {
     let [mut subsystems, mut hosts, mut namespaces, mut shown, mut listeners] = [const { Vec::new() }; 5];
-    for s in context.nvmf.subsystems() {
+    let all = context.nvmf.subsystems();
+    for s in &all {
+        // Discovery answers wherever a subsystem listens; only what it has for itself must be said.
+        let implied =
+            |at: &ListenAddress| s.discovery && all.iter().any(|o| !o.discovery && o.listen_addresses.contains(at));
         for listener in context.nvmf.listeners(&s.nqn).unwrap_or_default() {
+            if implied(&listener.address) {
+                continue;
+            }
             let mut params =
                 json!({"nqn": s.nqn, "listen_address": address(&listener.address), "secure_channel": false});
             // One state for all groups can be said here; different ones need calls of their own.
@@ -561,7 +570,7 @@ pub(crate) fn saved(context: &Context) -> [Vec<(&'static str, Value)>; 5] {
         for n in &s.namespaces {
             namespaces.push((
                 "nvmf_subsystem_add_ns",
-                json!({"nqn": s.nqn, "namespace": saved_namespace(n, &s)}),
+                json!({"nqn": s.nqn, "namespace": saved_namespace(n, s)}),
             ));
             shown.extend(
                 n.hosts

@@ -508,3 +508,27 @@ fn what_happens_to_disks_can_be_polled() {
         "bdev_resize"
     );
 }
+
+#[test]
+fn a_disk_goes_after_everything_that_stands_on_it_by_whatever_way() {
+    let mut p = Process::started();
+    malloc(&mut p, "m", 64);
+    let segment = |on: &str, start: u64| json!({"on": on, "start": start, "blocks": 8});
+    for (name, segments) in [
+        ("b", json!([segment("m", 0)])),
+        ("a", json!([segment("m", 8), segment("b", 0)])),
+        ("c", json!([segment("a", 0), segment("m", 16)])),
+        ("d", json!([segment("c", 0)])),
+    ] {
+        p.ok(
+            "ashlar_create_disk",
+            json!({"name": name, "table": {"kind": "linear", "segments": segments}}),
+        );
+    }
+    assert_eq!(
+        p.refused("ashlar_delete_disk", json!({"name": "m"})),
+        (-16, "Device or resource busy".into())
+    );
+    p.ok("bdev_malloc_delete", json!({"name": "m"}));
+    assert_eq!(p.disks(), Vec::<String>::new());
+}
