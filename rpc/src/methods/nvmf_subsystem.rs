@@ -44,6 +44,8 @@ pub(super) fn lines() -> Lines {
         Line::new("nvmf_subsystem_set_ns_ana_group", Runtime, Change, BAD, set_ana_group),
         Line::new("nvmf_ns_add_host", Runtime, Change, BAD, show_namespace),
         Line::new("nvmf_ns_remove_host", Runtime, Change, BAD, hide_namespace),
+        // ceph-nvmeof's fork had one method for both.
+        Line::new("nvmf_ns_visible", Runtime, Change, BAD, namespace_visible).alias_of("nvmf_ns_add_host"),
         Line::new("nvmf_subsystem_add_host", Runtime, Change, BAD, add_host),
         Line::new("nvmf_subsystem_remove_host", Runtime, Change, BAD, remove_host),
         Line::new("nvmf_subsystem_allow_any_host", Runtime, Change, BAD, allow_any_host),
@@ -412,6 +414,37 @@ async fn hide_namespace(context: Arc<Context>, params: NamespaceHost) -> RpcResu
         .await
         .map_err(refused)?;
     Ok(true)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamespaceVisible {
+    nqn: String,
+    nsid: u32,
+    host: String,
+    visible: bool,
+    tgt_name: Option<String>,
+}
+
+async fn namespace_visible(context: Arc<Context>, params: NamespaceVisible) -> RpcResult<bool> {
+    let NamespaceVisible {
+        nqn,
+        nsid,
+        host,
+        visible,
+        tgt_name,
+    } = params;
+    let params = NamespaceHost {
+        nqn,
+        nsid,
+        host,
+        tgt_name,
+    };
+    if visible {
+        show_namespace(context, params).await
+    } else {
+        hide_namespace(context, params).await
+    }
 }
 
 // ---- hosts

@@ -316,6 +316,12 @@ fn subsystems_have_hosts_namespaces_and_ways() {
     p.ok("nvmf_ns_add_host", json!({"nqn": nqn, "nsid": 4, "host": host}));
     p.ok("nvmf_ns_remove_host", json!({"nqn": nqn, "nsid": 4, "host": host}));
     p.ok("nvmf_ns_add_host", json!({"nqn": nqn, "nsid": 4, "host": host}));
+    for visible in [false, true] {
+        p.ok(
+            "nvmf_ns_visible",
+            json!({"nqn": nqn, "nsid": 4, "host": host, "visible": visible}),
+        );
+    }
     invalid(&mut p, "nvmf_ns_add_host", json!({"nqn": nqn, "nsid": 9, "host": host}));
 
     p.ok("nvmf_subsystem_add_host", json!({"nqn": nqn, "host": host}));
@@ -457,6 +463,9 @@ fn a_deleted_disk_disappears_from_its_targets() {
         json!([{"nsid": 1, "volume": "volp0"}])
     );
     assert_eq!(targets["iscsi"][0]["iqn"], "iqn.2016-06.io.spdk:n");
+
+    let config = p.ok("ashlar_get_config", json!({}));
+    assert!(config.to_string().contains("volp0"), "{config}");
 
     p.ok("bdev_malloc_delete", json!({"name": "vol"}));
     assert_eq!(p.disks(), ["null"]);
