@@ -1,8 +1,10 @@
 //! Hosts of our own. [`nvme`] is an NVMe/TCP initiator built on the same codecs as the target, for tests and for load;
-//! [`run`] drives a queue as fast as it goes and [`report`] says how fast that was.
+//! [`iscsi`] is a small iSCSI one. Both drive a queue as fast as it goes by the same [`plan`], and [`report`] says how
+//! fast that was.
 //!
 //! A load generator must not be the bottleneck: it submits in batches with one write, takes as many answers as one read
 //! brings, and never looks at data it does not verify.
+pub mod iscsi;
 pub mod nvme;
+pub mod plan;
 pub mod report;
-pub mod run;

@@ -1,22 +1,26 @@
-//! `ashlar-load nvme://127.0.0.1:4420/NQN --depth 32 --size 4k --read --seconds 5`
+//! `ashlar-load nvme://127.0.0.1:4420/NQN --depth 32 --size 4k --read --seconds 5`, or `iscsi://127.0.0.1:3260/IQN`
 use clap::Parser;
 use load::{
-    nvme::Options,
+    iscsi,
+    nvme::{self, Options},
+    plan::Load,
     report::Report,
-    run::{self, Job},
 };
 use spec::nvme::tcp::Digests;
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-/// Loads a volume over NVMe/TCP and says how fast it was.
+/// Loads a volume over NVMe/TCP or iSCSI and says how fast it was.
 #[derive(Parser)]
 #[command(name = "ashlar-load", version)]
 struct Args {
-    /// nvme://ADDRESS:PORT/NQN
+    /// nvme://ADDRESS:PORT/NQN or iscsi://ADDRESS:PORT/IQN
     url: String,
-    /// Namespace id.
+    /// Namespace id (NVMe).
     #[arg(long, default_value_t = 1)]
     nsid: u32,
+    /// Logical unit (iSCSI).
+    #[arg(long, default_value_t = 0)]
+    lun: u8,
     /// Commands under way on each connection.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4095))]
     depth: u16,
@@ -41,10 +45,10 @@ struct Args {
     /// How long.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Header digests.
+    /// Header digests (NVMe).
     #[arg(long)]
     hdgst: bool,
-    /// Data digests.
+    /// Data digests (NVMe).
     #[arg(long)]
     ddgst: bool,
     /// Keep submission queue flow control, as Linux does: every read then has a response of its own.
@@ -71,15 +75,54 @@ fn size(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("'{text}' is out of range"))
 }
 
-fn target(url: &str) -> Result<(SocketAddr, String), String> {
-    let rest = url
-        .strip_prefix("nvme://")
-        .ok_or_else(|| format!("'{url}' does not begin with nvme://"))?;
-    let (address, nqn) = rest
+#[derive(Clone)]
+enum Job {
+    Nvme(nvme::run::Job),
+    Iscsi(iscsi::Job),
+}
+
+fn job(args: &Args) -> Result<Job, String> {
+    let url = &args.url;
+    let (scheme, rest) = url
+        .split_once("://")
+        .ok_or_else(|| format!("'{url}' does not begin with nvme:// or iscsi://"))?;
+    let (address, name) = rest
         .split_once('/')
-        .ok_or_else(|| format!("'{url}' names no subsystem"))?;
-    let address = address.parse().map_err(|e| format!("'{address}': {e}"))?;
-    Ok((address, nqn.to_owned()))
+        .ok_or_else(|| format!("'{url}' names no subsystem or target"))?;
+    let address: SocketAddr = address.parse().map_err(|e| format!("'{address}': {e}"))?;
+    let load = Load {
+        depth: args.depth,
+        size: args.size,
+        reads: if args.write { 0 } else { args.mix.unwrap_or(100) },
+        sequential: args.sequential,
+        time: Duration::from_secs_f64(args.seconds),
+    };
+    match scheme {
+        "nvme" => {
+            let options = Options {
+                digests: Digests {
+                    header: args.hdgst,
+                    data: args.ddgst,
+                },
+                no_flow_control: !args.flow_control,
+                ..Options::default()
+            };
+            Ok(Job::Nvme(nvme::run::Job {
+                address,
+                nqn: name.into(),
+                nsid: args.nsid,
+                load,
+                options,
+            }))
+        }
+        "iscsi" => Ok(Job::Iscsi(iscsi::Job {
+            address,
+            target: name.into(),
+            lun: args.lun,
+            load,
+        })),
+        other => Err(format!("'{other}://' is neither nvme:// nor iscsi://")),
+    }
 }
 
 fn main() -> ExitCode {
@@ -105,35 +148,23 @@ fn main() -> ExitCode {
 }
 
 fn load(args: &Args) -> Result<Report, String> {
-    let (address, nqn) = target(&args.url)?;
-    let job = Job {
-        address,
-        nqn,
-        nsid: args.nsid,
-        depth: args.depth,
-        size: args.size,
-        reads: if args.write { 0 } else { args.mix.unwrap_or(100) },
-        sequential: args.sequential,
-        time: Duration::from_secs_f64(args.seconds),
-        options: Options {
-            digests: Digests {
-                header: args.hdgst,
-                data: args.ddgst,
-            },
-            no_flow_control: !args.flow_control,
-            ..Options::default()
-        },
-    };
+    let job = job(args)?;
     let threads: Vec<_> = (0..args.jobs.max(1))
         .map(|_| {
             let job = job.clone();
-            std::thread::spawn(move || run::run(&job))
+            std::thread::spawn(move || match job {
+                Job::Nvme(job) => nvme::run::run(&job).map_err(|e| e.to_string()),
+                Job::Iscsi(job) => iscsi::run(&job).map_err(|e| e.to_string()),
+            })
         })
         .collect();
     let mut all = Report::default();
     for thread in threads {
-        let one = thread.join().map_err(|_| "a connection's thread panicked".to_owned())?;
-        all.merge(&one.map_err(|e| e.to_string())?);
+        all.merge(
+            &thread
+                .join()
+                .map_err(|_| "a connection's thread panicked".to_owned())??,
+        );
     }
     Ok(all)
 }

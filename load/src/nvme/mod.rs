@@ -1,5 +1,6 @@
-//! NVMe/TCP from the host's side: [`wire`] without a socket, [`client`] with a blocking one.
+//! NVMe/TCP from the host's side: [`wire`] without a socket, [`client`] with a blocking one; [`run`] loads a queue.
 pub mod client;
+pub mod run;
 pub mod wire;
 
 pub use client::{Client, ClientError, Options};

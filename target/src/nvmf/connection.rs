@@ -188,6 +188,8 @@ async fn serve_from(shared: Arc<Shared>, stream: Stream, local: SocketAddr, peer
     };
     // Nagle would hold back a response until the host has acknowledged the last one. Not fatal if it fails.
     let _ = stream.set_nodelay(true);
+    // A host without a keep-alive timer may vanish without a word.
+    let _ = stream.set_keepalive(true);
     let connection = Rc::new(Connection {
         id: shared.number(),
         local,

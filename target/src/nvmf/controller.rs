@@ -138,7 +138,11 @@ impl Controller {
 
     /// The keep-alive timer has run out.
     pub fn is_silent(&self, now: u64) -> bool {
-        let kato = self.state().features.keep_alive_ms;
+        let kato = match self.state().features.keep_alive_ms {
+            // A discovery controller without a timer of its own is kept for two minutes (Base 2.0d, 3.9).
+            0 if self.is_discovery() => 120_000,
+            ms => ms,
+        };
         // Signs of life are written down at most every 100 ms, and the judge looks once a second.
         kato > 0 && now.saturating_sub(self.seen.load(Relaxed)) > u64::from(kato) * 1_000_000 + 100_000_000
     }
@@ -299,6 +303,9 @@ mod tests {
         c.saw(5_000_000_000);
         assert!(!c.is_silent(15_000_000_000) && c.is_silent(15_200_000_000));
         c.state().features.keep_alive_ms = 0;
-        assert!(!c.is_silent(u64::MAX));
+        assert!(
+            !c.is_silent(124_000_000_000) && c.is_silent(126_000_000_000),
+            "a discovery controller"
+        );
     }
 }
