@@ -8,6 +8,9 @@ use std::{
     time::Duration,
 };
 
+/// Longest wait for the commands of a namespace that is taken away.
+const HANGS: Duration = Duration::from_secs(5);
+
 /// One namespace on this core.
 pub struct Space {
     /// The volume, open on this core.
@@ -88,7 +91,8 @@ impl Spaces {
         Ok(())
     }
 
-    /// Takes a namespace away and waits until its last command here is done.
+    /// Takes a namespace away and waits until its last command here is done. A device that hangs is waited for
+    /// [`HANGS`] at most; its commands keep the volume open until it answers.
     pub async fn remove(self: Rc<Self>, nsid: u32) {
         let taken = self
             .by_id
@@ -96,7 +100,8 @@ impl Spaces {
             .get_mut(nsid.wrapping_sub(1) as usize)
             .and_then(Option::take);
         if let Some(space) = taken {
-            while Rc::strong_count(&space) > 1 {
+            let until = reactor::now().0 + HANGS.as_nanos() as u64;
+            while Rc::strong_count(&space) > 1 && reactor::now().0 < until {
                 reactor::sleep(Duration::from_millis(1)).await;
             }
         }
