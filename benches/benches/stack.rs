@@ -9,15 +9,21 @@ fn null() -> Disk {
     Disk::new(Null::new(Null::geometry_of(512, 512, 1 << 30)))
 }
 
-/// Static mapping: each layer is a linear of two segments over the one below.
+/// Static mapping: a linear of sixteen pieces in another order, and on it one that rotates it by an odd cut, and so on. What is built are
+/// always sixteen or a few more extents, however many layers there are.
 fn linears(layers: usize) -> Disk {
-    (0..layers).fold(null(), |below, _| {
-        let half = below.blocks() / 2 / 8 * 8;
-        let parts: Vec<_> = [below.view(half, half), below.view(0, half)]
+    let (disk, pieces) = (null(), 16);
+    let each = disk.blocks() / pieces;
+    let shuffled: Vec<_> = (0..pieces)
+        .filter_map(|at| disk.view(at * 5 % pieces * each, each))
+        .collect();
+    (1..layers).fold(Linear::build(&shuffled).expect("pieces of one disk"), |below, layer| {
+        let (blocks, cut) = (below.blocks(), layer as u64 * 8);
+        let parts: Vec<_> = [below.view(cut, blocks - cut), below.view(0, cut)]
             .into_iter()
             .flatten()
             .collect();
-        Linear::build(&parts).expect("two halves of one disk make a linear")
+        Linear::build(&parts).expect("two parts of one disk")
     })
 }
 

@@ -163,3 +163,46 @@ impl BlockDevice for Linear {
         Some(&self.extents)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaf::null::Null;
+
+    fn null(blocks: u64) -> Disk {
+        Disk::new(Null::new(Geometry::plain(512, blocks)))
+    }
+
+    #[test]
+    fn any_depth_is_one_table() {
+        let (a, b) = (null(1000), null(1000));
+        let mut disk = Linear::build(&[a.view(500, 100).unwrap(), b.clone(), a.view(0, 50).unwrap()]).unwrap();
+        for _ in 0..8 {
+            let (cut, blocks) = (disk.blocks() / 3, disk.blocks());
+            disk = Linear::build(&[disk.view(cut, blocks - cut).unwrap(), disk.view(0, cut).unwrap()]).unwrap()
+        }
+        let extents = disk.extents().unwrap();
+        assert!(
+            extents.iter().all(|extent| extent.disk.extents().is_none()),
+            "nothing linear is left below"
+        );
+        assert!(
+            extents.len() <= 3 + 8,
+            "each cut makes at most one more: {}",
+            extents.len()
+        );
+        assert_eq!(disk.blocks(), 1150);
+    }
+
+    #[test]
+    fn neighbours_are_joined_and_one_extent_is_a_view() {
+        let disk = null(100);
+        let [one, two] = [(10, 20), (30, 40)].map(|(base, blocks)| disk.view(base, blocks).unwrap());
+        let joined = Linear::build(&[one.clone(), two.clone()]).unwrap();
+        assert!(joined.same_device(&disk) && (joined.base(), joined.blocks()) == (10, 60));
+        let turned = Linear::build(&[two, one]).unwrap();
+        assert_eq!(turned.extents().map(<[_]>::len), Some(2));
+        let back = Linear::build(&[turned.view(40, 20).unwrap(), turned.view(0, 40).unwrap()]).unwrap();
+        assert!(back.same_device(&disk) && (back.base(), back.blocks()) == (10, 60));
+    }
+}

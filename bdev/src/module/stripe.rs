@@ -189,3 +189,53 @@ impl BlockDevice for Stripe {
         Some((&self.members, self.layout.chunk))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaf::null::Null;
+
+    fn null(blocks: u64) -> Disk {
+        Disk::new(Null::new(Geometry::plain(512, blocks)))
+    }
+
+    #[test]
+    fn equal_chunks_on_equal_chunks_are_one_stripe() {
+        let pair = |blocks, chunk| Stripe::build(&[null(blocks), null(blocks)], chunk).unwrap();
+        let members = |disk: &Disk| disk.dealt().map(|(members, _)| members.len());
+        assert_eq!(
+            members(&Stripe::build(&[pair(64, 8), pair(64, 8)], 8).unwrap()),
+            Some(4)
+        );
+        assert_eq!(
+            members(&Stripe::build(&[pair(64, 8), pair(64, 4)], 8).unwrap()),
+            Some(2),
+            "another chunk"
+        );
+        assert_eq!(
+            members(&Stripe::build(&[pair(64, 8), pair(80, 8)], 8).unwrap()),
+            Some(2),
+            "another length"
+        );
+        let cut = pair(64, 8).view(0, 64).unwrap();
+        assert_eq!(
+            members(&Stripe::build(&[cut, pair(64, 8)], 8).unwrap()),
+            Some(2),
+            "a part of a stripe"
+        );
+    }
+
+    #[test]
+    fn shares_add_up() {
+        let layout = Layout::new(3, 7);
+        for blocks in 0..100 {
+            assert_eq!((0..3).map(|member| layout.share(blocks, member)).sum::<u64>(), blocks);
+            let (member, at) = layout.locate(blocks);
+            assert_eq!(
+                at.0,
+                layout.share(blocks, member as u32),
+                "a block comes after its member's share of those before it"
+            );
+        }
+    }
+}
