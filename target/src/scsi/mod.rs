@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`unit`] | what all sessions share: units, settings, news for hosts |
+//! | [`mod@unit`] | what all sessions share: units, settings, news for hosts |
 //! | [`nexus`] | one session's view: volumes open on its core, what its host has been told |
 //! | [`server`] | from a command block to an [`Outcome`]: the checks every command shares, and who does it |
 //! | [`outcome`] | how a command ended |
