@@ -206,14 +206,24 @@ fn qemu_talks_with_header_digests() {
         "driver=iscsi,transport=tcp,portal={},target={IQN},lun=0,header-digest=crc32c,initiator-name=iqn.digest",
         house.at
     );
-    let args = ["--image-opts", &image, "-c", "write -P 0x77 0 300k", "-c", "read -P 0x77 0 300k"];
+    let args = [
+        "--image-opts",
+        &image,
+        "-c",
+        "write -P 0x77 0 300k",
+        "-c",
+        "read -P 0x77 0 300k",
+    ];
     let Some(out) = tool("qemu-io", &args) else { return };
     let text = text(&out);
     if text.contains("Unknown driver") || text.contains("Unknown protocol") {
         println!("skipped: qemu-block-extra not installed");
         return;
     }
-    assert!(out.status.success() && !text.contains("failed") && !text.contains("rror"), "{text}");
+    assert!(
+        out.status.success() && !text.contains("failed") && !text.contains("rror"),
+        "{text}"
+    );
 }
 
 /// The suites of libiscsi's conformance test for the commands this slice has. Tests of other commands skip themselves.
