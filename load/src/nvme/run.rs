@@ -7,7 +7,12 @@ use crate::{
     plan::{Load, Plan, payload},
     report::Report,
 };
-use spec::nvme::{Cqe, Sgl, Sqe, Status, command::io, identify::cns};
+use spec::nvme::{
+    Cqe, Sgl, Sqe, Status,
+    command::io,
+    identify::cns,
+    property::{self, Cap},
+};
 use std::{
     io::{Read, Write},
     net::SocketAddr,
@@ -48,8 +53,12 @@ pub fn run(job: &Job) -> Result<Report, ClientError> {
     let plan = Plan::new(&job.load, blocks, block).ok_or(ClientError::Nonsense(
         "a namespace that is too small or has the wrong block size",
     ))?;
+    // One entry more than commands, as queues with flow control need; without, a whole queue may be under way.
+    let most = Cap::from_value(admin.property(property::CAP, true)?)
+        .max_queue_entries
+        .min(0xffff) as u16;
     let options = Options {
-        entries: job.load.depth + 1,
+        entries: (job.load.depth + 1).min(most),
         ..job.options.clone()
     };
     let mut queue = admin.io_queue(job.address, &job.nqn, 1, &options)?;
