@@ -250,22 +250,22 @@ fn partitions_are_served_as_they_are_found_now_and_later() {
         );
 
         let keeping = tokio::spawn(applied.keep());
-        label(&h.state.path().join("late.img"), 40_000, &[(2, 4096, 500)]);
+        label(&h.state.path().join("late.img"), 40_000, &[(3, 4096, 500)]);
         h.engine.rescan().await;
         for _ in 0..500 {
             // The subsystem is there a moment before its namespace.
-            let late = h.nvmf.subsystem("nqn.2026-11.io.ashlar:latep2");
+            let late = h.nvmf.subsystem("nqn.2026-11.io.ashlar:latep3");
             if late.is_ok_and(|late| !late.namespaces.is_empty()) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(h.subsystems()[0], "nqn.2026-11.io.ashlar:latep2");
+        assert_eq!(h.subsystems()[0], "nqn.2026-11.io.ashlar:latep3");
         assert_eq!(h.targets().len(), 2);
-        let offered = h.nvmf.subsystem("nqn.2026-11.io.ashlar:latep2").unwrap();
+        let offered = h.nvmf.subsystem("nqn.2026-11.io.ashlar:latep3").unwrap();
         assert_eq!(
             (offered.namespaces[0].volume.as_str(), offered.namespaces[0].uuid),
-            ("latep2", Uuid::from_u128(102))
+            ("latep3", Uuid::from_u128(103))
         );
         keeping.abort();
     });
