@@ -350,7 +350,7 @@ pub fn run(job: &Job) -> Result<Report> {
     loop {
         while now - begun < load.time && report.failed < 1000 && session.window() {
             let Some(itt) = idle.pop() else { break };
-            let (lba, read) = plan.next();
+            let (lba, read) = plan.step();
             let mut cdb = [0; 16];
             cdb[0] = if read { 0x88 } else { 0x8a };
             cdb[2..10].copy_from_slice(&lba.to_be_bytes());

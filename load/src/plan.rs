@@ -59,7 +59,7 @@ impl Plan {
     }
 
     /// The next command: its first block, and whether it reads.
-    pub fn next(&mut self) -> (u64, bool) {
+    pub fn step(&mut self) -> (u64, bool) {
         let place = if self.sequential {
             self.next % self.places
         } else {
@@ -94,7 +94,7 @@ mod tests {
         let mut plan = Plan::new(&load, 1001, 512).unwrap();
         let mut reads = 0;
         for _ in 0..10_000 {
-            let (lba, read) = plan.next();
+            let (lba, read) = plan.step();
             assert!(lba % 8 == 0 && lba + 8 <= 1001);
             reads += u32::from(read);
         }
@@ -108,7 +108,7 @@ mod tests {
             512,
         )
         .unwrap();
-        assert_eq!([0, 1, 2, 3].map(|_| walk.next().0), [0, 8, 16, 0]);
+        assert_eq!([0, 1, 2, 3].map(|_| walk.step().0), [0, 8, 16, 0]);
         assert!(Plan::new(&load, 7, 512).is_none() && Plan::new(&load, 99, 8192).is_none());
     }
 }

@@ -81,7 +81,7 @@ fn drive(queue: &mut Client, job: &Job, mut plan: Plan) -> Result<Report, Client
     let begun = Instant::now();
     let mut now = begun;
     let mut submit = |wire: &Wire, cid: u16, tx: &mut Vec<u8>| {
-        let (lba, read) = plan.next();
+        let (lba, read) = plan.step();
         let sqe = Sqe::new(if read { io::READ } else { io::WRITE }, cid, nsid).with_range(lba, plan.blocks());
         if !read && in_capsule {
             wire.command(&sqe.with_sgl(Sgl::in_capsule(load.size)), &payload, tx);

@@ -167,7 +167,7 @@ fn copy(bytes: &[u8]) -> [u8; LEN] {
 
 async fn log_page(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe) -> Result<Reply, Status> {
     let ask = GetLogPage::of(sqe);
-    if ask.index || ask.offset % 4 != 0 {
+    if ask.index || !ask.offset.is_multiple_of(4) {
         return Err(Status::INVALID_FIELD);
     }
     if ask.len > connection.max_io() as u64 {

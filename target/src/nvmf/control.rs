@@ -78,7 +78,7 @@ impl Nvmf {
             );
         }
         let icd = options.in_capsule_data_size;
-        if icd % 16 != 0 || icd > options.max_io_size || icd > 256 << 10 {
+        if !icd.is_multiple_of(16) || icd > options.max_io_size || icd > 256 << 10 {
             return bad(
                 "in_capsule_data_size",
                 format!("{icd} is not a multiple of 16 up to max_io_size and 262144"),
