@@ -9,8 +9,15 @@ fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
+/// A directory that is there may still be somebody else's. Asked by making a file, for that is what will be done in it.
+fn writable(dir: &Path) -> io::Result<()> {
+    let probe = dir.join(format!(".writable-{}", std::process::id()));
+    fs::File::create(&probe)?;
+    fs::remove_file(&probe)
+}
+
 /// The state directory: what the configuration says, else the first of `$XDG_STATE_HOME/ashlar`, `~/.local/state/ashlar` and
-/// `./ashlar-state` that is there or can be made. Makes it.
+/// `./ashlar-state` that can be written to. Makes it if it is not there.
 pub fn state_dir(config: &Config) -> io::Result<PathBuf> {
     let said = config.state.clone();
     let usual = [
@@ -24,7 +31,7 @@ pub fn state_dir(config: &Config) -> io::Result<PathBuf> {
     };
     let mut last = None;
     for dir in places {
-        match fs::create_dir_all(&dir) {
+        match fs::create_dir_all(&dir).and_then(|()| writable(&dir)) {
             // Absolute, so that what is shown of it still holds in another directory.
             Ok(()) => return fs::canonicalize(dir),
             Err(error) => last = Some(io::Error::new(error.kind(), format!("{}: {error}", dir.display()))),
