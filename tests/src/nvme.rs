@@ -102,10 +102,8 @@ impl Queue {
     fn command(&mut self, mut sqe: [u8; 64], read: &mut [u8], out: &[u8]) -> Result<u64> {
         self.id = self.id.wrapping_add(1) & 0x7fff;
         sqe[2..4].copy_from_slice(&self.id.to_le_bytes());
-        if !read.is_empty() || !out.is_empty() {
-            put32(&mut sqe, 32, read.len().max(out.len()) as u32);
-            sqe[39] = 0x5a; // transport data block
-        }
+        put32(&mut sqe, 32, read.len().max(out.len()) as u32);
+        sqe[39] = 0x5a; // transport data block
         self.stream.write_all(&capsule(sqe, &[]))?;
         let len = read.len();
         let (result, got) = self.answer(read, out)?;
