@@ -80,7 +80,7 @@ impl Start {
             [] => Command::new(binary()),
             [program, arguments @ ..] => {
                 // Whoever it becomes may not reach the tree, which can lie in a home that is closed to others.
-                let copy = dir.join("ashlar");
+                let copy = dir.join("ashlar.copy");
                 if !copy.exists() {
                     std::fs::copy(binary(), &copy).expect("copy the binary");
                 }

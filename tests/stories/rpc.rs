@@ -72,15 +72,15 @@ fn the_spdk_client_sets_up_both_targets() {
 
     // Errors are injected by RPC and reach the host as errors, as many as asked for.
     let socket = dir.path().join("rpc.sock");
-    let inject = json!({"name": "EE_Malloc1", "io_type": "read", "error_type": "failure", "num": 1});
+    let inject = json!({"name": "EE_Malloc1", "io_type": "write", "error_type": "failure", "num": 2});
     rpc::call(&socket, "bdev_error_inject_error", inject).expect("inject");
     let mut faulty = Iscsi::login(ports.iscsi, IQN, 1).expect("log in to LUN 1");
-    let first = faulty.read(0, 8).expect_err("the injected error");
-    assert!(
-        first.to_string().contains("status 0x2"),
-        "CHECK CONDITION expected: {first}"
-    );
-    faulty.read(0, 8).expect("only one error was asked for");
+    for _ in 0..2 {
+        let error = faulty.write(0, &[1; 4096]).expect_err("the injected error").to_string();
+        assert!(error.contains("status 0x2"), "CHECK CONDITION expected: {error}");
+    }
+    faulty.write(0, &[2; 4096]).expect("only two errors were asked for");
+    assert!(faulty.read(0, 8).expect("read") == [2; 4096]);
 
     // The statistics counted what our hosts did.
     let stat = rpc::call(&socket, "bdev_get_iostat", json!({"name": "Aio0"})).expect("bdev_get_iostat");
@@ -88,7 +88,7 @@ fn the_spdk_client_sets_up_both_targets() {
 
     // Taking it apart again: the hosts lose the disk, the next set-up starts from nothing.
     rpc::call(&socket, "iscsi_delete_target_node", json!({"name": IQN})).expect("delete the node");
-    assert!(faulty.read(0, 8).is_err(), "a deleted node still answers");
+    assert!(faulty.write(0, &[3; 512]).is_err(), "a deleted node still answers");
     rpc::call(&socket, "nvmf_delete_subsystem", json!({"nqn": NQN})).expect("delete the subsystem");
     assert!(
         Nvme::connect(ports.nvme, NQN, 1).is_err(),
