@@ -1,6 +1,6 @@
 //! The binary under test: started on free ports, watched, stopped or killed.
 use crate::tool::tree;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -54,7 +54,7 @@ impl Ports {
 pub struct Start {
     command: Command,
     log: PathBuf,
-    wait: Vec<u16>,
+    serving: bool,
     answering: Option<PathBuf>,
     began: Instant,
 }
@@ -97,7 +97,7 @@ impl Start {
         Start {
             command,
             log: dir.join("log"),
-            wait: Vec::new(),
+            serving: false,
             answering: None,
             began: Instant::now(),
         }
@@ -115,9 +115,9 @@ impl Start {
         self
     }
 
-    /// A port that must listen before the start counts as done.
-    pub fn listening(mut self, port: u16) -> Start {
-        self.wait.push(port);
+    /// It must have said what it serves before the start counts as done.
+    pub fn serving(mut self) -> Start {
+        self.serving = true;
         self
     }
 
@@ -135,6 +135,7 @@ impl Start {
             .append(true)
             .open(&self.log)
             .expect("open the log");
+        let skip = log.metadata().map_or(0, |m| m.len() as usize);
         let err = log.try_clone().expect("clone the log");
         self.began = Instant::now();
         let child = self
@@ -147,17 +148,20 @@ impl Start {
         let mut server = Server {
             child,
             log: self.log,
+            skip,
             began: self.began,
             over: false,
         };
-        for port in self.wait {
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
-            server.wait_until(&format!("127.0.0.1:{port}"), || {
-                TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
-            });
-        }
         if let Some(socket) = self.answering {
             server.wait_until(&socket.display().to_string(), || UnixStream::connect(&socket).is_ok());
+        }
+        if self.serving {
+            let (log, skip) = (server.log.clone(), server.skip);
+            // The last line of what it prints once everything is set up.
+            server.wait_until("its announcement", || {
+                let all = std::fs::read(&log).unwrap_or_default();
+                String::from_utf8_lossy(all.get(skip..).unwrap_or_default()).contains("RPC socket:")
+            });
         }
         server
     }
@@ -168,21 +172,20 @@ impl Start {
 pub struct Server {
     child: Child,
     log: PathBuf,
+    // What earlier starts wrote into the same file.
+    skip: usize,
     /// When it was started.
     pub began: Instant,
     over: bool,
 }
 
 impl Server {
-    /// Starts `ashlar serve` on a configuration text and waits for both ports.
+    /// Starts `ashlar serve` on a configuration text and waits until it says that it serves.
     #[track_caller]
-    pub fn start(dir: &Path, ports: Ports, config: &str) -> Server {
+    pub fn start(dir: &Path, config: &str) -> Server {
         let file = dir.join("ashlar.yaml");
         std::fs::write(&file, config).expect("write the configuration");
-        Start::serve(dir, &file)
-            .listening(ports.iscsi)
-            .listening(ports.nvme)
-            .spawn()
+        Start::serve(dir, &file).serving().spawn()
     }
 
     #[track_caller]
@@ -204,9 +207,10 @@ impl Server {
         }
     }
 
-    /// What it printed so far.
+    /// What it printed so far, since this start.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+        let all = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(all.get(self.skip..).unwrap_or_default()).into_owned()
     }
 
     /// Waits until its log holds `text`.

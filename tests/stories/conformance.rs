@@ -69,7 +69,7 @@ fn iscsi_test_cu_says_what_is_expected() {
     let file = dir.path().join("disk.img");
     image::sparse(&file, 256 * MIB);
     let config = Config::new(dir.path(), ports).file("disk", &file).volumes(&["disk"]);
-    let server = Server::start(dir.path(), ports, &config.yaml());
+    let server = Server::start(dir.path(), &config.yaml());
     let volume = rpc::volume(&dir.path().join("rpc.sock"), "disk");
     let url = format!(
         "iscsi://127.0.0.1:{}/{}/{}",

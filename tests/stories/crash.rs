@@ -123,7 +123,7 @@ fn what_was_flushed_survives_sigkill() {
         [Host::Iscsi(iscsi), Host::Nvme(nvme)]
     };
     for round in 0..5 {
-        let server = Server::start(dir.path(), ports, &config(dir.path(), ports));
+        let server = Server::start(dir.path(), &config(dir.path(), ports));
         for (memory, host) in memories.iter().zip(hosts()) {
             memory.check(host);
         }
@@ -142,7 +142,7 @@ fn what_was_flushed_survives_sigkill() {
         println!("round {round}: killed after {wait:?} and {writes} acknowledged writes");
         assert!(writes > 20, "only {writes} writes in {wait:?}: this was no load");
     }
-    let server = Server::start(dir.path(), ports, &config(dir.path(), ports));
+    let server = Server::start(dir.path(), &config(dir.path(), ports));
     for (memory, host) in memories.iter().zip(hosts()) {
         memory.check(host);
     }
@@ -160,7 +160,7 @@ fn guest_reconnects_after_sigkill_and_verifies() {
         image::sparse(&dir.path().join(name), 64 * MIB);
     }
     let config = config(dir.path(), ports);
-    let mut server = Server::start(dir.path(), ports, &config);
+    let mut server = Server::start(dir.path(), &config);
     let socket = dir.path().join("rpc.sock");
     let (one, two) = (rpc::volume(&socket, "one"), rpc::volume(&socket, "two"));
     let variables = [
@@ -177,7 +177,7 @@ fn guest_reconnects_after_sigkill_and_verifies() {
     for _ in 0..2 {
         let began = Instant::now();
         server.kill();
-        server = Server::start(dir.path(), ports, &config);
+        server = Server::start(dir.path(), &config);
         println!("killed and serving again after {:?}", began.elapsed());
         std::thread::sleep(Duration::from_secs(7));
     }

@@ -31,7 +31,7 @@ fn stage() -> Stage {
         .memory("live", 16)
         .memory("bait", 16)
         .volumes(&["live", "bait"]);
-    let server = Server::start(dir.path(), ports, &config.yaml());
+    let server = Server::start(dir.path(), &config.yaml());
     let socket = dir.path().join("rpc.sock");
     let (live, bait) = (rpc::volume(&socket, "live"), rpc::volume(&socket, "bait"));
     Stage {

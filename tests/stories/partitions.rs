@@ -28,7 +28,7 @@ fn discovery_changes_no_byte() {
     let ports = Ports::free();
     let (_, config) = images(dir.path(), ports);
     let before = ["gpt.img", "mbr.img"].map(|name| image::sha256(&dir.path().join(name)));
-    let server = Server::start(dir.path(), ports, &config);
+    let server = Server::start(dir.path(), &config);
     let served = rpc::volumes(&dir.path().join("rpc.sock"));
     for name in ["gptp1", "gptp2", "gptp3", "mbrp1", "mbrp5", "mbrp6"] {
         assert!(
@@ -50,7 +50,7 @@ fn guest_uses_every_partition_over_both_protocols() {
     let dir = tempfile::tempdir().expect("a folder");
     let ports = Ports::free();
     let ([data, five, six], config) = images(dir.path(), ports);
-    let server = Server::start(dir.path(), ports, &config);
+    let server = Server::start(dir.path(), &config);
     let socket = dir.path().join("rpc.sock");
     let of = |name: &str| rpc::volume(&socket, name);
     let (gpt2, mbr5, mbr6) = (of("gptp2"), of("mbrp5"), of("mbrp6"));
@@ -85,7 +85,7 @@ fn guest_uses_every_partition_over_both_protocols() {
     image::fsck(dir.path(), &dir.path().join("mbr.img"), &six);
 
     // Once more with the protocols exchanged: what one wrote the other reads.
-    let server = Server::start(dir.path(), ports, &config);
+    let server = Server::start(dir.path(), &config);
     std::fs::write(
         &volumes,
         format!(

@@ -25,7 +25,7 @@ fn example(dir: &Path, ports: Ports) -> PathBuf {
 fn start(dir: &Path, ports: Ports, launcher: &[&str]) -> Start {
     let state = dir.join("state").to_string_lossy().into_owned();
     let start = Start::through(dir, launcher, &example(dir, ports)).env("XDG_STATE_HOME", &state);
-    start.listening(ports.iscsi).listening(ports.nvme)
+    start.serving()
 }
 
 /// The commands among what it printed, by their first word.

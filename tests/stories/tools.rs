@@ -40,7 +40,7 @@ fn qemu_reads_and_writes_patterns() {
         .file("disk", &file)
         .memory("mem0", 32)
         .volumes(&["disk", "mem0"]);
-    let server = Server::start(dir.path(), ports, &config.yaml());
+    let server = Server::start(dir.path(), &config.yaml());
     let disk = url(ports, dir.path(), "disk");
     let info = Tool::new("qemu-img").args(["info", &disk]).ok();
     assert!(info.contains("virtual size: 64 MiB (67108864 bytes)"), "{info}");
@@ -101,7 +101,7 @@ fn libiscsi_tools_work() {
     let dir = tempfile::tempdir().expect("a folder");
     let ports = Ports::free();
     let config = Config::new(dir.path(), ports).memory("mem0", 64).volumes(&["mem0"]);
-    let server = Server::start(dir.path(), ports, &config.yaml());
+    let server = Server::start(dir.path(), &config.yaml());
     let url = url(ports, dir.path(), "mem0");
     let (iqn, lun) = rpc::volume(&dir.path().join("rpc.sock"), "mem0")
         .iscsi
