@@ -13,12 +13,12 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 #[derive(Parser)]
 #[command(name = "ashlar-load", version)]
 struct Args {
-    /// nvme://ADDRESS:PORT/NQN or iscsi://ADDRESS:PORT/IQN
+    /// nvme://ADDRESS:PORT/NQN or iscsi://ADDRESS:PORT/IQN[/LUN]
     url: String,
     /// Namespace id (NVMe).
     #[arg(long, default_value_t = 1)]
     nsid: u32,
-    /// Logical unit (iSCSI).
+    /// Logical unit (iSCSI), unless the URL names one.
     #[arg(long, default_value_t = 0)]
     lun: u8,
     /// Commands under way on each connection.
@@ -115,12 +115,19 @@ fn job(args: &Args) -> Result<Job, String> {
                 options,
             }))
         }
-        "iscsi" => Ok(Job::Iscsi(iscsi::Job {
-            address,
-            target: name.into(),
-            lun: args.lun,
-            load,
-        })),
+        "iscsi" => {
+            // libiscsi's and QEMU's form ends in the LUN; no IQN has a slash.
+            let (target, lun) = match name.split_once('/') {
+                Some((target, lun)) => (target, lun.parse().map_err(|e| format!("LUN '{lun}': {e}"))?),
+                None => (name, args.lun),
+            };
+            Ok(Job::Iscsi(iscsi::Job {
+                address,
+                target: target.into(),
+                lun,
+                load,
+            }))
+        }
         other => Err(format!("'{other}://' is neither nvme:// nor iscsi://")),
     }
 }
