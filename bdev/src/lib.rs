@@ -3,7 +3,7 @@
 //! A [`BlockDevice`] is anything with blocks that answers `submit`; a [`Disk`] is a handle to a window of one, and the only way to reach it;
 //! an [`Io`] is what is sent there. Leaf devices ([`leaf`]) talk to the world, modules ([`module`]) stand on other devices. A
 //! [`Table`] says as plain data what to build, and the [`graph`] builds it on every core, changes it under I/O, and keeps the books.
-pub mod blueprint;
+mod blueprint;
 pub mod conformance;
 pub mod device;
 pub mod disk;

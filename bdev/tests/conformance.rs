@@ -159,7 +159,7 @@ fn nested_linear_is_one_table() {
 #[test]
 fn impossible_tables_are_refused_in_words() {
     let plain = |block_size, blocks| Disk::new(Null::new(Geometry::plain(block_size, blocks)));
-    let refused = |made: Result<Disk, String>| made.err().expect("refused");
+    let refused = |made: Result<Disk, String>| made.expect_err("refused");
     assert!(refused(Stripe::build(&[plain(512, 8), plain(4096, 8)], 4)).contains("must be equal"));
     assert!(refused(Stripe::build(&[plain(512, 8), plain(512, 3)], 4)).contains("less than one chunk"));
     assert!(refused(Stripe::build(&[plain(512, 8)], 0)).contains("chunk of 0"));

@@ -21,7 +21,7 @@ impl Graph {
         self.build_with(spec, Some(claimed_by), None, None).await
     }
 
-    /// Builds a node from a device of the caller's: `spec.table` is a [`Table::Custom`], `make` makes the device from the disks
+    /// Builds a node from a device of the caller's: `spec.table` is a [`Table::Custom`](crate::Table::Custom), `make` makes the device from the disks
     /// it names, on core `home` or, without a home, on every core. The geometry is what `make` will make.
     pub async fn build_custom(
         &self,

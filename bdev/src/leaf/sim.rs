@@ -21,6 +21,9 @@ use std::{
 /// What an unmapped block of a disk that promises nothing holds.
 const RUBBISH: u8 = 0xdb;
 
+/// The number of an I/O, and what it made of a block.
+type Version = (u64, Box<[u8]>);
+
 /// See the [module](self). Clones are the same disk.
 #[derive(Clone)]
 pub struct Sim(Rc<State>);
@@ -32,7 +35,7 @@ struct State {
     latency_us: Cell<u64>,
     medium: RefCell<Vec<u8>>,
     /// For each block the versions that are not on the medium yet, oldest first, each with the number of its I/O.
-    cache: RefCell<BTreeMap<u64, Vec<(u64, Box<[u8]>)>>>,
+    cache: RefCell<BTreeMap<u64, Vec<Version>>>,
     /// The number of the last I/O that was answered.
     answered: Cell<u64>,
     /// Rises with each power cut: what was under way before is aborted.
@@ -162,7 +165,7 @@ impl Sim {
     /// What was answered up to `number` goes to the medium, of these blocks or of all.
     fn harden(&self, number: u64, range: Option<BlockRange>) {
         let mut cache = self.0.cache.borrow_mut();
-        let hardened = |block: u64, versions: &mut Vec<(u64, Box<[u8]>)>| {
+        let hardened = |block: u64, versions: &mut Vec<Version>| {
             let done = versions.iter().take_while(|(version, _)| *version <= number).count();
             if let Some((_, bytes)) = versions.drain(..done).next_back() {
                 self.store(block, &bytes)
