@@ -302,7 +302,10 @@ impl Context {
     /// Frees a disk of the partitions discovery made of it, for a target that is about to offer it whole: a wish counts more than a
     /// finding. Where that cannot be, the target refuses in its own words.
     pub(crate) async fn offer_whole(&self, volume: &str) {
-        let claimed = self.engine.disk(volume).is_some_and(|disk| disk.verdict == lvol::Verdict::Claimed);
+        let claimed = self
+            .engine
+            .disk(volume)
+            .is_some_and(|disk| disk.verdict == lvol::Verdict::Claimed);
         if claimed && let Err(why) = self.engine.take_whole(volume).await {
             tracing::warn!(volume, %why, "cannot be offered as a whole");
         }

@@ -8,10 +8,12 @@ mod bdev_module;
 mod bdev_raid;
 mod framework;
 pub(crate) mod iscsi;
+mod iscsi_node;
 mod kept;
 mod log;
 mod notify;
 pub(crate) mod nvmf;
+mod nvmf_namespace;
 pub(crate) mod nvmf_subsystem;
 pub(crate) mod thread;
 
@@ -34,7 +36,7 @@ pub struct TableOptions {
 
 /// The table of everything this process can do, told to the context so that `rpc_get_methods` can list it.
 pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
-    let families: [fn() -> Lines; 14] = [
+    let families: [fn() -> Lines; 16] = [
         app::lines,
         framework::lines,
         thread::lines,
@@ -47,7 +49,9 @@ pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
         bdev_raid::lines,
         nvmf::lines,
         nvmf_subsystem::lines,
+        nvmf_namespace::lines,
         iscsi::lines,
+        iscsi_node::lines,
         ashlar::lines,
     ];
     let mut table = Table::new(families.into_iter().flat_map(|lines| lines()).collect());
