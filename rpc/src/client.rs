@@ -42,8 +42,8 @@ pub enum ClientError {
     Refused {
         /// The method called.
         method: String,
-        /// The server's error.
-        error: RpcError,
+        /// The server's error. Boxed, so that a result is not as large as the rarest of errors.
+        error: Box<RpcError>,
     },
     /// The answer is not what was expected.
     #[error("the answer to {method} cannot be read: {cause}")]
@@ -103,7 +103,7 @@ impl Client {
                 continue; // a late answer to a call that was given up
             }
             if let Some(error) = answer.get("error") {
-                let error: RpcError = serde_json::from_value(error.clone()).map_err(|e| unread(e.to_string()))?;
+                let error: Box<RpcError> = serde_json::from_value(error.clone()).map_err(|e| unread(e.to_string()))?;
                 return Err(ClientError::Refused {
                     method: method.to_owned(),
                     error,

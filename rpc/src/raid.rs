@@ -71,8 +71,11 @@ pub(crate) async fn build(context: &Context, raid: &Raid) -> RpcResult<NodeInfo>
     Ok(info)
 }
 
-/// What a node is as a RAID volume, if it is one: level, strip in KiB, members with what is used of each.
-fn layout(context: &Context, info: &NodeInfo) -> Option<(&'static str, u64, Vec<(String, u64)>)> {
+/// A member's name and how many of its blocks are used.
+type Member = (String, u64);
+
+/// What a node is as a RAID volume, if it is one: level, strip in KiB, members.
+fn layout(context: &Context, info: &NodeInfo) -> Option<(&'static str, u64, Vec<Member>)> {
     let known = context
         .facts()
         .raids
@@ -97,8 +100,8 @@ fn layout(context: &Context, info: &NodeInfo) -> Option<(&'static str, u64, Vec<
     }
 }
 
-fn members(context: &Context, of: &[(String, u64)]) -> Vec<Value> {
-    let member = |(name, used): &(String, u64)| match context.graph.info(name) {
+fn members(context: &Context, of: &[Member]) -> Vec<Value> {
+    let member = |(name, used): &Member| match context.graph.info(name) {
         Some(info) => json!({"name": info.name, "uuid": info.uuid.to_string(), "is_configured": true,
                              "data_offset": 0, "data_size": used}),
         None => json!({"name": name, "uuid": Uuid::nil().to_string(), "is_configured": false,
@@ -140,7 +143,7 @@ pub(crate) fn list(context: &Context, category: &str) -> Vec<Value> {
     let waiting = context.facts().waiting.clone();
     for wish in waiting {
         let Waiting::Raid(raid) = wish else { continue };
-        let of: Vec<(String, u64)> = raid.base_bdevs.iter().map(|n| (n.clone(), 0)).collect();
+        let of: Vec<Member> = raid.base_bdevs.iter().map(|n| (n.clone(), 0)).collect();
         let there = of.iter().filter(|(name, _)| context.graph.info(name).is_some()).count();
         all.push(json!({
             "name": raid.name,

@@ -421,7 +421,7 @@ mod tests {
                  {\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32700,\"message\":\"Parse error\"}}\n"
             );
             let mut long = UnixStream::connect(&path).await.expect("connects");
-            let _ = long.write_all(&vec![b'['; 1]).await;
+            let _ = long.write_all(b"[").await;
             let _ = long
                 .write_all(&[b"\"".as_slice(), &vec![b'x'; 2 * REQUEST_LIMIT]].concat())
                 .await;

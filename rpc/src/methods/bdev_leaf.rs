@@ -90,7 +90,7 @@ fn sizes(num_blocks: u64, block_size: u32, physical: Option<u32>) -> RpcResult<O
     if num_blocks == 0 {
         return Err(inval("num_blocks must be greater than 0"));
     }
-    if block_size == 0 || block_size % 512 != 0 {
+    if block_size == 0 || !block_size.is_multiple_of(512) {
         return Err(inval(format!("block_size {block_size} is not a multiple of 512")));
     }
     match physical.filter(|size| *size != 0) {

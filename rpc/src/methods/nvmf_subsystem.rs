@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use target::nvmf::{
-    AnaState, ListenAddress, NamespaceConfig, NamespaceInfo, NvmfError, SubsystemConfig, SubsystemInfo,
-};
+use target::nvmf::{AnaState, ListenAddress, NvmfError, SubsystemConfig, SubsystemInfo};
 
 use super::nvmf::{AddressParams, address, check_target, refused};
 use super::nvmf_namespace;

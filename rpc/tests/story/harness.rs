@@ -10,7 +10,6 @@ use std::time::Duration;
 use reactor::{Config, Reactors};
 use rpc::client::{Client, ClientError};
 use rpc::context::Context;
-use rpc::error::RpcError;
 use rpc::log::{Level, Logs};
 use rpc::methods::{TableOptions, table};
 use rpc::server::Server;
@@ -100,10 +99,7 @@ impl Process {
     #[track_caller]
     pub fn refused(&mut self, method: &str, params: Value) -> (i64, String) {
         match self.client.call::<Value>(method, params) {
-            Err(ClientError::Refused {
-                error: RpcError { code, message, .. },
-                ..
-            }) => (code, message),
+            Err(ClientError::Refused { error, .. }) => (error.code, error.message),
             other => panic!("{method} should have been refused: {other:?}"),
         }
     }
