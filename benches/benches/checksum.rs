@@ -3,7 +3,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use std::hint::black_box;
 
 fn crc32c(c: &mut Criterion) {
-    let bytes: Vec<u8> = (0..128 * 1024u32).map(|i| (i * 31 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..128 * 1024u32).map(|i| ((i * 31) >> 3) as u8).collect();
     let mut group = c.benchmark_group("crc32c");
     for len in [48, 72, 512, 4096, 128 * 1024] {
         group.throughput(Throughput::Bytes(len as u64));

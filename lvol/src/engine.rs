@@ -387,11 +387,9 @@ impl Engine {
                 Event::Added { name } => self.appeared(&name),
                 Event::Removed { name } => self.vanished(&name),
                 Event::Resized { name, blocks } => self.resized(&name, blocks),
-                Event::Orphaned { name, reason } => {
-                    if self.state().known.contains_key(&name) {
-                        self.state().pending.insert(name.clone());
-                        self.tell(&name, ChangeKind::Orphaned { reason });
-                    }
+                Event::Orphaned { name, reason } if self.state().known.contains_key(&name) => {
+                    self.state().pending.insert(name.clone());
+                    self.tell(&name, ChangeKind::Orphaned { reason });
                 }
                 Event::Restored { name } | Event::Replaced { name } => {
                     self.state().pending.insert(name);
