@@ -70,7 +70,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where files named without a leading `/` are, and what Ashlar keeps itself. Relative to the directory of the configuration file.
+    /// Where files named without a leading `/` are, and what Ashlar keeps itself. Relative to where Ashlar is started.
     /// Default: `$XDG_STATE_HOME/ashlar`, else `~/.local/state/ashlar`, else `./ashlar-state`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<PathBuf>,
