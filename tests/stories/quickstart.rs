@@ -107,7 +107,7 @@ fn guest_executes_the_printed_lines() {
     std::fs::write(&lines, [nvme, iscsi].concat().join("\n") + "\n").expect("write the lines");
     // Three volumes, each over both protocols.
     let variables = [("DISKS", "6".to_string())];
-    let said = Guest::boot("lines.sh", Duration::from_secs(180), &variables, &[&lines]).finish();
+    let said = Guest::boot("lines.sh", Duration::from_secs(400), &variables, &[&lines]).finish();
     assert!(said.ends_with("PASS\n"), "{said}");
     server.stop();
 }

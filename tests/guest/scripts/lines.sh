@@ -2,7 +2,7 @@
 nvme_start; iscsi_start
 step "the printed lines"
 while read -r line; do
-  echo "+ $line"
+  step "$line"
   eval "$line" > /tmp/line 2>&1 < /dev/null || die "status $?: $(cat /tmp/line)"
   sed 's/^/    /' /tmp/line
 done < /ashlar/files/lines
@@ -10,7 +10,7 @@ disks() { [ "$(ls /sys/block | grep -cE '^(nvme[0-9]+n|sd)')" = $DISKS ]; }
 wait_for 20 disks || die "not $DISKS disks but: $(ls /sys/block)"
 for d in $(ls /sys/block | grep -E '^(nvme[0-9]+n|sd)'); do
   echo "$d: $(blockdev --getsize64 /dev/$d) bytes"
-  run dd if=/dev/$d of=/dev/null bs=64k count=16 iflag=direct status=none
+  step "read $d"; run dd if=/dev/$d of=/dev/null bs=64k count=16 iflag=direct status=none
 done
 step "leave"
 nvme disconnect-all; iscsiadm -m node --logoutall=all > /dev/null
