@@ -1,16 +1,16 @@
 //! What there is: portal groups, initiator groups, target nodes, connections. Rules and look-ups, no sockets.
 //!
 //! One mutex guards it all. It is taken by the control plane and at login, discovery and the end of a connection,
-//! never for a command.
+//! never for a command. The rules of target nodes and their LUNs are in `nodes`.
+mod nodes;
+
 use super::{
     access,
     options::{
-        Auth, ConnectionInfo, InitiatorGroup, IscsiError, LunMap, Options, PgIgMap, Portal, PortalGroup, Stats,
-        TargetNode,
+        Auth, ConnectionInfo, InitiatorGroup, IscsiError, Options, PgIgMap, Portal, PortalGroup, Stats, TargetNode,
     },
 };
-use crate::scsi::unit::{Device, Happening, Unit};
-use spec::scsi::Lun;
+use crate::scsi::unit::Device;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -234,190 +234,6 @@ impl State {
         Ok(())
     }
 
-    // ---- target nodes
-
-    /// The full name for what a person wrote.
-    pub(super) fn full_name(&self, name: &str) -> Result<String, IscsiError> {
-        let lower = name.to_ascii_lowercase();
-        let full = match ["iqn.", "eui.", "naa."].iter().any(|kind| lower.starts_with(kind)) {
-            true => lower,
-            false => format!("{}:{lower}", self.options.node_base),
-        };
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-.:_".contains(&b) || b >= 0x80;
-        if name.is_empty() || full.len() > 223 || !full.bytes().all(fits) {
-            return Err(invalid(
-                "name",
-                format!("{name:?}: an iSCSI name has up to 223 letters, digits, '-', '.', ':' and '_'"),
-            ));
-        }
-        Ok(full)
-    }
-
-    pub(super) fn add_node(
-        &mut self,
-        wanted: &TargetNode,
-        volume: impl Fn(Lun, &str) -> Option<Unit>,
-    ) -> Result<(), IscsiError> {
-        let name = self.full_name(&wanted.name)?;
-        if self.nodes.contains_key(&name) {
-            return Err(exists("target node", name));
-        }
-        room("target nodes", self.nodes.len())?;
-        if wanted.luns.is_empty() || wanted.luns.len() > MANY {
-            return Err(invalid("luns", format!("a target node has 1 to {MANY} LUNs")));
-        }
-        if wanted.queue_depth == 0 || wanted.queue_depth > 256 {
-            return Err(invalid(
-                "queue_depth",
-                format!("{} is not within 1 to 256", wanted.queue_depth),
-            ));
-        }
-        check_auth(&wanted.auth)?;
-        self.check_maps(&[], &wanted.pg_ig_maps)?;
-        let device = Device::new(name.clone());
-        device.edit(|table| {
-            for map in &wanted.luns {
-                let unit = new_unit(map, &volume)?;
-                if table.insert(unit.lun, unit).is_some() {
-                    return Err(exists("LUN", map.lun_id));
-                }
-            }
-            Ok(())
-        })?;
-        self.nodes.insert(
-            name,
-            Node {
-                device: Arc::new(device),
-                alias: wanted.alias_name.clone(),
-                maps: wanted.pg_ig_maps.clone(),
-                queue_depth: wanted.queue_depth,
-                auth: wanted.auth,
-                header_digest: wanted.header_digest,
-                data_digest: wanted.data_digest,
-                redirect: BTreeMap::new(),
-            },
-        );
-        Ok(())
-    }
-
-    fn check_maps(&self, have: &[PgIgMap], more: &[PgIgMap]) -> Result<(), IscsiError> {
-        room("maps", have.len() + more.len())?;
-        for (i, map) in more.iter().enumerate() {
-            if !self.groups.contains_key(&map.pg_tag) {
-                return Err(not_found("portal group", map.pg_tag));
-            }
-            if !self.initiators.contains_key(&map.ig_tag) {
-                return Err(not_found("initiator group", map.ig_tag));
-            }
-            if have.contains(map) || more[..i].contains(map) {
-                return Err(exists("map", format!("{}:{}", map.pg_tag, map.ig_tag)));
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn node(&mut self, name: &str) -> Result<&mut Node, IscsiError> {
-        let full = self.full_name(name)?;
-        self.nodes.get_mut(&full).ok_or_else(|| not_found("target node", name))
-    }
-
-    pub(super) fn remove_node(&mut self, name: &str) -> Result<Node, IscsiError> {
-        let full = self.full_name(name)?;
-        self.nodes.remove(&full).ok_or_else(|| not_found("target node", name))
-    }
-
-    pub(super) fn add_maps(&mut self, name: &str, maps: &[PgIgMap]) -> Result<(), IscsiError> {
-        let have = self.node(name)?.maps.clone();
-        self.check_maps(&have, maps)?;
-        self.node(name)?.maps.extend_from_slice(maps);
-        Ok(())
-    }
-
-    pub(super) fn remove_maps(&mut self, name: &str, maps: &[PgIgMap]) -> Result<(), IscsiError> {
-        let node = self.node(name)?;
-        if let Some(map) = maps.iter().find(|map| !node.maps.contains(map)) {
-            return Err(not_found("map", format!("{}:{}", map.pg_tag, map.ig_tag)));
-        }
-        node.maps.retain(|map| !maps.contains(map));
-        Ok(())
-    }
-
-    pub(super) fn add_lun(
-        &mut self,
-        name: &str,
-        volume: &str,
-        lun: Option<u16>,
-        find: impl Fn(Lun, &str) -> Option<Unit>,
-    ) -> Result<u16, IscsiError> {
-        let device = self.node(name)?.device.clone();
-        let (_, table) = device.table();
-        room("LUNs", table.len())?;
-        let free = || (0..Lun::LIMIT).find(|n| Lun::new(*n).is_some_and(|lun| !table.contains_key(&lun)));
-        // There are more numbers than a table may have entries.
-        let lun_id = lun.or_else(free).unwrap_or(Lun::LIMIT);
-        let map = LunMap {
-            bdev_name: volume.into(),
-            lun_id,
-        };
-        let unit = new_unit(&map, find)?;
-        if table.contains_key(&unit.lun) {
-            return Err(exists("LUN", lun_id));
-        }
-        device.edit(|table| table.insert(unit.lun, unit));
-        Ok(lun_id)
-    }
-
-    pub(super) fn remove_lun(&mut self, name: &str, lun: u16) -> Result<(), IscsiError> {
-        let device = self.node(name)?.device.clone();
-        let gone = Lun::new(lun).and_then(|lun| device.edit(|table| table.remove(&lun)));
-        gone.map(drop).ok_or_else(|| not_found("LUN", lun))
-    }
-
-    /// Every unit of every node that stands on this volume hears of it.
-    pub(super) fn tell(&self, volume: &str, what: Happening) {
-        for node in self.nodes.values() {
-            let (_, table) = node.device.table();
-            table
-                .values()
-                .filter(|unit| unit.volume == volume)
-                .for_each(|unit| unit.happened(what));
-        }
-    }
-
-    /// Removes every unit of this volume; the names of the targets that had one.
-    pub(super) fn drop_volume(&mut self, volume: &str) -> Vec<String> {
-        let mut touched = Vec::new();
-        for (name, node) in &self.nodes {
-            let (_, table) = node.device.table();
-            if table.values().any(|unit| unit.volume == volume) {
-                node.device.edit(|table| table.retain(|_, unit| unit.volume != volume));
-                touched.push(name.clone());
-            }
-        }
-        touched
-    }
-
-    pub(super) fn node_infos(&self) -> Vec<TargetNode> {
-        let info = |(name, node): (&String, &Node)| TargetNode {
-            name: name.clone(),
-            alias_name: node.alias.clone(),
-            pg_ig_maps: node.maps.clone(),
-            luns: {
-                let (_, table) = node.device.table();
-                let map = |unit: &Arc<Unit>| LunMap {
-                    bdev_name: unit.volume.clone(),
-                    lun_id: unit.lun.number(),
-                };
-                table.values().map(map).collect()
-            },
-            queue_depth: node.queue_depth,
-            auth: node.auth,
-            header_digest: node.header_digest,
-            data_digest: node.data_digest,
-        };
-        self.nodes.iter().map(info).collect()
-    }
-
     // ---- what a login asks
 
     /// May `initiator` at `address` use this node through this portal group?
@@ -485,21 +301,11 @@ impl State {
     }
 }
 
-fn new_unit(map: &LunMap, find: impl Fn(Lun, &str) -> Option<Unit>) -> Result<Arc<Unit>, IscsiError> {
-    let lun = Lun::new(map.lun_id).ok_or_else(|| {
-        invalid(
-            "lun_id",
-            format!("{} is not within 0 to {}", map.lun_id, Lun::LIMIT - 1),
-        )
-    })?;
-    find(lun, &map.bdev_name)
-        .map(Arc::new)
-        .ok_or_else(|| not_found("volume", &map.bdev_name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{iscsi::options::LunMap, scsi::unit::Unit};
+    use spec::scsi::Lun;
 
     fn volume(lun: Lun, name: &str) -> Option<Unit> {
         name.starts_with("vol")
