@@ -1,0 +1,273 @@
+//! A connection on its core: a reader, a writer and one task for each command slot around a [`Session`].
+//!
+//! ```text
+//!   socket ─recv─► reader ─ wakes ─► slot task ─► disk        All slots that finish in one turn put their PDUs into
+//!      ▲             │  payload goes straight into                the outbox in front; the writer, woken once, takes it
+//!      │             ▼  the slot's pages                          whole and sends it with one call. A slot is free for
+//!      └── writer ◄─ outbox (front, back) ◄─ responses            the next command when its bytes have left.
+//! ```
+//!
+//! | file | subject |
+//! |---|---|
+//! | this one | a connection: what it is, its beginning and its end |
+//! | `reader` | bytes from the socket to the session, Connect, signs of life |
+//! | `slots` | the life of a command slot |
+//! | `writer` | answers, and bytes to the socket |
+//! | `events` | commands that wait for somebody else, and those that are aborted |
+//! | `table` | the connections of this core |
+//! | `reply` | what a command ends with |
+mod events;
+mod reader;
+mod reply;
+mod slots;
+mod table;
+mod writer;
+
+pub use reply::Reply;
+pub use table::{abort, close, close_all, stats, tell};
+
+use super::{
+    connect,
+    controller::Controller,
+    memory,
+    session::{Limits, Payload, Session},
+    shared::Shared,
+    space::{Space, Spaces},
+};
+use reactor::{
+    Buf, Notify, Stream,
+    pool::{Pool, Reservation},
+};
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    collections::VecDeque,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
+use table::CORE;
+use writer::{Batch, SEGMENTS};
+
+/// What a queue is once it is connected.
+pub struct Bound {
+    /// Its controller.
+    pub controller: Arc<Controller>,
+    /// QID.
+    pub qid: u16,
+    /// Namespaces on this core; a discovery controller has an empty table.
+    spaces: Rc<Spaces>,
+}
+
+/// A command slot: its task sleeps on `wake`.
+#[derive(Default)]
+struct Slot {
+    ready: Cell<bool>,
+    wake: Notify,
+    /// The command's buffer, and the right to its pages.
+    held: RefCell<Option<(Buf, Reservation)>>,
+}
+
+/// See the module's description.
+pub struct Connection {
+    /// Its number, the same on no other connection of the process.
+    pub id: u64,
+    /// The target.
+    pub shared: Arc<Shared>,
+    /// This side's address.
+    pub local: SocketAddr,
+    /// The host's address.
+    pub peer: SocketAddr,
+    stream: Stream,
+    session: RefCell<Session>,
+    front: RefCell<Batch>,
+    to_send: Notify,
+    sent: Notify,
+    /// The writer is sending a batch it has taken.
+    sending: Cell<bool>,
+    slots: OnceCell<Box<[Slot]>>,
+    first: Slot,
+    bound: OnceCell<Bound>,
+    closing: Cell<bool>,
+    tasks: Cell<usize>,
+    task_ended: Notify,
+    limits: Limits,
+    /// This core's payload memory.
+    pool: Pool<()>,
+    /// Commands that wait for some.
+    wanting: Cell<u64>,
+    /// Slots of Asynchronous Event Requests, oldest first.
+    events: RefCell<VecDeque<u16>>,
+    last_sign: Cell<u64>,
+    served: [Cell<u64>; 4],
+}
+
+/// Serves `stream` on this core until it ends.
+pub async fn serve(shared: Arc<Shared>, stream: Stream, peer: SocketAddr) {
+    let core = reactor::core();
+    if let Ok(local) = stream.local_addr() {
+        serve_from(shared.clone(), stream, local, peer).await;
+    }
+    shared.ended(core);
+}
+
+async fn serve_from(shared: Arc<Shared>, stream: Stream, local: SocketAddr, peer: SocketAddr) {
+    let transport = shared.transport();
+    let limits = Limits {
+        in_capsule: transport.in_capsule_data_size,
+        max_io: transport.max_io_size,
+        c2h_success: transport.c2h_success,
+    };
+    let Some(pool) = memory::core(transport.max_io_size) else {
+        tracing::warn!(%peer, "refused a connection: no memory for even one command");
+        return;
+    };
+    // Nagle would hold back a response until the host has acknowledged the last one. Not fatal if it fails.
+    let _ = stream.set_nodelay(true);
+    // A host without a keep-alive timer may vanish without a word.
+    let _ = stream.set_keepalive(true);
+    let connection = Rc::new(Connection {
+        id: shared.number(),
+        local,
+        peer,
+        stream,
+        session: RefCell::new(Session::new(limits, reactor::now().0)),
+        front: RefCell::new(Batch::new(SEGMENTS)),
+        to_send: Notify::new(),
+        sent: Notify::new(),
+        sending: Cell::new(false),
+        slots: OnceCell::new(),
+        first: Slot::default(),
+        bound: OnceCell::new(),
+        closing: Cell::new(false),
+        tasks: Cell::new(0),
+        task_ended: Notify::new(),
+        limits,
+        pool,
+        wanting: Cell::new(0),
+        events: RefCell::default(),
+        last_sign: Cell::new(0),
+        served: Default::default(),
+        shared: shared.clone(),
+    });
+    table::enter(&connection, transport.max_unassociated / shared.reactors.count().max(1));
+    connection.clone().start(Connection::write);
+    connection.read().await;
+    connection.end().await;
+}
+
+impl Connection {
+    fn slot(&self, slot: u16) -> &Slot {
+        self.slots
+            .get()
+            .and_then(|all| all.get(usize::from(slot)))
+            .unwrap_or(&self.first)
+    }
+
+    fn part(&self, p: Payload) -> Option<Buf> {
+        let held = self.slot(p.slot).held.borrow();
+        let (buf, _) = held.as_ref()?;
+        let (at, len) = (p.at as usize, p.len as usize);
+        match buf.len() {
+            whole if whole == len => Some(buf.clone()),
+            _ => buf.get(at..at + len),
+        }
+    }
+
+    /// Starts a task that keeps the connection alive until it ends.
+    fn start<F: Future<Output = ()> + 'static>(self: Rc<Self>, task: impl FnOnce(Rc<Self>) -> F) {
+        self.tasks.set(self.tasks.get() + 1);
+        let body = task(self.clone());
+        reactor::spawn(async move {
+            body.await;
+            self.tasks.set(self.tasks.get() - 1);
+            self.task_ended.notify_one();
+        });
+    }
+
+    /// Ends the connection: reader, writer and slots notice.
+    pub fn shut(&self) {
+        self.stream.shutdown();
+    }
+
+    // ---- what commands need ----
+
+    /// Bytes one command may move.
+    pub fn max_io(&self) -> usize {
+        self.limits.max_io as usize
+    }
+
+    /// The namespace `nsid`, if it is there and this host may use it.
+    pub fn space(&self, nsid: u32) -> Option<Rc<Space>> {
+        let bound = self.bound.get()?;
+        bound
+            .spaces
+            .get(nsid)
+            .filter(|space| space.visible_to(&bound.controller.hostnqn))
+    }
+
+    /// All namespaces this host may use.
+    pub fn visible_spaces(&self) -> Vec<Rc<Space>> {
+        let Some(bound) = self.bound.get() else {
+            return Vec::new();
+        };
+        let host = &bound.controller.hostnqn;
+        bound
+            .spaces
+            .all()
+            .into_iter()
+            .map(|(_, space)| space)
+            .filter(|space| space.visible_to(host))
+            .collect()
+    }
+
+    /// A read command moved `len` bytes.
+    pub fn count_read(&self, len: usize) {
+        self.served[0].set(self.served[0].get() + len as u64 / 512);
+        self.served[2].set(self.served[2].get() + 1);
+    }
+
+    /// A write command moved `len` bytes.
+    pub fn count_write(&self, len: usize) {
+        self.served[1].set(self.served[1].get() + len as u64 / 512);
+        self.served[3].set(self.served[3].get() + 1);
+    }
+
+    // ---- the end ----
+
+    /// Takes leave: controller, tasks, table. Commands in the device run to their end first (D6).
+    async fn end(self: &Rc<Self>) {
+        self.stream.shutdown();
+        self.closing.set(true);
+        if let Some(bound) = self.bound.get() {
+            self.publish(bound);
+            connect::leave(self, bound);
+        }
+        self.to_send.notify_one();
+        for slot in self.slots.get().into_iter().flat_map(|all| all.iter()) {
+            slot.wake.notify_one();
+        }
+        while self.tasks.get() > 0 {
+            self.task_ended.wait().await;
+        }
+        CORE.with(|core| {
+            core.connections.borrow_mut().remove(&self.id);
+            core.waiting.borrow_mut().retain(|id| *id != self.id);
+        });
+    }
+}
+
+impl Bound {
+    /// Queue `qid` of `controller`.
+    pub fn new(controller: Arc<Controller>, qid: u16) -> Self {
+        let spaces = controller
+            .subsystem
+            .as_ref()
+            .map(|s| Spaces::of(s.id))
+            .unwrap_or_default();
+        Self {
+            controller,
+            qid,
+            spaces,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The connections of this core: found by number, watched, counted, ended.
+use super::*;
+use crate::nvmf::options::PollGroupStats;
+use std::{collections::HashMap, time::Duration};
+
+thread_local! {
+    pub(super) static CORE: Core = Core::default();
+}
+
+/// What this core serves.
+#[derive(Default)]
+pub(super) struct Core {
+    pub(super) connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    pub(super) watched: Cell<bool>,
+    /// Numbers of connections that are not bound yet, oldest first.
+    pub(super) waiting: RefCell<VecDeque<u64>>,
+    pub(super) admin_qpairs: Cell<u64>,
+    pub(super) io_qpairs: Cell<u64>,
+    pub(super) completed: Cell<u64>,
+}
+
+/// Writes a connection into this core's table. If too many wait for their Connect command, the one that has waited
+/// longest goes: half-open connections never keep a real host out.
+pub(super) fn enter(connection: &Rc<Connection>, most_waiting: usize) {
+    CORE.with(|core| {
+        core.connections.borrow_mut().insert(connection.id, connection.clone());
+        let mut waiting = core.waiting.borrow_mut();
+        waiting.push_back(connection.id);
+        while waiting.len() > most_waiting.max(4) {
+            if let Some(oldest) = waiting
+                .pop_front()
+                .and_then(|id| core.connections.borrow().get(&id).cloned())
+            {
+                oldest.shut();
+            }
+        }
+        if !core.watched.replace(true) {
+            reactor::spawn_background(watch());
+            reactor::spawn_background(async {
+                reactor::stopping().await;
+                shut_all();
+            });
+        }
+    });
+}
+
+/// Looks at every connection of this core once a second: a host that keeps us waiting, or whose
+/// keep-alive timer has run out, is shut out.
+async fn watch() {
+    loop {
+        reactor::sleep(Duration::from_secs(1)).await;
+        let now = reactor::now().0;
+        let all: Vec<_> = CORE.with(|core| core.connections.borrow().values().cloned().collect());
+        for connection in all {
+            if let Some(bound) = connection.bound.get() {
+                connection.publish(bound);
+            }
+            let late = connection.session.borrow().expired(now);
+            let silent = connection
+                .bound
+                .get()
+                .is_some_and(|b| b.qid == 0 && b.controller.is_silent(now));
+            if silent {
+                tracing::warn!(peer = %connection.peer, "keep-alive timer of a host has run out");
+            }
+            if late || silent {
+                connection.shut();
+            }
+        }
+    }
+}
+
+/// Ends connection `id` of this core.
+pub fn close(id: u64) {
+    if let Some(connection) = find(id) {
+        connection.shut();
+    }
+}
+
+/// Gives waiting events of connection `id` to its waiting requests.
+pub fn tell(id: u64) {
+    if let Some(connection) = find(id) {
+        connection.tell_events();
+    }
+}
+
+/// Aborts command `cid` of connection `id`; false if it is not there or too late.
+pub fn abort(id: u64, cid: u16) -> bool {
+    find(id).is_some_and(|connection| connection.abort(cid))
+}
+
+/// Ends all connections of this core and waits for the last.
+pub async fn close_all() {
+    while shut_all() > 0 {
+        reactor::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Ends all connections of this core; returns how many there are still.
+fn shut_all() -> usize {
+    let all: Vec<_> = CORE.with(|core| core.connections.borrow().values().cloned().collect());
+    all.iter().for_each(|connection| connection.shut());
+    all.len()
+}
+
+/// This core's counters.
+pub fn stats() -> PollGroupStats {
+    CORE.with(|core| {
+        let connections = core.connections.borrow();
+        let bound = |admin| {
+            connections
+                .values()
+                .filter(|c| c.bound.get().is_some_and(|b| (b.qid == 0) == admin))
+                .count() as u64
+        };
+        let (admin, io) = (bound(true), bound(false));
+        PollGroupStats {
+            core: reactor::core(),
+            admin_qpairs: core.admin_qpairs.get(),
+            io_qpairs: core.io_qpairs.get(),
+            current_admin_qpairs: admin,
+            current_io_qpairs: io,
+            current_unassociated_qpairs: connections.len() as u64 - admin - io,
+            pending_bdev_io: connections.values().map(|c| c.wanting.get()).sum(),
+            completed_nvme_io: core.completed.get(),
+        }
+    })
+}
+
+fn find(id: u64) -> Option<Rc<Connection>> {
+    CORE.with(|core| core.connections.borrow().get(&id).cloned())
+}
