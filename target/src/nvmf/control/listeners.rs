@@ -1,0 +1,132 @@
+//! Listeners: the addresses of a subsystem. Subsystems with the same address share its port.
+use super::*;
+use crate::nvmf::subsystem::Listener;
+
+impl Nvmf {
+    /// Listens at `address`; returns the address with the port that was bound.
+    pub async fn add_listener(&self, nqn: &str, address: ListenAddress, ana: AnaState) -> Result<SocketAddr> {
+        let bound = if nqn == DISCOVERY_NQN {
+            self.open_port(address.socket)?.0
+        } else {
+            let subsystem = self.find(nqn)?;
+            subsystem.check_listener(&address)?;
+            let (socket, port_id) = self.open_port(address.socket)?;
+            let listener = Listener {
+                address: ListenAddress { socket },
+                port_id,
+                ana,
+                groups: BTreeMap::new(),
+            };
+            subsystem.inner().listeners.push(listener);
+            socket
+        };
+        self.shared.discovery_changed();
+        Ok(bound)
+    }
+
+    fn open_port(&self, address: SocketAddr) -> Result<(SocketAddr, u16)> {
+        let mut state = self.shared.state();
+        if state.transport.is_none() {
+            return Err(NvmfError::NoTransport("TCP".into()));
+        }
+        if let Some(port) = state.ports.get_mut(&address) {
+            port.users += 1;
+            return Ok((address, port.id));
+        }
+        let id = state.next_port;
+        let (port, bound) = Port::open(&self.shared, id, address)?;
+        state.next_port = id.wrapping_add(1).max(1);
+        state.ports.insert(bound, port);
+        Ok((bound, id))
+    }
+
+    /// Stops listening at `address` for this subsystem and disconnects the hosts that came through it.
+    pub async fn remove_listener(&self, nqn: &str, address: &ListenAddress) -> Result<()> {
+        let socket = address.socket;
+        let no_listener = || NvmfError::NoListener {
+            nqn: nqn.into(),
+            address: socket,
+        };
+        if nqn != DISCOVERY_NQN {
+            let subsystem = self.find(nqn)?;
+            {
+                let mut inner = subsystem.inner();
+                let at = inner
+                    .listeners
+                    .iter()
+                    .position(|l| l.address == *address)
+                    .ok_or_else(no_listener)?;
+                inner.listeners.remove(at);
+            }
+            let gone = |local: SocketAddr| !subsystem.inner().listens_on(local);
+            let queues: Vec<SocketAddr> = subsystem.inner().controllers.values().map(|c| c.local).collect();
+            let cut: Vec<SocketAddr> = queues.into_iter().filter(|local| gone(*local)).collect();
+            self.disconnect(&subsystem, |c| cut.contains(&c.local)).await;
+        }
+        let port = {
+            let mut state = self.shared.state();
+            let port = state.ports.get_mut(&socket).ok_or_else(no_listener)?;
+            port.users -= 1;
+            if port.users == 0 {
+                state.ports.remove(&socket)
+            } else {
+                None
+            }
+        };
+        if let Some(port) = port {
+            port.close().await;
+        }
+        self.shared.discovery_changed();
+        Ok(())
+    }
+
+    /// Listeners of a subsystem.
+    pub fn listeners(&self, nqn: &str) -> Result<Vec<ListenerInfo>> {
+        if nqn == DISCOVERY_NQN {
+            let all = discovery_info(&self.shared.state().ports).listen_addresses;
+            return Ok(all
+                .into_iter()
+                .map(|address| ListenerInfo {
+                    address,
+                    ana_states: Vec::new(),
+                })
+                .collect());
+        }
+        Ok(self.find(nqn)?.listeners())
+    }
+
+    /// Sets the state of one ANA group, or of all, as seen through a listener. Kept for control planes; hosts are not told
+    /// yet, because the controller does not report asymmetric access.
+    pub fn set_listener_ana_state(
+        &self,
+        nqn: &str,
+        address: &ListenAddress,
+        anagrpid: Option<u32>,
+        state: AnaState,
+    ) -> Result<()> {
+        let subsystem = self.find(nqn)?;
+        let max = subsystem.config.max_namespaces;
+        if let Some(group) = anagrpid.filter(|g| *g == 0 || *g > max) {
+            return Err(NvmfError::Invalid {
+                what: "anagrpid",
+                why: format!("{group} is not one of 1 to {max}"),
+            });
+        }
+        let mut inner = subsystem.inner();
+        let listener = inner.listeners.iter_mut().find(|l| l.address == *address);
+        let listener = listener.ok_or_else(|| NvmfError::NoListener {
+            nqn: nqn.into(),
+            address: address.socket,
+        })?;
+        match anagrpid {
+            Some(group) => {
+                listener.groups.insert(group, state);
+            }
+            None => {
+                listener.ana = state;
+                listener.groups.clear();
+            }
+        }
+        Ok(())
+    }
+}
