@@ -682,6 +682,17 @@ fn errors_are_injected_where_they_are_wanted() {
         });
         assert_eq!(done, [Err(IoError::NoSpace), Err(IoError::NoSpace), Ok(()), Ok(())]);
     }
+    // The careful repetition of a failed read is the same read to whoever counts.
+    let once = Injection {
+        on: Ops::Read,
+        count: Some(1),
+        ..Injection::new(Effect::Fail { error: IoError::Medium })
+    };
+    wait(graph.inject("EE_m", once)).unwrap();
+    let done = with(&graph, 0, "EE_m", |disk| async move {
+        [read(&disk, 0, 1).await.map(drop), read(&disk, 0, 1).await.map(drop)]
+    });
+    assert_eq!(done, [Err(IoError::Medium), Ok(())]);
     let torn = Injection {
         count: Some(1),
         ..Injection::new(Effect::Torn {

@@ -81,6 +81,11 @@ fn the_spdk_client_sets_up_both_targets() {
     }
     faulty.write(0, &[2; 4096]).expect("only two errors were asked for");
     assert!(faulty.read(0, 8).expect("read") == [2; 4096]);
+    // One failed read is one failed read, although a read that failed is tried once more below the session.
+    let inject = json!({"name": "EE_Malloc1", "io_type": "read", "error_type": "failure", "num": 1});
+    rpc::call(&socket, "bdev_error_inject_error", inject).expect("inject");
+    assert!(faulty.read(0, 8).is_err(), "the injected error");
+    assert!(faulty.read(0, 8).expect("read") == [2; 4096]);
 
     // The statistics counted what our hosts did.
     let stat = rpc::call(&socket, "bdev_get_iostat", json!({"name": "Aio0"})).expect("bdev_get_iostat");

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use spec::BlockRange;
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::poll_fn,
     rc::Rc,
     task::{Poll, Waker},
@@ -155,7 +155,13 @@ struct State {
     over: Cell<bool>,
     hanging: RefCell<BTreeMap<u64, Waker>>,
     next: Cell<u64>,
+    /// Reads that were failed a moment ago, oldest first. [`Disk::perform`] asks for them once more, carefully: that is the same
+    /// I/O to whoever counts, so it fails the same way and is not counted again.
+    failed: RefCell<VecDeque<(BlockRange, IoError)>>,
 }
+
+/// As many as one core's slots are likely to have under way; what is older was not asked for again.
+const FAILED_MAX: usize = 64;
 
 impl Errors {
     /// Adds an injection, after those there are.
@@ -165,7 +171,8 @@ impl Errors {
 
     /// Forgets all injections. What hangs goes on hanging.
     pub fn clear(&self) {
-        self.0.injections.borrow_mut().clear()
+        self.0.injections.borrow_mut().clear();
+        self.0.failed.borrow_mut().clear()
     }
 
     /// The injections that are not over, with what is left of their counts.
@@ -192,8 +199,33 @@ impl Errors {
         self.release()
     }
 
-    /// What the first injection that meets `io` has in store for it.
+    /// What is in store for `io`.
     fn meet(&self, io: &Io) -> Option<Effect> {
+        if io.op != Op::Read {
+            return self.first(io);
+        }
+        let mut failed = self.0.failed.borrow_mut();
+        if io.careful
+            && let Some(at) = failed.iter().position(|(range, _)| *range == io.range)
+            && let Some((_, error)) = failed.remove(at)
+        {
+            return Some(Effect::Fail { error });
+        }
+        let effect = self.first(io);
+        if let Some(Effect::Fail { error }) = effect
+            && error.is_mendable()
+            && !io.careful
+        {
+            if failed.len() == FAILED_MAX {
+                failed.pop_front();
+            }
+            failed.push_back((io.range, error));
+        }
+        effect
+    }
+
+    /// What the first injection that meets `io` says.
+    fn first(&self, io: &Io) -> Option<Effect> {
         let mut injections = self.0.injections.borrow_mut();
         let under_way = self.0.under_way.get();
         for at in 0..injections.len() {

@@ -316,7 +316,8 @@ fn data_of(sqe: &Sqe, in_capsule: u32, max_io: u32) -> Result<u32, Status> {
     }
     let length = sqe.sgl.length.get();
     match sqe.sgl.kind {
-        Sgl::IN_CAPSULE if length == 0 && in_capsule == 0 => Ok(0),
+        // A command that carries nothing: Linux says so with an empty in-capsule block, others leave the field zero.
+        Sgl::IN_CAPSULE | 0 if length == 0 && in_capsule == 0 => Ok(0),
         Sgl::IN_CAPSULE if direction != 1 => Err(Status::SGL_TYPE_INVALID),
         Sgl::IN_CAPSULE if sqe.sgl.address.get() != 0 => Err(Status::SGL_OFFSET_INVALID),
         Sgl::IN_CAPSULE if length != in_capsule => Err(Status::DATA_SGL_LENGTH_INVALID),
