@@ -5,34 +5,12 @@
 //! valgrind knows no AVX-512, so what is dispatched by CPU takes its AVX2 path here.
 #![allow(missing_docs)] // gungraun's macros make modules and constants of their own
 
-use bdev::{Disk, leaf::null::Null, module::linear::Linear};
-use benches::{AsyncLayer, MapLayer, drive, stacked};
+use bdev::Disk;
+use benches::{AsyncLayer, MapLayer, drive, linears, null, stacked};
 use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use std::hint::black_box;
 
 const IOS: u64 = 20_000;
-
-fn null() -> Disk {
-    Disk::new(Null::new(Null::geometry_of(512, 512, 1 << 30)))
-}
-
-/// Static mapping: a linear of sixteen pieces in another order, and on it one that rotates it by an odd cut, and so on. What is built are
-/// always sixteen or a few more extents, however many layers there are.
-fn linears(layers: usize) -> Disk {
-    let (disk, pieces) = (null(), 16);
-    let each = disk.blocks() / pieces;
-    let shuffled: Vec<_> = (0..pieces)
-        .filter_map(|at| disk.view(at * 5 % pieces * each, each))
-        .collect();
-    (1..layers).fold(Linear::build(&shuffled).expect("pieces of one disk"), |below, layer| {
-        let (blocks, cut) = (below.blocks(), layer as u64 * 8);
-        let parts: Vec<_> = [below.view(cut, blocks - cut), below.view(0, cut)]
-            .into_iter()
-            .flatten()
-            .collect();
-        Linear::build(&parts).expect("two parts of one disk")
-    })
-}
 
 fn reads(make: impl FnOnce() -> Disk) -> u64 {
     reactor::block_on(async {

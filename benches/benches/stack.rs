@@ -1,31 +1,9 @@
 //! What a layer costs. The bars: a null device at depth 32 ≤ 60 ns an I/O, a layer that answers by `map` ≤ 8 ns, an async layer
 //! ≤ 35 ns, and 1 and 8 layers of static mapping within 3 % of each other. Compare within one run: machines drift.
-use bdev::{Disk, leaf::null::Null, module::linear::Linear};
-use benches::{AsyncLayer, MapLayer, drive, stacked};
+use bdev::Disk;
+use benches::{AsyncLayer, MapLayer, drive, linears, null, stacked};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::time::{Duration, Instant};
-
-fn null() -> Disk {
-    Disk::new(Null::new(Null::geometry_of(512, 512, 1 << 30)))
-}
-
-/// Static mapping: a linear of sixteen pieces in another order, and on it one that rotates it by an odd cut, and so on. What is built are
-/// always sixteen or a few more extents, however many layers there are.
-fn linears(layers: usize) -> Disk {
-    let (disk, pieces) = (null(), 16);
-    let each = disk.blocks() / pieces;
-    let shuffled: Vec<_> = (0..pieces)
-        .filter_map(|at| disk.view(at * 5 % pieces * each, each))
-        .collect();
-    (1..layers).fold(Linear::build(&shuffled).expect("pieces of one disk"), |below, layer| {
-        let (blocks, cut) = (below.blocks(), layer as u64 * 8);
-        let parts: Vec<_> = [below.view(cut, blocks - cut), below.view(0, cut)]
-            .into_iter()
-            .flatten()
-            .collect();
-        Linear::build(&parts).expect("two parts of one disk")
-    })
-}
 
 fn at_depth(depth: usize, make: impl Fn() -> Disk + Copy) -> impl FnMut(u64) -> Duration {
     move |ios| {

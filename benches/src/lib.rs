@@ -1,7 +1,7 @@
 //! What the benches share: layers that do nothing, and a driver that keeps a number of I/Os in flight.
 //!
 //! The layers are here and not in `bdev` because no product needs them: they are what the price of a layer is measured with.
-use bdev::{BlockDevice, Disk, Geometry, Io, IoResult, Mapped};
+use bdev::{BlockDevice, Disk, Geometry, Io, IoResult, Mapped, leaf::null::Null, module::linear::Linear};
 use reactor::Buf;
 use spec::BlockRange;
 use std::{cell::Cell, rc::Rc};
@@ -42,6 +42,29 @@ impl BlockDevice for AsyncLayer {
 /// `layers` of `make` over `disk`.
 pub fn stacked<D: BlockDevice>(disk: Disk, layers: usize, make: impl Fn(Disk) -> D) -> Disk {
     (0..layers).fold(disk, |below, _| Disk::new(make(below)))
+}
+
+/// The device below every stack: answers where it is mapped.
+pub fn null() -> Disk {
+    Disk::new(Null::new(Null::geometry_of(512, 512, 1 << 30)))
+}
+
+/// Static mapping: a linear of sixteen pieces in another order, and on it one that rotates it by an odd cut, and so on. What is built are
+/// always sixteen or a few more extents, however many layers there are.
+pub fn linears(layers: usize) -> Disk {
+    let (disk, pieces) = (null(), 16);
+    let each = disk.blocks() / pieces;
+    let shuffled: Vec<_> = (0..pieces)
+        .filter_map(|at| disk.view(at * 5 % pieces * each, each))
+        .collect();
+    (1..layers).fold(Linear::build(&shuffled).expect("pieces of one disk"), |below, layer| {
+        let (blocks, cut) = (below.blocks(), layer as u64 * 8);
+        let parts: Vec<_> = [below.view(cut, blocks - cut), below.view(0, cut)]
+            .into_iter()
+            .flatten()
+            .collect();
+        Linear::build(&parts).expect("two parts of one disk")
+    })
 }
 
 /// Reads `ios` blocks of 4 KiB with `depth` tasks on this reactor, each one I/O at a time at scattered addresses, and returns when all
