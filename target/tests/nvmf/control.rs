@@ -1,0 +1,118 @@
+//! The control plane: what it refuses, and whom it hides namespaces from.
+use super::bench::*;
+use bdev::NodeSpec;
+use load::nvme::Options;
+use spec::nvme::{DISCOVERY_NQN, Sgl, Sqe, Status, command::io, identify::cns};
+use std::net::TcpStream;
+use target::nvmf::{AnaState, ListenAddress, NamespaceConfig, Nvmf, NvmfError, SubsystemConfig, TransportOptions};
+
+
+#[test]
+fn the_control_plane_is_refused_in_words() {
+    let bench = Bench::new(1);
+    let n = &bench.nvmf;
+    assert_eq!(
+        n.create_transport("TCP", TransportOptions::default())
+            .unwrap_err()
+            .to_string(),
+        "Transport type 'TCP' already exists"
+    );
+    assert!(matches!(
+        n.create_subsystem(SubsystemConfig::new(NQN)),
+        Err(NvmfError::SubsystemExists(_))
+    ));
+    assert!(matches!(
+        n.listeners("nqn.2026-11.io.ashlar:none"),
+        Err(NvmfError::NoSubsystem(_))
+    ));
+    let volume = |v: &str| NamespaceConfig {
+        volume: v.into(),
+        ..Default::default()
+    };
+    assert!(matches!(
+        wait(n.add_namespace(NQN, volume("none"))),
+        Err(NvmfError::NoVolume(_))
+    ));
+    assert!(
+        wait(n.add_namespace(
+            NQN,
+            NamespaceConfig {
+                nsid: Some(1),
+                ..volume("disk")
+            }
+        ))
+        .is_err()
+    );
+    let listener = ListenAddress { socket: bench.address };
+    assert!(matches!(
+        wait(n.add_listener(NQN, listener.clone(), AnaState::Optimized)),
+        Err(NvmfError::ListenerExists { .. })
+    ));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = ListenAddress {
+        socket: taken.local_addr().unwrap(),
+    };
+    assert!(matches!(
+        wait(n.add_listener(NQN, address, AnaState::Optimized)),
+        Err(NvmfError::Bind { .. })
+    ));
+    wait(n.remove_listener(NQN, &listener)).unwrap();
+    assert!(TcpStream::connect(bench.address).is_err(), "the socket is closed");
+    assert!(matches!(
+        wait(n.remove_listener(NQN, &listener)),
+        Err(NvmfError::NoListener { .. })
+    ));
+    let info = n.subsystems();
+    assert_eq!(
+        (
+            info[0].nqn.as_str(),
+            info[1].nqn.as_str(),
+            info[1].namespaces[0].volume.as_str()
+        ),
+        (DISCOVERY_NQN, NQN, "disk")
+    );
+}
+
+#[test]
+fn a_hidden_namespace_is_seen_by_its_hosts_only() {
+    let bench = Bench::new(2);
+    wait(bench.graph.build(NodeSpec::new("secret", memory(64)))).unwrap();
+    let volume = NamespaceConfig {
+        volume: "secret".into(),
+        no_auto_visible: true,
+        ..Default::default()
+    };
+    assert_eq!(wait(bench.nvmf.add_namespace(NQN, volume)).unwrap(), 2);
+    let (mut admin, mut io) = bench.queues(&Options::default());
+    let read2 = Sqe::new(io::READ, 0, 2).with_range(0, 1).with_sgl(Sgl::transport(512));
+    assert_eq!(admin.identify(cns::ACTIVE_NAMESPACES, 1).unwrap(), [0; 4096]);
+    assert_eq!(
+        plain(io.call(read2, &[]).unwrap().cqe.status()),
+        Status::INVALID_NAMESPACE
+    );
+    wait(bench.nvmf.add_namespace_host(NQN, 2, &Options::default().hostnqn)).unwrap();
+    assert_eq!(admin.identify(cns::ACTIVE_NAMESPACES, 1).unwrap()[..4], [2, 0, 0, 0]);
+    assert_eq!(io.call(read2, &[]).unwrap().cqe.status(), Status::SUCCESS);
+    wait(bench.nvmf.remove_namespace_host(NQN, 2, &Options::default().hostnqn)).unwrap();
+    assert_eq!(
+        plain(io.call(read2, &[]).unwrap().cqe.status()),
+        Status::INVALID_NAMESPACE
+    );
+}
+
+#[allow(dead_code)]
+fn futures_can_be_sent(nvmf: &Nvmf, address: ListenAddress) {
+    fn send<T: Send>(_: T) {}
+    send(nvmf.add_namespace(NQN, NamespaceConfig::default()));
+    send(nvmf.remove_namespace(NQN, 1));
+    send(nvmf.delete_subsystem(NQN));
+    send(nvmf.add_namespace_host(NQN, 1, NQN));
+    send(nvmf.remove_namespace_host(NQN, 1, NQN));
+    send(nvmf.remove_listener(NQN, &address));
+    send(nvmf.add_listener(NQN, address.clone(), AnaState::Optimized));
+    send(nvmf.remove_host(NQN, NQN));
+    send(nvmf.stats());
+    send(nvmf.namespace_changed("disk"));
+    send(nvmf.volume_gone("disk"));
+    send(nvmf.stop());
+}

@@ -1,0 +1,7 @@
+//! The whole front end over real sockets, with the host of the `load` crate: reactors, a graph, a target.
+mod admin;
+mod association;
+mod bench;
+mod commands;
+mod control;
+mod strangers;
