@@ -14,7 +14,6 @@ use std::io::Write;
 use target::nvmf::NamespaceConfig;
 use zerocopy::{FromBytes, IntoBytes};
 
-
 #[test]
 fn the_controller_tells_the_truth_about_itself() {
     let bench = Bench::new(1);

@@ -14,7 +14,6 @@ use std::{io::Write, time::Duration};
 use target::nvmf::TransportOptions;
 use zerocopy::FromBytes;
 
-
 #[test]
 fn discovery_names_what_a_host_may_use() {
     let bench = Bench::new(1);

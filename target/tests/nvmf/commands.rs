@@ -11,7 +11,6 @@ use std::{io::Write, time::Duration};
 use target::nvmf::NamespaceConfig;
 use zerocopy::IntoBytes;
 
-
 #[test]
 fn what_is_written_is_read_with_every_digest_and_size() {
     let bench = Bench::new(2);

@@ -6,7 +6,6 @@ use spec::nvme::{DISCOVERY_NQN, Sgl, Sqe, Status, command::io, identify::cns};
 use std::net::TcpStream;
 use target::nvmf::{AnaState, ListenAddress, NamespaceConfig, Nvmf, NvmfError, SubsystemConfig, TransportOptions};
 
-
 #[test]
 fn the_control_plane_is_refused_in_words() {
     let bench = Bench::new(1);

@@ -12,7 +12,6 @@ use std::{
 };
 use target::nvmf::TransportOptions;
 
-
 #[test]
 fn strangers_never_disturb_a_live_host() {
     let options = TransportOptions {
