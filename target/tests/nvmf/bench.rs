@@ -6,9 +6,9 @@ use spec::nvme::{Sgl, Sqe, Status, command::io};
 use std::net::SocketAddr;
 use target::nvmf::{AnaState, ListenAddress, NamespaceConfig, Nvmf, SubsystemConfig, TransportOptions};
 
-const NQN: &str = "nqn.2026-11.io.ashlar:test";
-const BLOCK: usize = 512;
-const BLOCKS: u64 = 8192;
+pub const NQN: &str = "nqn.2026-11.io.ashlar:test";
+pub const BLOCK: usize = 512;
+pub const BLOCKS: u64 = 8192;
 
 /// A target with one memory disk of 4 MiB as namespace 1.
 pub struct Bench {
