@@ -1,8 +1,8 @@
-//! Command descriptor blocks: the table of operation codes, and what each says (SPC-4 chapter 6, SBC-3 chapter 5).
+//! Command descriptor blocks: what each says (SPC-4 chapter 6, SBC-3 chapter 5).
 //!
-//! [`TABLE`] is the one list of what exists: name, length, usage bits (for REPORT SUPPORTED OPERATION CODES) and the
-//! function that reads the block. A command comes out as plain data with its range already typed.
-use super::{Sense, be16, be32, be64};
+//! A command comes out as plain data with its range already typed. Which commands there are, and which of their bits may
+//! be set, is said by the table in [`opcodes`](super::opcodes); the functions here read blocks that passed it.
+use super::{Sense, be16, be32, be64, opcodes::Reporting};
 use crate::BlockRange;
 
 /// A command descriptor block as the transport carries it, padded with zeros to 16 bytes.
@@ -129,6 +129,15 @@ pub enum Command {
         anchor: bool,
         len: u16,
     },
+    ReportOpcodes {
+        what: Reporting,
+        timeouts: bool,
+        room: u32,
+    },
+    ReportTmfs {
+        extended: bool,
+        room: u32,
+    },
 }
 
 /// What travels with a command, as its CDB says (the transport may say otherwise; then there are residuals).
@@ -172,7 +181,10 @@ impl Command {
             Command::WriteSame { no_data: false, .. } => out(block_size.into()),
             Command::Unmap { len, .. } | Command::ModeSelect { len, .. } => out((*len).into()),
             Command::ReadCapacity10 => Data::In(8),
-            Command::ReadCapacity16 { room } | Command::ReportLuns { room, .. } => Data::In((*room).into()),
+            Command::ReadCapacity16 { room }
+            | Command::ReportLuns { room, .. }
+            | Command::ReportOpcodes { room, .. }
+            | Command::ReportTmfs { room, .. } => Data::In((*room).into()),
             Command::Inquiry { room, .. } | Command::ModeSense { room, .. } | Command::RequestSense { room, .. } => {
                 Data::In((*room).into())
             }
@@ -180,80 +192,6 @@ impl Command {
         }
     }
 }
-
-/// One row of the table of operation codes.
-pub struct Entry {
-    /// Operation code, byte 0.
-    pub opcode: u8,
-    /// Service action, where the operation code alone does not tell the command.
-    pub action: Option<u8>,
-    /// Length of the block.
-    pub len: u8,
-    /// The standard's name.
-    pub name: &'static str,
-    /// Bits that are looked at, as REPORT SUPPORTED OPERATION CODES shows them; byte 0 is the operation code.
-    pub usage: &'static [u8],
-    decode: fn(&[u8; 16]) -> Result<Command, CdbError>,
-}
-
-const fn row(
-    opcode: u8,
-    action: Option<u8>,
-    name: &'static str,
-    usage: &'static [u8],
-    decode: fn(&[u8; 16]) -> Result<Command, CdbError>,
-) -> Entry {
-    Entry {
-        opcode,
-        action,
-        len: usage.len() as u8,
-        name,
-        usage,
-        decode,
-    }
-}
-
-/// Every command we know, by operation code.
-#[rustfmt::skip]
-pub static TABLE: &[Entry] = &[
-    row(0x00, None, "TEST UNIT READY",        &[0x00, 0, 0, 0, 0, 0x04], |_| Ok(Command::TestUnitReady)),
-    row(0x03, None, "REQUEST SENSE",          &[0x03, 0x01, 0, 0, 0xff, 0x04], request_sense),
-    row(0x08, None, "READ (6)",               &[0x08, 0x1f, 0xff, 0xff, 0xff, 0x04], |b| Ok(Command::Read(six(b)))),
-    row(0x0a, None, "WRITE (6)",              &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x04], |b| Ok(Command::Write(six(b)))),
-    row(0x12, None, "INQUIRY",                &[0x12, 0x01, 0xff, 0xff, 0xff, 0x04], inquiry),
-    row(0x15, None, "MODE SELECT (6)",        &[0x15, 0x11, 0, 0, 0xff, 0x04], |b| mode_select(b, false)),
-    row(0x1a, None, "MODE SENSE (6)",         &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x04], |b| Ok(mode_sense(b, false))),
-    row(0x1b, None, "START STOP UNIT",        &[0x1b, 0x01, 0, 0x0f, 0xf7, 0x04], start_stop),
-    row(0x25, None, "READ CAPACITY (10)",     &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x04], read_capacity10),
-    row(0x28, None, "READ (10)",              &[0x28, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| Ok(Command::Read(protected(b, ten(b))?))),
-    row(0x2a, None, "WRITE (10)",             &[0x2a, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| Ok(Command::Write(protected(b, ten(b))?))),
-    row(0x2f, None, "VERIFY (10)",            &[0x2f, 0xf6, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| verify(b, ten(b))),
-    row(0x35, None, "SYNCHRONIZE CACHE (10)", &[0x35, 0x02, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| Ok(synchronize(b, ten(b)))),
-    row(0x41, None, "WRITE SAME (10)",        &[0x41, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0x04], |b| write_same(b, ten(b), false)),
-    row(0x42, None, "UNMAP",                  &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 255, 255, 0x04], unmap),
-    row(0x55, None, "MODE SELECT (10)",       &[0x55, 0x11, 0, 0, 0, 0, 0, 255, 255, 0x04], |b| mode_select(b, true)),
-    row(0x5a, None, "MODE SENSE (10)",        &[0x5a, 0x18, 255, 255, 0, 0, 0, 255, 255, 0x04], |b| Ok(mode_sense(b, true))),
-    row(0x88, None, "READ (16)",              &[0x88, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(Command::Read(protected(b, sixteen(b))?))),
-    row(0x8a, None, "WRITE (16)",             &[0x8a, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(Command::Write(protected(b, sixteen(b))?))),
-    row(0x8f, None, "VERIFY (16)",            &[0x8f, 0xf6, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| verify(b, sixteen(b))),
-    row(0x91, None, "SYNCHRONIZE CACHE (16)", &[0x91, 0x02, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(synchronize(b, sixteen(b)))),
-    row(0x93, None, "WRITE SAME (16)",        &[0x93, 0xf9, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| write_same(b, sixteen(b), b[1] & 1 != 0)),
-    row(0x9e, Some(0x10), "READ CAPACITY (16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0x04], read_capacity16),
-    row(0xa0, None, "REPORT LUNS",            &[0xa0, 0, 0xff, 0, 0, 0, 255, 255, 255, 255, 0, 0x04], |b| Ok(Command::ReportLuns { select: b[2], room: be32(b, 6) })),
-    row(0xa8, None, "READ (12)",              &[0xa8, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(Command::Read(protected(b, twelve(b))?))),
-    row(0xaa, None, "WRITE (12)",             &[0xaa, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| Ok(Command::Write(protected(b, twelve(b))?))),
-    row(0xaf, None, "VERIFY (12)",            &[0xaf, 0xf6, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0x04], |b| verify(b, twelve(b))),
-];
-
-/// Operation code to first row + 1 (0: unknown); rows of one operation code stand together.
-static INDEX: [u8; 256] = {
-    let (mut index, mut i) = ([0; 256], TABLE.len());
-    while i > 0 {
-        i -= 1;
-        index[TABLE[i].opcode as usize] = i as u8 + 1;
-    }
-    index
-};
 
 impl Cdb {
     /// Pads a shorter block with zeros; bytes past the sixteenth are of no command we know.
@@ -268,34 +206,6 @@ impl Cdb {
     pub fn opcode(&self) -> u8 {
         self.0[0]
     }
-
-    /// Its row of the table.
-    pub fn entry(&self) -> Option<&'static Entry> {
-        let first = usize::from(INDEX[usize::from(self.0[0])]).checked_sub(1)?;
-        TABLE[first..]
-            .iter()
-            .take_while(|row| row.opcode == self.0[0])
-            .find(|row| row.action.is_none_or(|action| action == self.0[1] & 0x1f))
-    }
-
-    /// Reads the block. Ranges are not checked against any medium here.
-    pub fn command(&self) -> Result<Command, CdbError> {
-        let Some(entry) = self.entry() else {
-            // A known operation code with an unknown service action is a wrong field, not an unknown command.
-            return Err(match INDEX[usize::from(self.0[0])] {
-                0 => CdbError::Opcode,
-                _ => CdbError::Field { byte: 1, bit: 4 },
-            });
-        };
-        // NACA asks for auto contingent allegiance, which INQUIRY says we do not have (NORMACA = 0).
-        if self.0[usize::from(entry.len) - 1] & 0x04 != 0 {
-            return Err(CdbError::Field {
-                byte: entry.len - 1,
-                bit: 2,
-            });
-        }
-        (entry.decode)(&self.0)
-    }
 }
 
 fn flags(b: &[u8; 16], range: BlockRange) -> Transfer {
@@ -307,7 +217,7 @@ fn flags(b: &[u8; 16], range: BlockRange) -> Transfer {
 }
 
 /// READ (6) and WRITE (6): 21 bits of LBA, and a length of 0 means 256.
-fn six(b: &[u8; 16]) -> Transfer {
+pub(super) fn six(b: &[u8; 16]) -> Transfer {
     let count = if b[4] == 0 { 256 } else { b[4].into() };
     Transfer {
         range: BlockRange::new((be32(b, 0) & 0x1f_ffff).into(), count),
@@ -316,27 +226,27 @@ fn six(b: &[u8; 16]) -> Transfer {
     }
 }
 
-fn ten(b: &[u8; 16]) -> Transfer {
+pub(super) fn ten(b: &[u8; 16]) -> Transfer {
     flags(b, BlockRange::new(be32(b, 2).into(), be16(b, 7).into()))
 }
 
-fn twelve(b: &[u8; 16]) -> Transfer {
+pub(super) fn twelve(b: &[u8; 16]) -> Transfer {
     flags(b, BlockRange::new(be32(b, 2).into(), be32(b, 6)))
 }
 
-fn sixteen(b: &[u8; 16]) -> Transfer {
+pub(super) fn sixteen(b: &[u8; 16]) -> Transfer {
     flags(b, BlockRange::new(be64(b, 2), be32(b, 10)))
 }
 
 /// RDPROTECT, WRPROTECT, VRPROTECT: no unit of ours is formatted with protection information.
-fn protected(b: &[u8; 16], transfer: Transfer) -> Result<Transfer, CdbError> {
+pub(super) fn protected(b: &[u8; 16], transfer: Transfer) -> Result<Transfer, CdbError> {
     if b[1] & 0xe0 != 0 {
         return Err(CdbError::Field { byte: 1, bit: 7 });
     }
     Ok(transfer)
 }
 
-fn verify(b: &[u8; 16], transfer: Transfer) -> Result<Command, CdbError> {
+pub(super) fn verify(b: &[u8; 16], transfer: Transfer) -> Result<Command, CdbError> {
     let transfer = Transfer {
         fua: false, // that bit is not FUA here
         ..protected(b, transfer)?
@@ -350,14 +260,14 @@ fn verify(b: &[u8; 16], transfer: Transfer) -> Result<Command, CdbError> {
     Ok(Command::Verify { transfer, check })
 }
 
-fn synchronize(b: &[u8; 16], transfer: Transfer) -> Command {
+pub(super) fn synchronize(b: &[u8; 16], transfer: Transfer) -> Command {
     Command::SynchronizeCache {
         range: transfer.range,
         immediate: b[1] & 0x02 != 0,
     }
 }
 
-fn write_same(b: &[u8; 16], transfer: Transfer, no_data: bool) -> Result<Command, CdbError> {
+pub(super) fn write_same(b: &[u8; 16], transfer: Transfer, no_data: bool) -> Result<Command, CdbError> {
     let transfer = Transfer {
         fua: false, // that bit is UNMAP here, and the next one ANCHOR
         dpo: false,
@@ -376,7 +286,7 @@ fn write_same(b: &[u8; 16], transfer: Transfer, no_data: bool) -> Result<Command
     })
 }
 
-fn unmap(b: &[u8; 16]) -> Result<Command, CdbError> {
+pub(super) fn unmap(b: &[u8; 16]) -> Result<Command, CdbError> {
     if b[1] & 1 != 0 {
         return Err(CdbError::Field { byte: 1, bit: 0 });
     }
@@ -386,14 +296,14 @@ fn unmap(b: &[u8; 16]) -> Result<Command, CdbError> {
     })
 }
 
-fn request_sense(b: &[u8; 16]) -> Result<Command, CdbError> {
+pub(super) fn request_sense(b: &[u8; 16]) -> Result<Command, CdbError> {
     Ok(Command::RequestSense {
         descriptor: b[1] & 1 != 0,
         room: b[4].into(),
     })
 }
 
-fn inquiry(b: &[u8; 16]) -> Result<Command, CdbError> {
+pub(super) fn inquiry(b: &[u8; 16]) -> Result<Command, CdbError> {
     let vpd = b[1] & 1 != 0;
     // A page without EVPD is an error (SPC-4 6.4.1); so is the obsolete CMDDT bit.
     if b[1] & 0x02 != 0 {
@@ -408,7 +318,7 @@ fn inquiry(b: &[u8; 16]) -> Result<Command, CdbError> {
     })
 }
 
-fn mode_sense(b: &[u8; 16], ten: bool) -> Command {
+pub(super) fn mode_sense(b: &[u8; 16], ten: bool) -> Command {
     Command::ModeSense {
         page: b[2] & 0x3f,
         subpage: b[3],
@@ -425,7 +335,7 @@ fn mode_sense(b: &[u8; 16], ten: bool) -> Command {
     }
 }
 
-fn mode_select(b: &[u8; 16], ten: bool) -> Result<Command, CdbError> {
+pub(super) fn mode_select(b: &[u8; 16], ten: bool) -> Result<Command, CdbError> {
     Ok(Command::ModeSelect {
         page_format: b[1] & 0x10 != 0,
         save: b[1] & 0x01 != 0,
@@ -434,7 +344,7 @@ fn mode_select(b: &[u8; 16], ten: bool) -> Result<Command, CdbError> {
     })
 }
 
-fn start_stop(b: &[u8; 16]) -> Result<Command, CdbError> {
+pub(super) fn start_stop(b: &[u8; 16]) -> Result<Command, CdbError> {
     Ok(Command::StartStop {
         immediate: b[1] & 1 != 0,
         start: b[4] & 1 != 0,
@@ -443,7 +353,7 @@ fn start_stop(b: &[u8; 16]) -> Result<Command, CdbError> {
     })
 }
 
-fn read_capacity10(b: &[u8; 16]) -> Result<Command, CdbError> {
+pub(super) fn read_capacity10(b: &[u8; 16]) -> Result<Command, CdbError> {
     // PMI and its LBA are obsolete; a set PMI is refused rather than misunderstood.
     match b[8] & 1 {
         0 => Ok(Command::ReadCapacity10),
@@ -451,7 +361,7 @@ fn read_capacity10(b: &[u8; 16]) -> Result<Command, CdbError> {
     }
 }
 
-fn read_capacity16(b: &[u8; 16]) -> Result<Command, CdbError> {
+pub(super) fn read_capacity16(b: &[u8; 16]) -> Result<Command, CdbError> {
     Ok(Command::ReadCapacity16 { room: be32(b, 10) })
 }
 
@@ -518,21 +428,6 @@ mod tests {
             Cdb::new(&[0x12, 0, 0x80, 0, 36, 0]).command(),
             Err(CdbError::Field { byte: 2, bit: 7 })
         );
-    }
-
-    #[test]
-    fn the_table_is_ordered_and_its_usage_masks_begin_with_the_operation_code() {
-        assert!(TABLE.is_sorted_by_key(|row| (row.opcode, row.action)));
-        for row in TABLE {
-            assert_eq!(row.usage[0], row.opcode, "{}", row.name);
-            let len = match row.opcode >> 5 {
-                0 => 6,
-                1 | 2 => 10,
-                4 => 16,
-                _ => 12,
-            };
-            assert_eq!(row.len, len, "{}", row.name);
-        }
     }
 
     proptest! {

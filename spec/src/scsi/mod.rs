@@ -4,7 +4,8 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`cdb`] | command descriptor blocks, and the table of operation codes |
+//! | [`opcodes`] | the table of commands: what is decoded, what is reported |
+//! | [`cdb`] | command descriptor blocks |
 //! | [`sense`] | status bytes and sense data |
 //! | [`inquiry`] | standard INQUIRY data and vital product data pages |
 //! | [`mode`] | mode pages and parameter lists |
@@ -14,6 +15,7 @@ pub mod capacity;
 pub mod cdb;
 pub mod inquiry;
 pub mod mode;
+pub mod opcodes;
 pub mod sense;
 pub mod unmap;
 

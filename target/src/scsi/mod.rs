@@ -6,6 +6,7 @@
 //! | [`nexus`] | one session's view: volumes open on its core, what its host has been told |
 //! | [`server`] | from a command block to an [`Outcome`]: the checks every command shares, and who does it |
 //! | [`outcome`] | how a command ended |
+//! | `opcodes` | which commands and task management functions there are |
 //! | `primary` | commands of every device: INQUIRY, MODE SENSE, REPORT LUNS … |
 //! | `block` | READ, WRITE, VERIFY, SYNCHRONIZE CACHE |
 //! | `provisioning` | UNMAP, WRITE SAME |
@@ -14,6 +15,7 @@
 mod block;
 pub mod nexus;
 pub mod outcome;
+mod opcodes;
 mod primary;
 mod provisioning;
 pub mod server;

@@ -1,8 +1,8 @@
 //! From a command block to an outcome: the checks every command shares, and who does it.
-use super::{Moved, Nexus, Outcome, block, nexus::Open, primary, provisioning};
+use super::{Moved, Nexus, Outcome, block, nexus::Open, opcodes, primary, provisioning};
 use bdev::IoError;
 use reactor::Buf;
-use spec::scsi::{Cdb, Command, Lun, Sense, Status, cdb::Data};
+use spec::scsi::{Cdb, Command, Lun, Sense, Status, cdb::Data, opcodes::Needs};
 use std::rc::Rc;
 
 /// A command with everything that came with it.
@@ -43,7 +43,8 @@ pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
         Some(lun) => nexus.open(lun).await,
         None => Err(Sense::NO_LUN),
     };
-    let command = request.cdb.command();
+    let row = request.cdb.entry();
+    let command = row.and_then(|row| row.command(&request.cdb));
     // These three answer where there is no unit, and in spite of unit attentions (SPC-4 5.14, SAM-5 5.14.5).
     match (&command, &unit) {
         (Ok(Command::Inquiry { page, room }), unit) => {
@@ -69,6 +70,12 @@ pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
     };
     if let Some(sense) = open.attention() {
         return finish(Some(&open), Err(sense));
+    }
+    if let Ok(row) = row
+        && row.needs != Needs::Nothing
+        && !opcodes::has(&open, row.needs)
+    {
+        return finish(Some(&open), Err(Sense::OPCODE));
     }
     let command = match command {
         Ok(command) => command,
@@ -103,6 +110,10 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
         Command::ReadCapacity16 { room } => {
             return medium().and_then(|()| parameter(primary::read_capacity16(open), room));
         }
+        Command::ReportOpcodes { what, timeouts, room } => {
+            return parameter(opcodes::report_opcodes(open, what, timeouts)?, room);
+        }
+        Command::ReportTmfs { extended, room } => return parameter(opcodes::report_tmfs(extended), room),
         Command::StartStop {
             start,
             eject,

@@ -1,0 +1,37 @@
+//! REPORT SUPPORTED OPERATION CODES and REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 6.34, 6.36), and which commands
+//! a unit has at all: both ask the one table in [`spec::scsi::opcodes`].
+use super::{nexus::Open, primary};
+use spec::scsi::{
+    Sense,
+    opcodes::{self, Needs, Reporting, TaskManagement},
+};
+
+/// What the iSCSI session does (RFC 7143 11.5.1). Its TARGET WARM and COLD RESET have no place in the list.
+const FUNCTIONS: TaskManagement = TaskManagement {
+    abort_task: true,
+    abort_task_set: true,
+    clear_aca: false,
+    clear_task_set: true,
+    logical_unit_reset: true,
+    query_task: false,
+    query_task_set: false,
+    query_asynchronous_event: false,
+    i_t_nexus_reset: false,
+};
+
+/// The unit has what a row of the table asks for.
+pub(super) fn has(open: &Open, needs: Needs) -> bool {
+    match needs {
+        Needs::Nothing => true,
+        Needs::Unmap => primary::limits(open).unmap > 0,
+        Needs::Removable => false,
+    }
+}
+
+pub(super) fn report_opcodes(open: &Open, what: Reporting, timeouts: bool) -> Result<Vec<u8>, Sense> {
+    opcodes::report(what, timeouts, |needs| has(open, needs))
+}
+
+pub(super) fn report_tmfs(extended: bool) -> Vec<u8> {
+    FUNCTIONS.encode(extended)
+}
