@@ -14,7 +14,10 @@
 //! newer ones ignore ([`obsolete`]) are neither refused nor reported.
 use super::{
     Cdb, CdbError, Command, Sense, be32,
-    cdb::{inquiry, mode_select, mode_sense, protected, read_capacity10, read_capacity16, request_sense, six, sixteen, start_stop, synchronize, ten, twelve, unmap, verify, write_same},
+    cdb::{
+        inquiry, mode_select, mode_sense, protected, read_capacity10, read_capacity16, request_sense, six, sixteen,
+        start_stop, synchronize, ten, twelve, unmap, verify, write_same,
+    },
 };
 
 /// What a unit must have for a command to exist on it.
@@ -222,7 +225,16 @@ fn all_commands(timeouts: bool, has: impl Fn(Needs) -> bool) -> Vec<u8> {
     let mut out = vec![0; 4];
     for row in TABLE.iter().filter(|row| has(row.needs)) {
         let flags = u8::from(timeouts) << 1 | u8::from(row.action.is_some());
-        out.extend_from_slice(&[row.opcode, 0, 0, row.action.unwrap_or(0), 0, flags, 0, row.usage.len() as u8]);
+        out.extend_from_slice(&[
+            row.opcode,
+            0,
+            0,
+            row.action.unwrap_or(0),
+            0,
+            flags,
+            0,
+            row.usage.len() as u8,
+        ]);
         if timeouts {
             out.extend_from_slice(&TIMEOUTS);
         }
@@ -339,12 +351,21 @@ mod tests {
                 _ => 12,
             };
             assert_eq!((row.usage.len(), row.usage[0]), (len, row.opcode), "{}", row.name);
-            assert_eq!(row.usage[len - 1], 0, "{}: NACA and its neighbours are refused", row.name);
+            assert_eq!(
+                row.usage[len - 1],
+                0,
+                "{}: NACA and its neighbours are refused",
+                row.name
+            );
             if let Some(action) = row.action {
                 assert_eq!(row.usage[1] & 0x1f, action, "{}", row.name);
             }
             let alone = rows(row.opcode).len() == 1;
-            assert!(alone || row.action.is_some(), "{} and its neighbours need service actions", row.name);
+            assert!(
+                alone || row.action.is_some(),
+                "{} and its neighbours need service actions",
+                row.name
+            );
         }
     }
 
@@ -395,7 +416,12 @@ mod tests {
                 let ignored = byte == 1 && obsolete(row.opcode) >> bit & 1 == 1;
                 if !looked_at && !ignored {
                     let byte = byte as u8;
-                    assert_eq!(cdb.command(), Err(CdbError::Field { byte, bit }), "{} {byte}:{bit}", row.name);
+                    assert_eq!(
+                        cdb.command(),
+                        Err(CdbError::Field { byte, bit }),
+                        "{} {byte}:{bit}",
+                        row.name
+                    );
                 }
             }
         }
@@ -410,11 +436,17 @@ mod tests {
         assert_eq!(super::super::be32(&all, 0) as usize, all.len() - 4);
         assert_eq!(all.len(), 4 + 8 * TABLE.len());
         assert_eq!(all[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]);
-        let at = 4 + 8 * TABLE.iter().position(|row| row.action == Some(0x0c) && row.opcode == 0xa3).unwrap();
+        let at = 4 + 8 * TABLE
+            .iter()
+            .position(|row| row.action == Some(0x0c) && row.opcode == 0xa3)
+            .unwrap();
         assert_eq!(all[at..at + 8], [0xa3, 0, 0, 0x0c, 0, 1, 0, 12]);
         let timed = report(Reporting::All, true, |_| true).unwrap();
         assert_eq!(timed.len(), 4 + 20 * TABLE.len());
-        assert_eq!(timed[4..24], [0, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            timed[4..24],
+            [0, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        );
         // A full unit has no UNMAP and does not claim to.
         let full = report(Reporting::All, false, |needs| needs == Needs::Nothing).unwrap();
         assert!(full.len() < all.len() && full[4..].chunks(8).all(|command| command[0] != 0x42));
@@ -428,7 +460,9 @@ mod tests {
         assert_eq!(ask(Reporting::Either(0x28, 0)).unwrap(), read);
         assert_eq!(ask(Reporting::Either(0x28, 1)).unwrap(), [0, 1, 0, 0]);
         assert_eq!(ask(Reporting::Action(0x28, 0)), Err(Sense::cdb_field(2, 2)));
-        let capacity = [0, 3, 0, 16, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0];
+        let capacity = [
+            0, 3, 0, 16, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0,
+        ];
         assert_eq!(ask(Reporting::Action(0x9e, 0x10)).unwrap(), capacity);
         assert_eq!(ask(Reporting::Either(0x9e, 0x10)).unwrap(), capacity);
         assert_eq!(ask(Reporting::Action(0x9e, 0x1e)).unwrap(), [0, 1, 0, 0]);
@@ -436,7 +470,10 @@ mod tests {
         assert_eq!(ask(Reporting::Opcode(0xff)).unwrap(), [0, 1, 0, 0]);
         assert_eq!(ask(Reporting::Opcode(0x42)).unwrap(), [0, 1, 0, 0], "this unit is full");
         let timed = report(Reporting::Opcode(0x00), true, |_| true).unwrap();
-        assert_eq!(timed, [0, 0x83, 0, 6, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            timed,
+            [0, 0x83, 0, 6, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        );
     }
 
     #[test]

@@ -14,8 +14,8 @@
 //! Nothing here knows iSCSI: a request has a logical unit number, a command block and data; an outcome has a status.
 mod block;
 pub mod nexus;
-pub mod outcome;
 mod opcodes;
+pub mod outcome;
 mod primary;
 mod provisioning;
 pub mod server;
