@@ -191,7 +191,8 @@ struct AddListener {
 fn ana_state(name: &str) -> RpcResult<AnaState> {
     AnaState::parse(name).ok_or_else(|| {
         RpcError::invalid().because(format!(
-            "ana_state {name:?} is none of optimized, non_optimized, inaccessible"
+            "ana_state {name:?} is none of {}",
+            AnaState::ALL.map(AnaState::name).join(", ")
         ))
     })
 }

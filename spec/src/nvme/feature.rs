@@ -50,6 +50,8 @@ pub const CAPABILITY_CHANGEABLE: u32 = 1 << 2;
 
 /// Asynchronous Event Configuration: tell me about changed namespaces (bit 8).
 pub const AEN_NAMESPACE_ATTRIBUTE: u32 = 1 << 8;
+/// Asynchronous Event Configuration: tell me about changed ANA states (bit 11).
+pub const AEN_ANA: u32 = 1 << 11;
 /// Asynchronous Event Configuration: tell me about changed discovery log pages (bit 31).
 pub const AEN_DISCOVERY_LOG: u32 = 1 << 31;
 
@@ -60,6 +62,8 @@ pub const fn async_event(kind: u8, info: u8, log: u8) -> u32 {
 
 /// Event: the changed namespace list has entries.
 pub const EVENT_NAMESPACE_CHANGED: u32 = async_event(2, 0x00, super::log::page::CHANGED_NAMESPACES);
+/// Event: the ANA log page changed.
+pub const EVENT_ANA_CHANGED: u32 = async_event(2, 0x03, super::log::page::ANA);
 /// Event: the discovery log page changed.
 pub const EVENT_DISCOVERY_CHANGED: u32 = async_event(2, 0xf0, super::log::page::DISCOVERY);
 
@@ -70,6 +74,7 @@ mod tests {
     #[test]
     fn events_have_these_words() {
         assert_eq!(EVENT_NAMESPACE_CHANGED, 0x0004_0002);
+        assert_eq!(EVENT_ANA_CHANGED, 0x000c_0302);
         assert_eq!(EVENT_DISCOVERY_CHANGED, 0x0070_f002);
         assert_eq!(Select::of(0x300), Some(Select::Capabilities));
         assert_eq!(Select::of(0x400), None);

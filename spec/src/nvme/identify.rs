@@ -166,8 +166,15 @@ pub const CTRATT_HOST_ID_128: u32 = 1;
 /// CTRATT bit 6: traffic on any queue counts as keep-alive.
 pub const CTRATT_TRAFFIC_KEEP_ALIVE: u32 = 1 << 6;
 
+/// CMIC bit 3: the controller reports asymmetric access.
+pub const CMIC_ANA: u8 = 1 << 3;
+/// ANACAP: all five states are reported.
+pub const ANACAP_ALL_STATES: u8 = 0x1f;
+
 /// OAES bit 8: namespace attribute notices are sent.
 pub const OAES_NAMESPACE_ATTRIBUTE: u32 = 1 << 8;
+/// OAES bit 11: ANA change notices are sent.
+pub const OAES_ANA: u32 = 1 << 11;
 /// OAES bit 31: discovery log change notices are sent.
 pub const OAES_DISCOVERY_LOG: u32 = 1 << 31;
 

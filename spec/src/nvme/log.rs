@@ -11,6 +11,7 @@ pub mod page {
     pub const FIRMWARE: u8 = 0x03;
     pub const CHANGED_NAMESPACES: u8 = 0x04;
     pub const COMMAND_EFFECTS: u8 = 0x05;
+    pub const ANA: u8 = 0x0c;
     pub const FEATURE_EFFECTS: u8 = 0x12;
     pub const DISCOVERY: u8 = 0x70;
 }

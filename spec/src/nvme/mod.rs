@@ -3,6 +3,7 @@
 //! Sources: NVM Express Base Specification 2.0d ("Base"), NVM Command Set Specification 1.0d ("NVM"), NVMe over TCP
 //! Transport Specification 1.0d ("TCP"). Everything on the wire is little-endian. Structures are views of the exact
 //! bytes ([`zerocopy`]): a length check is the whole parse, and afterwards nothing can fail.
+pub mod ana;
 pub mod command;
 pub mod discovery;
 pub mod exercise;

@@ -74,6 +74,9 @@ impl Status {
     pub const COMPARE_FAILURE: Status = dnr(2, 0x85);
     // Path related status (SCT 3).
     pub const INTERNAL_PATH_ERROR: Status = status(3, 0x00);
+    pub const ANA_PERSISTENT_LOSS: Status = status(3, 0x01);
+    pub const ANA_INACCESSIBLE: Status = status(3, 0x02);
+    pub const ANA_TRANSITION: Status = status(3, 0x03);
     pub const HOST_PATHING_ERROR: Status = status(3, 0x70);
 }
 

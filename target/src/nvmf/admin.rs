@@ -113,8 +113,9 @@ async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
         cns::NAMESPACE => {
             in_range()?;
             // An id that is valid and has no namespace is all zeroes (Base 2.0d, 5.17.2.1).
-            namespace(connection, controller, nsid)
-                .map_or([0; LEN], |(n, g)| copy(identify::namespace(&n, &g).as_bytes()))
+            namespace(connection, controller, nsid).map_or([0; LEN], |(n, g)| {
+                copy(identify::namespace(&n, &g, reports_ana(controller)).as_bytes())
+            })
         }
         cns::NAMESPACE_IN_COMMAND_SET => {
             nvm(set)?;
@@ -124,8 +125,8 @@ async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
         }
         cns::NAMESPACE_ANY_COMMAND_SET => {
             in_range()?;
-            let (_, geometry) = namespace(connection, controller, nsid).ok_or(Status::INVALID_NAMESPACE)?;
-            copy(identify::independent(&geometry).as_bytes())
+            let (namespace, geometry) = namespace(connection, controller, nsid).ok_or(Status::INVALID_NAMESPACE)?;
+            copy(identify::independent(&namespace, &geometry, reports_ana(controller)).as_bytes())
         }
         cns::ACTIVE_NAMESPACES | cns::ACTIVE_NAMESPACES_IN_COMMAND_SET => {
             if what == cns::ACTIVE_NAMESPACES_IN_COMMAND_SET {
@@ -157,6 +158,10 @@ async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
     give(connection, slot, sqe, &bytes).await
 }
 
+fn reports_ana(controller: &Controller) -> bool {
+    controller.subsystem.as_ref().is_some_and(|s| s.config.ana_reporting)
+}
+
 fn copy(bytes: &[u8]) -> [u8; LEN] {
     let mut page = [0; LEN];
     page[..bytes.len()].copy_from_slice(bytes);
@@ -179,7 +184,7 @@ async fn log_page(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
         page::DISCOVERY if controller.is_discovery() => {
             discovery::log(&connection.shared, &controller.hostnqn, controller.local)
         }
-        page => logs::page(controller, page, ask.retain, now)?,
+        _ => logs::page(controller, &ask, now)?,
     };
     if ask.offset > log.len() as u64 {
         return Err(Status::INVALID_FIELD);

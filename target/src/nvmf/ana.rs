@@ -57,8 +57,7 @@ impl Changes {
     /// These groups have another state, or other namespaces.
     pub fn note(&mut self, groups: impl IntoIterator<Item = u32>) {
         self.count += 1;
-        self.groups
-            .extend(groups.into_iter().map(|group| (group, self.count)));
+        self.groups.extend(groups.into_iter().map(|group| (group, self.count)));
     }
 }
 

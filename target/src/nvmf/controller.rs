@@ -167,6 +167,11 @@ impl Controller {
         state.post(feature::AEN_NAMESPACE_ATTRIBUTE, feature::EVENT_NAMESPACE_CHANGED)
     }
 
+    /// Asymmetric access has changed. Returns the admin queue to wake if the host wants to know.
+    pub fn ana_changed(&self) -> Option<Queue> {
+        self.state().post(feature::AEN_ANA, feature::EVENT_ANA_CHANGED)
+    }
+
     /// The discovery log has changed. Returns the admin queue to wake if the host wants to know.
     pub fn discovery_changed(&self) -> Option<Queue> {
         self.state()

@@ -55,7 +55,7 @@ pub const SUPPORTED: [(u8, bool); 12] = [
 ];
 
 /// Asynchronous events that can be configured: SMART warnings never occur, but hosts set their bits.
-const EVENTS: u32 = 0xff | feature::AEN_NAMESPACE_ATTRIBUTE | feature::AEN_DISCOVERY_LOG;
+const EVENTS: u32 = 0xff | feature::AEN_NAMESPACE_ATTRIBUTE | feature::AEN_ANA | feature::AEN_DISCOVERY_LOG;
 /// Over and under temperature threshold of the composite temperature: off.
 const TEMPERATURE: [u32; 2] = [0xffff, 0];
 

@@ -1,5 +1,6 @@
 //! What the controller says about itself and its namespaces. Every field is true or zero.
 use super::{
+    ana,
     controller::{AER_LIMIT, Controller, ERROR_LOG},
     options::{SubsystemConfig, TransportOptions},
     subsystem::{Namespace, Subsystem},
@@ -63,6 +64,14 @@ fn io_controller(id: &mut IdentifyController, s: &Subsystem, transport: &Transpo
     // Several ports and several controllers may lead to the same namespaces.
     id.cmic = 1 | 1 << 1;
     id.oaes = identify::OAES_NAMESPACE_ATTRIBUTE.into();
+    if s.config.ana_reporting {
+        id.cmic |= identify::CMIC_ANA;
+        id.oaes = (identify::OAES_NAMESPACE_ATTRIBUTE | identify::OAES_ANA).into();
+        id.anatt = ana::TRANSITION_SECONDS;
+        id.anacap = identify::ANACAP_ALL_STATES;
+        id.anagrpmax = s.config.max_namespaces.into();
+        id.nanagrpid = s.config.max_namespaces.into();
+    }
     id.crdt = delays.crdt.map(Into::into);
     // Four Abort commands at once.
     id.acl = 3;
@@ -91,7 +100,7 @@ pub fn mdts(max: u32) -> u8 {
 }
 
 /// Identify Namespace (CNS 00h).
-pub fn namespace(n: &Namespace, g: &Geometry) -> IdentifyNamespace {
+pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool) -> IdentifyNamespace {
     let ids = n.ids();
     let less_one = |blocks: u32| (blocks.clamp(1, 1 << 16) - 1) as u16;
     let mut id = IdentifyNamespace {
@@ -101,6 +110,7 @@ pub fn namespace(n: &Namespace, g: &Geometry) -> IdentifyNamespace {
         // Shared between controllers.
         nmic: 1,
         nsattr: u8::from(g.read_only),
+        anagrpid: group_of(n, ana_reporting).into(),
         nguid: ids.nguid,
         eui64: ids.eui64,
         ..IdentifyNamespace::default()
@@ -128,10 +138,15 @@ pub fn namespace(n: &Namespace, g: &Geometry) -> IdentifyNamespace {
     id
 }
 
+fn group_of(n: &Namespace, ana_reporting: bool) -> u32 {
+    if ana_reporting { n.info.anagrpid } else { 0 }
+}
+
 /// Identify Namespace for any command set (CNS 08h).
-pub fn independent(g: &Geometry) -> IndependentNamespace {
+pub fn independent(n: &Namespace, g: &Geometry, ana_reporting: bool) -> IndependentNamespace {
     IndependentNamespace {
         nmic: 1,
+        anagrpid: group_of(n, ana_reporting).into(),
         nsattr: u8::from(g.read_only),
         nstat: 1,
         ..IndependentNamespace::default()

@@ -9,7 +9,7 @@ use reactor::Buf;
 use spec::{
     BlockRange,
     nvme::{
-        NSID_ALL, Status,
+        NSID_ALL, Sqe, Status,
         command::{DsmRange, io},
     },
 };
@@ -21,11 +21,16 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
     let sqe = &command.sqe;
     let nsid = sqe.nsid.get();
     if sqe.opcode == io::FLUSH && nsid == NSID_ALL {
-        return flush_all(connection).await;
+        return flush_all(connection, sqe).await;
     }
     let Some(space) = connection.space(nsid) else {
         return Reply::fail(Status::INVALID_NAMESPACE);
     };
+    if space.guard.is_up()
+        && let Err(status) = space.guard.check(connection, nsid, sqe)
+    {
+        return Reply::fail(status);
+    }
     match sqe.opcode {
         io::READ => read(connection, slot, command, &space).await,
         io::WRITE => write(connection, slot, command, &space).await,
@@ -139,8 +144,13 @@ async fn dataset(connection: &Rc<Connection>, slot: u16, command: &Command, spac
     Reply::done()
 }
 
-async fn flush_all(connection: &Rc<Connection>) -> Reply {
+async fn flush_all(connection: &Rc<Connection>, sqe: &Sqe) -> Reply {
     for space in connection.visible_spaces() {
+        if space.guard.is_up()
+            && let Err(status) = space.guard.check(connection, space.nsid, sqe)
+        {
+            return Reply::fail(status);
+        }
         if let Err(error) = space.disk.perform(Io::flush()).await {
             return Reply::fail(status(error, Kind::Write));
         }

@@ -1,10 +1,12 @@
 //! Log pages (Base 2.0d, 5.16): what happened, what is there, what changed.
-use super::{controller::Controller, features, identify::FIRMWARE};
+use super::{ana, controller::Controller, features, identify::FIRMWARE};
 use spec::nvme::{
-    Status, ascii_field,
+    Status,
+    ana::GROUPS_ONLY,
+    ascii_field,
     command::{admin, io},
     feature::fid,
-    log::{self, Health, page},
+    log::{self, GetLogPage, Health, page},
 };
 use std::sync::atomic::Ordering::Relaxed;
 use zerocopy::IntoBytes;
@@ -43,13 +45,22 @@ pub const IO: [(u8, bool); 6] = [
     (io::DATASET_MANAGEMENT, true),
 ];
 
-/// The whole of a page of controller `c`, all but the discovery log. `retain` leaves events and the changed list as they are.
-pub fn page(c: &Controller, page: u8, retain: bool, now: u64) -> Result<Vec<u8>, Status> {
-    let pages: &[u8] = if c.is_discovery() { &DISCOVERY_PAGES } else { &IO_PAGES };
-    if !pages.contains(&page) {
+/// The log pages of controller `c`.
+fn pages(c: &Controller) -> Vec<u8> {
+    let Some(subsystem) = &c.subsystem else {
+        return DISCOVERY_PAGES.to_vec();
+    };
+    let ana = subsystem.config.ana_reporting.then_some(page::ANA);
+    IO_PAGES.into_iter().chain(ana).collect()
+}
+
+/// The whole of a page of controller `c`, all but the discovery log.
+pub fn page(c: &Controller, ask: &GetLogPage, now: u64) -> Result<Vec<u8>, Status> {
+    let pages = pages(c);
+    if !pages.contains(&ask.page) {
         return Err(Status::INVALID_LOG_PAGE);
     }
-    Ok(match page {
+    Ok(match ask.page {
         page::SUPPORTED => log::by_identifier(&pages.iter().map(|&p| (p, 1)).collect::<Vec<_>>()).to_vec(),
         page::ERRORS => {
             let mut entries = vec![0; super::controller::ERROR_LOG * 64];
@@ -60,7 +71,8 @@ pub fn page(c: &Controller, page: u8, retain: bool, now: u64) -> Result<Vec<u8>,
         }
         page::HEALTH => health(c, now).as_bytes().to_vec(),
         page::FIRMWARE => log::firmware_slot(ascii_field(FIRMWARE)).to_vec(),
-        page::CHANGED_NAMESPACES => c.state().take_changed(retain).to_vec(),
+        page::CHANGED_NAMESPACES => c.state().take_changed(ask.retain).to_vec(),
+        page::ANA => ana::log(c, ask.specific & GROUPS_ONLY != 0),
         page::COMMAND_EFFECTS => {
             let admin = ADMIN.map(|opcode| (opcode, log::EFFECT_SUPPORTED));
             let io = IO.map(|(opcode, changes)| {

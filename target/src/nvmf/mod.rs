@@ -10,6 +10,7 @@
 //! `session` is the transport's protocol without a socket; `connection` gives it one, and a task for each command
 //! slot; `connect`, `admin` and `io` are the commands; `control` is the handle everything else uses.
 mod admin;
+mod ana;
 mod connect;
 mod connection;
 mod control;
@@ -18,6 +19,7 @@ mod discovery;
 mod error;
 pub mod exercise;
 mod features;
+mod guard;
 mod identify;
 mod io;
 mod logs;
@@ -32,3 +34,4 @@ mod subsystem;
 pub use control::Nvmf;
 pub use error::NvmfError;
 pub use options::*;
+pub use spec::nvme::ana::AnaState;

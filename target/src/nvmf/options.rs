@@ -1,4 +1,5 @@
 //! What the control plane says and what it gets back: plain data, one struct for each noun of the `nvmf_*` methods.
+use spec::nvme::ana::AnaState;
 use std::net::SocketAddr;
 use uuid::Uuid;
 
@@ -102,7 +103,7 @@ pub struct SubsystemConfig {
     pub max_namespaces: u32,
     /// Any host may connect.
     pub allow_any_host: bool,
-    /// Kept; asymmetric access is not reported to hosts yet.
+    /// Hosts are told how good the way through each listener is (ANA); otherwise all are alike.
     pub ana_reporting: bool,
     /// Smallest controller id.
     pub min_cntlid: u16,
@@ -180,35 +181,6 @@ impl ListenAddress {
     /// The port.
     pub fn trsvcid(&self) -> String {
         self.socket.port().to_string()
-    }
-}
-
-/// How good the way through a listener is for a group of namespaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum AnaState {
-    /// The best way.
-    #[default]
-    Optimized,
-    /// A way.
-    NonOptimized,
-    /// No way.
-    Inaccessible,
-}
-
-impl AnaState {
-    /// The name control planes use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Optimized => "optimized",
-            Self::NonOptimized => "non_optimized",
-            Self::Inaccessible => "inaccessible",
-        }
-    }
-    /// From that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Optimized, Self::NonOptimized, Self::Inaccessible]
-            .into_iter()
-            .find(|s| s.name() == name)
     }
 }
 

@@ -139,6 +139,11 @@ impl Shared {
         }
     }
 
+    /// The same for several.
+    pub fn wake_all(&self, queues: Vec<Queue>) {
+        queues.into_iter().for_each(|queue| self.wake(Some(queue)));
+    }
+
     /// The discovery log has changed: count it and tell the hosts that asked.
     pub fn discovery_changed(&self) {
         let discoverers = {

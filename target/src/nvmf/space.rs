@@ -1,10 +1,11 @@
 //! A subsystem's namespaces as one core sees them: open disks by namespace id. The I/O path looks here and nowhere else.
-use super::error::NvmfError;
+use super::{error::NvmfError, guard::Guard};
 use bdev::graph::{Graph, Opened};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,12 +14,16 @@ const HANGS: Duration = Duration::from_secs(5);
 
 /// One namespace on this core.
 pub struct Space {
+    /// Its namespace id.
+    pub nsid: u32,
     /// The volume, open on this core.
     pub disk: Opened,
     /// log2 of the block size.
     pub shift: u32,
     /// An acknowledged write may be lost unless flushed.
     pub volatile: Cell<bool>,
+    /// What stands before it.
+    pub guard: Arc<Guard>,
     /// Hidden from hosts that are not in `hosts`.
     hidden: bool,
     hosts: RefCell<Vec<String>>,
@@ -69,7 +74,14 @@ impl Spaces {
     }
 
     /// Opens `volume` as namespace `nsid` on this core.
-    pub async fn add(self: Rc<Self>, graph: Graph, nsid: u32, volume: String, hidden: bool) -> Result<(), NvmfError> {
+    pub async fn add(
+        self: Rc<Self>,
+        graph: Graph,
+        nsid: u32,
+        volume: String,
+        hidden: bool,
+        guard: Arc<Guard>,
+    ) -> Result<(), NvmfError> {
         let disk = graph.open(&volume).await.map_err(|e| NvmfError::Volume {
             volume,
             why: e.to_string(),
@@ -78,7 +90,9 @@ impl Spaces {
         let space = Space {
             shift: geometry.block_shift(),
             volatile: Cell::new(geometry.volatile_cache),
+            nsid,
             disk,
+            guard,
             hidden,
             hosts: RefCell::default(),
         };

@@ -1,9 +1,11 @@
 //! A subsystem: what hosts connect to. Namespaces, hosts, listeners and controllers under one lock that only the control
 //! plane, Connect and admin commands take.
 use super::{
+    ana::{Changes, Ways},
     controller::Controller,
     error::NvmfError,
-    options::{AnaState, ListenAddress, ListenerInfo, NamespaceInfo, SubsystemConfig, SubsystemInfo},
+    guard::Guard,
+    options::{ListenAddress, ListenerInfo, NamespaceInfo, SubsystemConfig, SubsystemInfo},
 };
 use spec::nvme::{identify::NamespaceIds, nqn_is_valid};
 use std::{
@@ -41,6 +43,8 @@ pub struct Inner {
     pub listeners: Vec<Listener>,
     /// Controllers by CNTLID.
     pub controllers: BTreeMap<u16, Arc<Controller>>,
+    /// What hosts were told of asymmetric access.
+    pub ana: Changes,
     next_cntlid: u16,
     /// The subsystem is being deleted: no more controllers.
     pub closing: bool,
@@ -51,6 +55,8 @@ pub struct Inner {
 pub struct Namespace {
     /// Volume, ids, group, visibility.
     pub info: NamespaceInfo,
+    /// What stands before it.
+    pub guard: Arc<Guard>,
 }
 
 /// A listener as the control plane sees it.
@@ -60,10 +66,8 @@ pub struct Listener {
     pub address: ListenAddress,
     /// PORTID in the discovery log.
     pub port_id: u16,
-    /// State of all groups but those in `groups`.
-    pub ana: AnaState,
-    /// Groups that were set one by one.
-    pub groups: BTreeMap<u32, AnaState>,
+    /// How good the way through it is.
+    pub ways: Ways,
 }
 
 impl Namespace {
@@ -121,6 +125,7 @@ impl Subsystem {
             namespaces: BTreeMap::new(),
             listeners: Vec::new(),
             controllers: BTreeMap::new(),
+            ana: Changes::default(),
             next_cntlid: config.min_cntlid,
             closing: false,
         };
@@ -204,11 +209,7 @@ impl Subsystem {
     /// Listeners with the state of every possible group.
     pub fn listeners(&self) -> Vec<ListenerInfo> {
         let inner = self.inner();
-        let states = |l: &Listener| {
-            (1..=self.config.max_namespaces)
-                .map(|g| (g, l.groups.get(&g).copied().unwrap_or(l.ana)))
-                .collect()
-        };
+        let states = |l: &Listener| (1..=self.config.max_namespaces).map(|g| (g, l.ways.of(g))).collect();
         inner
             .listeners
             .iter()
@@ -228,11 +229,18 @@ impl Inner {
 
     /// True if a connection that came in at `local` came through one of our listeners.
     pub fn listens_on(&self, local: SocketAddr) -> bool {
-        self.listeners.iter().any(|l| {
-            let at = l.address.socket;
-            at.port() == local.port()
-                && (at.ip() == local.ip().to_canonical() || at.ip() == local.ip() || at.ip().is_unspecified())
-        })
+        self.listener_at(local).is_some()
+    }
+
+    /// The listener that a connection at `local` came through: one that names the address before one for all.
+    pub fn listener_at(&self, local: SocketAddr) -> Option<&Listener> {
+        let on_port = || {
+            let port = local.port();
+            self.listeners.iter().filter(move |l| l.address.socket.port() == port)
+        };
+        on_port()
+            .find(|l| [local.ip(), local.ip().to_canonical()].contains(&l.address.socket.ip()))
+            .or_else(|| on_port().find(|l| l.address.socket.ip().is_unspecified()))
     }
 
     /// The next free controller id, going round so that an id is not used again at once.
@@ -318,7 +326,8 @@ mod tests {
                 hosts: vec![],
                 ptpl_file: None,
             };
-            s.inner().namespaces.insert(nsid, Namespace { info });
+            let guard = Arc::default();
+            s.inner().namespaces.insert(nsid, Namespace { info, guard });
         };
         assert_eq!(s.choose_nsid(None).unwrap(), 1);
         add(1);

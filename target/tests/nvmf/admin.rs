@@ -10,9 +10,8 @@ use spec::nvme::{
     log::{ErrorEntry, page},
     property::{self, Cap, Cc},
 };
-use std::io::Write;
 use target::nvmf::NamespaceConfig;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 #[test]
 fn the_controller_tells_the_truth_about_itself() {

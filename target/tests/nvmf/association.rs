@@ -10,7 +10,7 @@ use spec::nvme::{
     log::page,
     property::{self, Cc},
 };
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 use target::nvmf::TransportOptions;
 use zerocopy::FromBytes;
 

@@ -7,7 +7,7 @@ use spec::nvme::{
     command::{DsmRange, admin, io},
     tcp::Digests,
 };
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 use target::nvmf::NamespaceConfig;
 use zerocopy::IntoBytes;
 

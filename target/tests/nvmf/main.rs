@@ -1,5 +1,6 @@
 //! The whole front end over real sockets, with the host of the `load` crate: reactors, a graph, a target.
 mod admin;
+mod ana;
 mod association;
 mod bench;
 mod commands;

@@ -191,6 +191,11 @@ impl Connection {
 
     // ---- what commands need ----
 
+    /// The controller this queue belongs to; `None` before Connect.
+    pub fn controller(&self) -> Option<&Arc<Controller>> {
+        self.bound.get().map(|bound| &bound.controller)
+    }
+
     /// Bytes one command may move.
     pub fn max_io(&self) -> usize {
         self.limits.max_io as usize

@@ -1,6 +1,7 @@
 //! Listeners: the addresses of a subsystem. Subsystems with the same address share its port.
 use super::*;
-use crate::nvmf::subsystem::Listener;
+use crate::nvmf::{ana::Ways, subsystem::Listener};
+use spec::nvme::ana::AnaState;
 
 impl Nvmf {
     /// Listens at `address`; returns the address with the port that was bound.
@@ -10,14 +11,16 @@ impl Nvmf {
         } else {
             let subsystem = self.find(nqn)?;
             subsystem.check_listener(&address)?;
+            check_reporting(&subsystem, ana)?;
             let (socket, port_id) = self.open_port(address.socket)?;
             let listener = Listener {
                 address: ListenAddress { socket },
                 port_id,
-                ana,
-                groups: BTreeMap::new(),
+                ways: Ways::all(ana),
             };
-            subsystem.inner().listeners.push(listener);
+            let mut inner = subsystem.inner();
+            inner.listeners.push(listener);
+            inner.guard_ways();
             socket
         };
         self.shared.discovery_changed();
@@ -95,8 +98,7 @@ impl Nvmf {
         Ok(self.find(nqn)?.listeners())
     }
 
-    /// Sets the state of one ANA group, or of all, as seen through a listener. Kept for control planes; hosts are not told
-    /// yet, because the controller does not report asymmetric access.
+    /// Sets the state of one ANA group, or of all, as seen through a listener, and tells the hosts that came through it.
     pub fn set_listener_ana_state(
         &self,
         nqn: &str,
@@ -112,21 +114,40 @@ impl Nvmf {
                 why: format!("{group} is not one of 1 to {max}"),
             });
         }
-        let mut inner = subsystem.inner();
-        let listener = inner.listeners.iter_mut().find(|l| l.address == *address);
-        let listener = listener.ok_or_else(|| NvmfError::NoListener {
-            nqn: nqn.into(),
-            address: address.socket,
-        })?;
-        match anagrpid {
-            Some(group) => {
-                listener.groups.insert(group, state);
-            }
-            None => {
-                listener.ana = state;
-                listener.groups.clear();
-            }
-        }
+        check_reporting(&subsystem, state)?;
+        let wake = {
+            let mut guard = subsystem.inner();
+            let inner = &mut *guard;
+            let listener = inner.listeners.iter_mut().find(|l| l.address == *address);
+            let listener = listener.ok_or_else(|| NvmfError::NoListener {
+                nqn: nqn.into(),
+                address: address.socket,
+            })?;
+            listener.ways.set(anagrpid, state);
+            let groups = match anagrpid {
+                Some(group) => group..=group,
+                None => 1..=max,
+            };
+            let here = |local: &SocketAddr| inner.listener_at(*local).is_some_and(|l| l.address == *address);
+            let locals = inner.controllers.values().map(|c| c.local);
+            let concerned: Vec<SocketAddr> = locals.filter(here).collect();
+            subsystem.ana_changed(inner, groups, |local| concerned.contains(&local))
+        };
+        self.shared.wake_all(wake);
         Ok(())
+    }
+}
+
+/// A state that differs is refused where hosts would not hear of it, and so would not look for another way.
+fn check_reporting(subsystem: &Subsystem, state: AnaState) -> Result<()> {
+    match subsystem.config.ana_reporting || state == AnaState::Optimized {
+        true => Ok(()),
+        false => Err(NvmfError::Invalid {
+            what: "ana_state",
+            why: format!(
+                "'{}' was created without ana_reporting, so hosts cannot be told",
+                subsystem.nqn()
+            ),
+        }),
     }
 }

@@ -1,6 +1,6 @@
 //! Namespaces: volumes a subsystem offers, open on every core, and the hosts that see them.
 use super::*;
-use crate::nvmf::subsystem::Namespace;
+use crate::nvmf::{guard::Guard, subsystem::Namespace};
 
 impl Nvmf {
     /// Offers a volume as a namespace; returns its id. The volume is opened on every core first.
@@ -24,6 +24,7 @@ impl Nvmf {
             hosts: Vec::new(),
             ptpl_file: config.ptpl_file,
         };
+        let guard = Arc::<Guard>::default();
         {
             // Taken before the first await, so that two requests cannot get one id.
             let mut inner = subsystem.inner();
@@ -35,28 +36,44 @@ impl Nvmf {
                 let why = format!("a namespace of '{nqn}' has this uuid or nguid already");
                 return Err(NvmfError::Invalid { what: "uuid", why });
             }
-            inner.namespaces.insert(nsid, Namespace { info });
+            let guard = guard.clone();
+            inner.namespaces.insert(nsid, Namespace { info, guard });
         }
         if let Err(error) = self
-            .open_everywhere(&subsystem, nsid, &node.name, config.no_auto_visible)
+            .open_everywhere(&subsystem, nsid, &node.name, config.no_auto_visible, &guard)
             .await
         {
             subsystem.inner().namespaces.remove(&nsid);
             self.close_everywhere(&subsystem, nsid).await;
             return Err(error);
         }
+        // What its group has now; the host that is told of the namespace reads that, too.
+        let group = config.anagrpid.unwrap_or(nsid);
+        subsystem.ana_changed(&mut subsystem.inner(), [group], |_| false);
         self.shared
             .namespace_changed(&subsystem, nsid, |_| !config.no_auto_visible);
         Ok(nsid)
     }
 
-    async fn open_everywhere(&self, subsystem: &Subsystem, nsid: u32, volume: &str, hidden: bool) -> Result<()> {
+    async fn open_everywhere(
+        &self,
+        subsystem: &Subsystem,
+        nsid: u32,
+        volume: &str,
+        hidden: bool,
+        guard: &Arc<Guard>,
+    ) -> Result<()> {
         for core in 0..self.shared.reactors.count() {
-            let (id, graph, volume) = (subsystem.id, self.shared.graph.clone(), volume.to_owned());
+            let (id, graph, volume, guard) = (
+                subsystem.id,
+                self.shared.graph.clone(),
+                volume.to_owned(),
+                guard.clone(),
+            );
             let open = self
                 .shared
                 .reactors
-                .call(core, move || Spaces::of(id).add(graph, nsid, volume, hidden));
+                .call(core, move || Spaces::of(id).add(graph, nsid, volume, hidden, guard));
             open.await?;
         }
         Ok(())
@@ -90,7 +107,10 @@ impl Nvmf {
             .namespaces
             .get_mut(&nsid)
             .ok_or_else(|| NvmfError::NoNamespace { nqn: nqn.into(), nsid })?;
-        namespace.info.anagrpid = anagrpid;
+        let before = std::mem::replace(&mut namespace.info.anagrpid, anagrpid);
+        let wake = subsystem.ana_changed(&mut inner, [before, anagrpid], |_| true);
+        drop(inner);
+        self.shared.wake_all(wake);
         Ok(())
     }
 
