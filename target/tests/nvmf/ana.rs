@@ -103,19 +103,28 @@ fn each_listener_tells_its_own_state_and_a_shut_way_says_so() {
         assert_eq!(state(&mut admin_a), state_set);
         assert_eq!(flush(&mut a, 3), refusal);
         assert_eq!(flush(&mut a, u32::MAX), refusal);
-        assert_eq!((flush(&mut b, 3), state(&mut admin_b)), (Status::SUCCESS, AnaState::NonOptimized));
+        assert_eq!(
+            (flush(&mut b, 3), state(&mut admin_b)),
+            (Status::SUCCESS, AnaState::NonOptimized)
+        );
         admin_a.submit(Sqe::new(admin::ASYNC_EVENT_REQUEST, 0, 0), &[]).unwrap();
         admin_a.flush().unwrap();
     }
     set(None, AnaState::Optimized).unwrap();
-    assert_eq!(admin_a.completion().unwrap().cqe.result.get() as u32, feature::EVENT_ANA_CHANGED);
+    assert_eq!(
+        admin_a.completion().unwrap().cqe.result.get() as u32,
+        feature::EVENT_ANA_CHANGED
+    );
     assert_eq!(flush(&mut a, 3), Status::SUCCESS);
 
     // Moved to a group that is shut on the first way.
     set(Some(2), AnaState::Inaccessible).unwrap();
     assert_eq!(flush(&mut a, 3), Status::SUCCESS);
     bench.nvmf.set_namespace_ana_group(TWO_WAYS, 3, 2).unwrap();
-    assert_eq!((flush(&mut a, 3), flush(&mut b, 3)), (Status::ANA_INACCESSIBLE, Status::SUCCESS));
+    assert_eq!(
+        (flush(&mut a, 3), flush(&mut b, 3)),
+        (Status::ANA_INACCESSIBLE, Status::SUCCESS)
+    );
     assert_eq!(groups(&mut admin_b)[0].id, 2);
     let whole = admin_b.log_page(page::ANA, 0, 1024, false).unwrap().data;
     let (changes, all) = parse(&whole).unwrap();
