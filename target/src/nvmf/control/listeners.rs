@@ -138,9 +138,9 @@ impl Nvmf {
     }
 }
 
-/// A state that differs is refused where hosts would not hear of it, and so would not look for another way.
+/// A way is not shut where hosts would not hear of it, and so would not look for another one.
 fn check_reporting(subsystem: &Subsystem, state: AnaState) -> Result<()> {
-    match subsystem.config.ana_reporting || state == AnaState::Optimized {
+    match subsystem.config.ana_reporting || state.refusal().is_none() {
         true => Ok(()),
         false => Err(NvmfError::Invalid {
             what: "ana_state",
