@@ -21,6 +21,8 @@ pub mod leaf;
 mod local;
 pub mod module;
 pub mod node;
+mod primitives;
+mod ranges;
 pub mod table;
 mod turnstile;
 
@@ -28,7 +30,7 @@ pub use device::{BlockDevice, Mapped};
 pub use disk::Disk;
 pub use events::{Event, Subscription};
 pub use geometry::Geometry;
-pub use graph::{Claim, Graph, Opened, Pin};
+pub use graph::{Claim, Exclusive, Graph, Opened, Pin};
 pub use io::{Io, IoError, IoResult, Op};
 pub use iostat::{Iostat, Reset};
 pub use node::{GraphError, NodeInfo, NodeSpec, NodeState};

@@ -137,6 +137,7 @@ impl Graph {
                 claim: None,
                 pins: Vec::new(),
                 opens: Arc::default(),
+                ranges: Arc::default(),
                 suspended: false,
                 orphan: None,
                 unnamed: false,

@@ -24,6 +24,7 @@
 mod away;
 mod build;
 mod change;
+mod exclusive;
 mod figures;
 mod rights;
 mod spread;
@@ -31,6 +32,7 @@ mod state;
 mod transfer;
 mod tune;
 
+pub use exclusive::Exclusive;
 pub use rights::{Claim, Opened, Pin};
 
 use crate::{

@@ -1,5 +1,5 @@
 //! Who may do what with a node: claims, pins, opens.
-use super::Graph;
+use super::{Graph, exclusive::Shared};
 use crate::{
     Disk, GraphError, Io, IoResult, NodeInfo,
     local::{Local, LocalNode},
@@ -71,7 +71,7 @@ impl Graph {
     /// [`open`](Self::open), for who has claimed the node as `by`, and without waiting for anything.
     pub fn open_as(&self, name: &str, by: Option<&str>) -> Result<Opened, GraphError> {
         let local = Local::of(self.0.id).ok_or(GraphError::NotHere)?;
-        let (slot, id, opens) = {
+        let (slot, id, opens, ranges) = {
             let state = self.state();
             let (slot, node) = state.get(name)?;
             if let Some(reason) = &node.orphan {
@@ -91,13 +91,14 @@ impl Graph {
             }
             // Under the lock, so that whoever takes the node away sees it.
             node.opens.fetch_add(1, Relaxed);
-            (slot, node.placement.id, node.opens.clone())
+            (slot, node.placement.id, node.opens.clone(), node.ranges.clone())
         };
         match local.node(slot, id) {
             Some(node) => Ok(Opened(Rc::new(Open {
                 disk: node.top.clone(),
                 node,
                 opens,
+                ranges,
                 graph: self.clone(),
                 slot,
                 id,
@@ -173,8 +174,21 @@ impl Opened {
         state.info(self.0.slot).filter(|info| info.id == self.0.id)
     }
 
-    /// What a command slot calls: [`Disk::perform`], counted in the node's statistics.
+    /// What a command slot calls: [`Disk::perform`], counted in the node's statistics. Waits while somebody else has the range
+    /// [to himself](Self::exclusive).
     pub async fn perform(&self, io: Io) -> IoResult {
+        let _place = match self.0.ranges.is_guarded() && io.range.count > 0 {
+            // In a box: rare, and a slot's frame is no larger for it.
+            true => {
+                let start = io.range.start.0;
+                Box::pin(self.shared(start..start.saturating_add(io.range.count.into()))).await
+            }
+            false => None,
+        };
+        self.counted(io).await
+    }
+
+    pub(super) async fn counted(&self, io: Io) -> IoResult {
         let (op, bytes) = (
             io.op,
             u64::from(io.range.count) << self.0.disk.block_size().trailing_zeros(),
@@ -186,6 +200,14 @@ impl Opened {
         let ticks = u64::try_from(reactor::now().since(start).as_nanos()).unwrap_or(u64::MAX);
         iostat.end(op, bytes, ticks, done);
         done
+    }
+
+    pub(super) fn ranges(&self) -> &Shared {
+        &self.0.ranges
+    }
+
+    pub(super) fn node(&self) -> (&Graph, u32, u64) {
+        (&self.0.graph, self.0.slot, self.0.id)
     }
 }
 
@@ -216,6 +238,7 @@ struct Open {
     disk: Disk,
     node: Rc<LocalNode>,
     opens: Arc<AtomicU32>,
+    ranges: Shared,
     graph: Graph,
     slot: u32,
     id: u64,

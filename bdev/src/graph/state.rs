@@ -26,6 +26,7 @@ pub(super) struct Node {
     pub claim: Option<String>,
     pub pins: Vec<(u64, String)>,
     pub opens: Arc<AtomicU32>,
+    pub ranges: super::exclusive::Shared,
     pub suspended: bool,
     pub orphan: Option<String>,
     /// Removed while others stood on it: it has no name any more and goes with the last of them.
