@@ -53,9 +53,7 @@ struct Entry {
 
 impl Entry {
     fn excludes(&self, other: &Entry) -> bool {
-        (self.exclusive || other.exclusive)
-            && self.range.start < other.range.end
-            && other.range.start < self.range.end
+        (self.exclusive || other.exclusive) && self.range.start < other.range.end && other.range.start < self.range.end
     }
 }
 
@@ -75,7 +73,9 @@ impl Table {
 
     /// Nobody who came before keeps the place at `at` from its turn.
     fn has_turn(&self, at: usize) -> bool {
-        self.places[..at].iter().all(|earlier| !earlier.excludes(&self.places[at]))
+        self.places[..at]
+            .iter()
+            .all(|earlier| !earlier.excludes(&self.places[at]))
     }
 }
 
