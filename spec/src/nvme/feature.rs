@@ -17,6 +17,8 @@ pub mod fid {
     pub const HOST_BEHAVIOR: u8 = 0x16;
     pub const IO_COMMAND_SET_PROFILE: u8 = 0x19;
     pub const HOST_IDENTIFIER: u8 = 0x81;
+    pub const RESERVATION_MASK: u8 = 0x82;
+    pub const RESERVATION_PERSISTENCE: u8 = 0x83;
 }
 
 /// SEL of Get Features (CDW10 bits 10:8).
@@ -45,6 +47,8 @@ impl Select {
     }
 }
 
+/// Bit 1 of a capabilities answer: each namespace has its own.
+pub const CAPABILITY_PER_NAMESPACE: u32 = 1 << 1;
 /// Bit 2 of a capabilities answer: the feature can be set.
 pub const CAPABILITY_CHANGEABLE: u32 = 1 << 2;
 
@@ -64,6 +68,8 @@ pub const fn async_event(kind: u8, info: u8, log: u8) -> u32 {
 pub const EVENT_NAMESPACE_CHANGED: u32 = async_event(2, 0x00, super::log::page::CHANGED_NAMESPACES);
 /// Event: the ANA log page changed.
 pub const EVENT_ANA_CHANGED: u32 = async_event(2, 0x03, super::log::page::ANA);
+/// Event: the reservation notification log has a page.
+pub const EVENT_RESERVATION: u32 = async_event(6, 0, super::log::page::RESERVATION);
 /// Event: the discovery log page changed.
 pub const EVENT_DISCOVERY_CHANGED: u32 = async_event(2, 0xf0, super::log::page::DISCOVERY);
 
@@ -74,6 +80,7 @@ mod tests {
     #[test]
     fn events_have_these_words() {
         assert_eq!(EVENT_NAMESPACE_CHANGED, 0x0004_0002);
+        assert_eq!(EVENT_RESERVATION, 0x0080_0006);
         assert_eq!(EVENT_ANA_CHANGED, 0x000c_0302);
         assert_eq!(EVENT_DISCOVERY_CHANGED, 0x0070_f002);
         assert_eq!(Select::of(0x300), Some(Select::Capabilities));

@@ -14,6 +14,7 @@ pub mod page {
     pub const ANA: u8 = 0x0c;
     pub const FEATURE_EFFECTS: u8 = 0x12;
     pub const DISCOVERY: u8 = 0x70;
+    pub const RESERVATION: u8 = 0x80;
 }
 
 /// What a Get Log Page asks for.
@@ -187,6 +188,8 @@ pub fn by_identifier(entries: &[(u8, u32)]) -> [u8; 1024] {
 
 /// Feature effects (Base 2.0d, figure 258): supported, scope is the controller.
 pub const FEATURE_SUPPORTED: u32 = 1 | 1 << 21;
+/// Feature effects: supported, scope is the namespace.
+pub const FEATURE_OF_NAMESPACE: u32 = 1 | 1 << 20;
 
 #[cfg(test)]
 mod tests {

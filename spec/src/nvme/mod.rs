@@ -12,6 +12,7 @@ pub mod feature;
 pub mod identify;
 pub mod log;
 pub mod property;
+pub mod reservation;
 pub mod status;
 pub mod tcp;
 

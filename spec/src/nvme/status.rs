@@ -45,6 +45,7 @@ impl Status {
     pub const LBA_OUT_OF_RANGE: Status = dnr(0, 0x80);
     pub const CAPACITY_EXCEEDED: Status = dnr(0, 0x81);
     pub const NAMESPACE_NOT_READY: Status = status(0, 0x82);
+    pub const RESERVATION_CONFLICT: Status = dnr(0, 0x83);
     // Command specific status (SCT 1).
     pub const ABORT_LIMIT_EXCEEDED: Status = status(1, 0x03);
     pub const AER_LIMIT_EXCEEDED: Status = dnr(1, 0x05);

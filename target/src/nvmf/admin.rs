@@ -229,9 +229,11 @@ fn set_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe
     let mut data = [0; 512];
     let len = buf.len().min(data.len());
     buf.slice(0..len).read_at(0, &mut data[..len]);
+    let namespaces = visible(&bound.controller);
     let word = {
         let mut state = bound.controller.state();
         let policy = Policy {
+            namespaces: &namespaces,
             min_keep_alive_ms: transport.min_kato,
             io_queues: transport.max_io_qpairs_per_ctrlr,
             has_io: state.queues.keys().any(|&qid| qid > 0),

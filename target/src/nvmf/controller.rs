@@ -3,7 +3,12 @@
 //! Shared by the cores its queues live on. Nothing here is touched per I/O, except for the time stamp that counts as a
 //! sign of life, and that at most ten times a second.
 use super::{features::Features, subsystem::Subsystem};
-use spec::nvme::{Sqe, Status, feature, log::ErrorEntry, property};
+use spec::nvme::{
+    Sqe, Status, feature,
+    log::ErrorEntry,
+    property,
+    reservation::{self, Notice},
+};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
@@ -19,6 +24,8 @@ pub const AER_LIMIT: usize = 4;
 pub const ERROR_LOG: usize = 64;
 /// Namespaces the changed namespace list names before it gives up and says "all" (Base 2.0d, 5.16.1.5).
 const CHANGED_MAX: usize = 1024;
+/// Reservation notices a controller keeps; the host is told how many wait in a byte.
+const NOTICES: usize = 255;
 
 /// Who a controller is; never changes.
 pub struct Controller {
@@ -80,6 +87,9 @@ pub struct State {
     errors: VecDeque<ErrorEntry>,
     error_count: u64,
     changed: BTreeSet<u32>,
+    /// Reservation notices, oldest first, and how many were read.
+    notices: VecDeque<(Notice, u32)>,
+    notices_read: u64,
     /// Events that wait for a request, as completion words.
     events: VecDeque<u32>,
     /// Events told and not yet looked into: they are not told again (Base 2.0d, 5.2).
@@ -113,6 +123,8 @@ impl Controller {
                 errors: VecDeque::new(),
                 error_count: 0,
                 changed: BTreeSet::new(),
+                notices: VecDeque::new(),
+                notices_read: 0,
                 events: VecDeque::new(),
                 told: Vec::new(),
             }),
@@ -167,6 +179,16 @@ impl Controller {
         state.post(feature::AEN_NAMESPACE_ATTRIBUTE, feature::EVENT_NAMESPACE_CHANGED)
     }
 
+    /// The host lost a registration or a reservation on `nsid`. Returns the admin queue to wake if the host wants to know.
+    pub fn reservation_changed(&self, nsid: u32, notice: Notice) -> Option<Queue> {
+        let mut state = self.state();
+        if state.features.reservation_mask(nsid) & notice.mask() != 0 || state.notices.len() >= NOTICES {
+            return None;
+        }
+        state.notices.push_back((notice, nsid));
+        state.post_always(feature::EVENT_RESERVATION)
+    }
+
     /// Asymmetric access has changed. Returns the admin queue to wake if the host wants to know.
     pub fn ana_changed(&self) -> Option<Queue> {
         self.state().post(feature::AEN_ANA, feature::EVENT_ANA_CHANGED)
@@ -186,7 +208,15 @@ impl State {
     }
 
     fn post(&mut self, wanted: u32, event: u32) -> Option<Queue> {
-        if self.features.async_events & wanted == 0 || self.told.contains(&event) || self.events.contains(&event) {
+        match self.features.async_events & wanted {
+            0 => None,
+            _ => self.post_always(event),
+        }
+    }
+
+    /// An event that hosts mask elsewhere, or not at all.
+    fn post_always(&mut self, event: u32) -> Option<Queue> {
+        if self.told.contains(&event) || self.events.contains(&event) {
             return None;
         }
         self.events.push_back(event);
@@ -204,6 +234,21 @@ impl State {
     pub fn looked_into(&mut self, page: u8) {
         self.told.retain(|&event| (event >> 16) as u8 != page);
         self.events.retain(|&event| (event >> 16) as u8 != page);
+        if page == spec::nvme::log::page::RESERVATION && !self.notices.is_empty() {
+            self.post_always(feature::EVENT_RESERVATION);
+        }
+    }
+
+    /// The oldest reservation notice, which goes unless it is to be kept. If more wait, the host hears of the next.
+    pub fn take_notice(&mut self, keep: bool) -> [u8; 64] {
+        let oldest = self.notices.front().copied();
+        let left = self.notices.len().saturating_sub(1);
+        // The count names the notice: the first is 1, and 0 says there was none yet.
+        let log = reservation::notification(self.notices_read + u64::from(oldest.is_some()), oldest, left);
+        if !keep && self.notices.pop_front().is_some() {
+            self.notices_read += 1;
+        }
+        log
     }
 
     /// The changed namespace list; reading it empties it.
@@ -241,6 +286,11 @@ impl State {
         };
         self.events.clear();
         self.told.clear();
+    }
+
+    /// The I/O queues.
+    pub fn io_queues(&self) -> Vec<Queue> {
+        self.queues.range(1..).map(|(_, queue)| *queue).collect()
     }
 
     /// The I/O queues, taken out.

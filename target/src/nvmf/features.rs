@@ -1,11 +1,12 @@
 //! Features a host may read and set (Base 2.0d, 5.27). None is saved; all are forgotten with the controller.
 use spec::nvme::{
-    Sqe, Status,
-    feature::{self, Select, fid},
+    NSID_ALL, Sqe, Status,
+    feature::{self, CAPABILITY_CHANGEABLE as CHANGEABLE, CAPABILITY_PER_NAMESPACE as PER_NAMESPACE, Select, fid},
 };
+use std::collections::BTreeMap;
 
 /// The features of one controller that can have different values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Features {
     /// Arbitration (01h): kept for the host; queues are served in the order their commands arrive.
     pub arbitration: u32,
@@ -23,6 +24,8 @@ pub struct Features {
     pub keep_alive_ms: u32,
     /// Host behavior support (16h), byte 0: advanced command retry.
     pub advanced_retry: bool,
+    /// Reservation notification mask (82h) of the namespaces that have one.
+    pub reservation_masks: BTreeMap<u32, u32>,
     /// I/O queues granted.
     pub io_queues: u16,
 }
@@ -38,20 +41,23 @@ pub enum Answer {
     HostIdentifier,
 }
 
-/// Features every controller supports, with whether they can be changed. Discovery controllers know the last two groups only.
-pub const SUPPORTED: [(u8, bool); 12] = [
-    (fid::ARBITRATION, true),
-    (fid::POWER_MANAGEMENT, true),
-    (fid::TEMPERATURE_THRESHOLD, true),
-    (fid::ERROR_RECOVERY, true),
-    (fid::VOLATILE_WRITE_CACHE, false),
-    (fid::NUMBER_OF_QUEUES, true),
-    (fid::INTERRUPT_COALESCING, false),
-    (fid::WRITE_ATOMICITY, true),
-    (fid::ASYNC_EVENT_CONFIG, true),
-    (fid::KEEP_ALIVE_TIMER, true),
-    (fid::HOST_BEHAVIOR, true),
-    (fid::HOST_IDENTIFIER, false),
+/// Features every controller supports, with their capabilities as Get Features tells them. Discovery controllers
+/// know events, keep-alive and the host identifier only.
+pub const SUPPORTED: [(u8, u32); 14] = [
+    (fid::ARBITRATION, CHANGEABLE),
+    (fid::POWER_MANAGEMENT, CHANGEABLE),
+    (fid::TEMPERATURE_THRESHOLD, CHANGEABLE),
+    (fid::ERROR_RECOVERY, CHANGEABLE),
+    (fid::VOLATILE_WRITE_CACHE, 0),
+    (fid::NUMBER_OF_QUEUES, CHANGEABLE),
+    (fid::INTERRUPT_COALESCING, 0),
+    (fid::WRITE_ATOMICITY, CHANGEABLE),
+    (fid::ASYNC_EVENT_CONFIG, CHANGEABLE),
+    (fid::KEEP_ALIVE_TIMER, CHANGEABLE),
+    (fid::HOST_BEHAVIOR, CHANGEABLE),
+    (fid::HOST_IDENTIFIER, 0),
+    (fid::RESERVATION_MASK, CHANGEABLE | PER_NAMESPACE),
+    (fid::RESERVATION_PERSISTENCE, CHANGEABLE | PER_NAMESPACE),
 ];
 
 /// Asynchronous events that can be configured: SMART warnings never occur, but hosts set their bits.
@@ -71,8 +77,14 @@ impl Features {
             atomicity: 0,
             keep_alive_ms,
             advanced_retry: false,
+            reservation_masks: BTreeMap::new(),
             io_queues,
         }
+    }
+
+    /// Which reservation notices the host does not want of `nsid`; a bit for each [`Notice`](spec::nvme::reservation::Notice).
+    pub fn reservation_mask(&self, nsid: u32) -> u32 {
+        self.reservation_masks.get(&nsid).copied().unwrap_or_default()
     }
 
     /// Get Features.
@@ -80,13 +92,9 @@ impl Features {
         let (d10, d11) = (sqe.cdw1(0), sqe.cdw1(1));
         let id = d10 as u8;
         let select = Select::of(d10).ok_or(Status::INVALID_FIELD)?;
-        let (_, changeable) = supported(id, discovery)?;
+        let (_, capabilities) = supported(id, discovery)?;
         if select == Select::Capabilities {
-            return Ok(Answer::Word(if changeable {
-                feature::CAPABILITY_CHANGEABLE
-            } else {
-                0
-            }));
+            return Ok(Answer::Word(capabilities));
         }
         let fresh = Features::new(self.keep_alive_ms, self.io_queues);
         let from = if select == Select::Current { self } else { &fresh };
@@ -105,6 +113,12 @@ impl Features {
             fid::WRITE_ATOMICITY => from.atomicity,
             fid::ASYNC_EVENT_CONFIG => from.async_events,
             fid::KEEP_ALIVE_TIMER => from.keep_alive_ms,
+            fid::RESERVATION_MASK => match sqe.nsid.get() {
+                0 | NSID_ALL => return Err(Status::INVALID_NAMESPACE),
+                nsid => from.reservation_mask(nsid),
+            },
+            // Nothing survives a power loss.
+            fid::RESERVATION_PERSISTENCE => 0,
             fid::HOST_BEHAVIOR => return Ok(Answer::HostBehavior),
             fid::HOST_IDENTIFIER => match d11 & 1 {
                 1 => return Ok(Answer::HostIdentifier),
@@ -117,10 +131,10 @@ impl Features {
 
     /// Set Features. `data` is what the host sent along, `min_keep_alive` the shortest timeout we keep, `io_queues` what
     /// we would grant, `has_io` true once there is an I/O queue.
-    pub fn set(&mut self, sqe: &Sqe, data: &[u8], discovery: bool, policy: Policy) -> Result<u32, Status> {
+    pub fn set(&mut self, sqe: &Sqe, data: &[u8], discovery: bool, policy: Policy<'_>) -> Result<u32, Status> {
         let (d10, d11) = (sqe.cdw1(0), sqe.cdw1(1));
         let id = d10 as u8;
-        let (_, changeable) = supported(id, discovery)?;
+        let (_, capabilities) = supported(id, discovery)?;
         if d10 & 1 << 31 != 0 {
             return Err(Status::FEATURE_NOT_SAVEABLE);
         }
@@ -128,7 +142,7 @@ impl Features {
             // On fabrics the identifier comes with Connect and stays (Base 2.0d, 5.27.1.25).
             return Err(Status::COMMAND_SEQUENCE_ERROR);
         }
-        if !changeable {
+        if capabilities & CHANGEABLE == 0 {
             return Err(Status::FEATURE_NOT_CHANGEABLE);
         }
         match id {
@@ -163,6 +177,17 @@ impl Features {
                 Some(acre @ 0..=1) => self.advanced_retry = *acre == 1,
                 _ => return Err(Status::INVALID_FIELD),
             },
+            fid::RESERVATION_MASK => {
+                let all = policy.namespaces.iter().copied();
+                let which = sqe.nsid.get();
+                let hit: Vec<u32> = all.filter(|&nsid| which == NSID_ALL || which == nsid).collect();
+                if hit.is_empty() && which != NSID_ALL {
+                    return Err(Status::INVALID_NAMESPACE);
+                }
+                self.reservation_masks
+                    .extend(hit.into_iter().map(|nsid| (nsid, d11 & 0xe)));
+            }
+            fid::RESERVATION_PERSISTENCE if d11 & 1 == 0 => {}
             _ => return Err(Status::INVALID_FIELD),
         }
         Ok(0)
@@ -171,7 +196,9 @@ impl Features {
 
 /// What Set Features is judged by.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub struct Policy<'a> {
+    /// Namespaces the host may see.
+    pub namespaces: &'a [u32],
     /// Shortest keep-alive timeout.
     pub min_keep_alive_ms: u32,
     /// Most I/O queues.
@@ -186,7 +213,7 @@ fn queues(n: u16) -> u32 {
     less | less << 16
 }
 
-fn supported(id: u8, discovery: bool) -> Result<(u8, bool), Status> {
+fn supported(id: u8, discovery: bool) -> Result<(u8, u32), Status> {
     let found = SUPPORTED.into_iter().find(|&(f, _)| f == id);
     let allowed = !discovery
         || matches!(
@@ -202,6 +229,7 @@ mod tests {
     use spec::nvme::command::admin;
 
     const POLICY: Policy = Policy {
+        namespaces: &[1, 3],
         min_keep_alive_ms: 10_000,
         io_queues: 127,
         has_io: false,
@@ -250,10 +278,17 @@ mod tests {
     #[test]
     fn every_feature_answers_what_it_is_and_the_rest_is_refused() {
         let mut f = Features::new(15_000, 1);
-        for (id, changeable) in SUPPORTED {
-            let capabilities = get(&f, u32::from(id) | 0x300, 1);
-            assert_eq!(capabilities, Ok(Answer::Word(if changeable { 4 } else { 0 })), "{id:x}");
-            assert!(get(&f, id.into(), 1).is_ok(), "{id:x}");
+        for (id, capabilities) in SUPPORTED {
+            assert_eq!(
+                get(&f, u32::from(id) | 0x300, 1),
+                Ok(Answer::Word(capabilities)),
+                "{id:x}"
+            );
+            assert_eq!(
+                get(&f, id.into(), 1).is_ok(),
+                capabilities & PER_NAMESPACE == 0 || id == 0x83,
+                "{id:x}"
+            );
         }
         assert_eq!(get(&f, 0x0e, 0), Err(Status::INVALID_FIELD));
         assert_eq!(set(&mut f, 6, 0), Err(Status::FEATURE_NOT_CHANGEABLE));

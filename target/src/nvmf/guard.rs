@@ -1,19 +1,27 @@
 //! What stands before a namespace: asymmetric access and reservations. One load for each command while nobody is
 //! restricted.
-use super::{connection::Connection, controller::Controller, subsystem::Subsystem};
-use spec::nvme::{Sqe, Status};
+use super::{
+    connection::Connection,
+    controller::Controller,
+    reservation::{Access, Reservations},
+    subsystem::Subsystem,
+};
+use spec::nvme::{Sqe, Status, command::io};
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 /// Some listener has no way to the namespace.
 const WAYS: u32 = 1;
+/// A host holds a reservation.
+const RESERVED: u32 = 2;
 
 /// One namespace's guard, shared by all cores.
 #[derive(Debug, Default)]
 pub struct Guard {
     up: AtomicU32,
+    reservations: Mutex<Reservations>,
 }
 
 impl Guard {
@@ -34,15 +42,52 @@ impl Guard {
         };
     }
 
+    /// Reads the reservations.
+    pub fn look<T>(&self, f: impl FnOnce(&Reservations) -> T) -> T {
+        f(&self.reservations())
+    }
+
+    /// Changes the reservations.
+    pub fn reserve<T>(&self, change: impl FnOnce(&mut Reservations) -> T) -> T {
+        let mut reservations = self.reservations();
+        let done = change(&mut reservations);
+        self.set(RESERVED, reservations.held.is_some());
+        done
+    }
+
+    /// Every change is made whole before the lock is let go, so a poisoned lock is still a good one.
+    fn reservations(&self) -> MutexGuard<'_, Reservations> {
+        self.reservations.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// May this command of an I/O queue, which needs namespace `nsid`, go on?
-    pub fn check(&self, connection: &Connection, nsid: u32, _sqe: &Sqe) -> Result<(), Status> {
+    pub fn check(&self, connection: &Connection, nsid: u32, sqe: &Sqe) -> Result<(), Status> {
         let Some((controller, subsystem)) = of(connection) else {
             return Err(Status::INVALID_NAMESPACE);
         };
-        let inner = subsystem.inner();
-        let group = inner.namespaces.get(&nsid).map(|n| n.info.anagrpid);
-        let refusal = group.and_then(|group| inner.ana_state(controller.local, group).refusal());
-        refusal.map_or(Ok(()), Err)
+        {
+            let inner = subsystem.inner();
+            let group = inner.namespaces.get(&nsid).map(|n| n.info.anagrpid);
+            if let Some(refusal) = group.and_then(|group| inner.ana_state(controller.local, group).refusal()) {
+                return Err(refusal);
+            }
+        }
+        match access(sqe.opcode) {
+            Some(access) if !self.reservations().allows(&controller.hostid, access) => {
+                Err(Status::RESERVATION_CONFLICT)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a reservation makes of a command (Base 2.0d, figure 425). `None`: it is not its affair.
+fn access(opcode: u8) -> Option<Access> {
+    match opcode {
+        io::READ | io::COMPARE | io::VERIFY => Some(Access::Read),
+        io::RESERVATION_REGISTER | io::RESERVATION_REPORT | io::RESERVATION_ACQUIRE | io::RESERVATION_RELEASE => None,
+        // Flush and everything that changes data; an opcode nobody knows changes nothing and is refused later.
+        _ => Some(Access::Write),
     }
 }
 

@@ -15,6 +15,9 @@ use spec::nvme::{
 /// Firmware revision: our version.
 pub const FIRMWARE: &str = env!("CARGO_PKG_VERSION");
 
+/// RESCAP: the six types, and IEKEY as NVMe 1.3 and later define it.
+const RESCAP: u8 = 0x7e | 1 << 7;
+
 /// Target-wide values that appear in Identify Controller.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delays {
@@ -83,8 +86,8 @@ fn io_controller(id: &mut IdentifyController, s: &Subsystem, transport: &Transpo
     id.cqes = 0x44;
     id.nn = s.config.max_namespaces.into();
     id.mnan = s.config.max_namespaces.into();
-    // Compare, Dataset Management, Write Zeroes.
-    id.oncs = (1 | 1 << 2 | 1 << 3).into();
+    // Compare, Dataset Management, Write Zeroes, reservations.
+    id.oncs = (1 | 1 << 2 | 1 << 3 | 1 << 5).into();
     // A cache may be there; Flush with NSID FFFFFFFFh flushes every namespace.
     id.vwc = 1 | 3 << 1;
     id.subnqn = nqn_field(s.nqn());
@@ -109,6 +112,7 @@ pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool) -> IdentifyNa
         nuse: g.blocks.into(),
         // Shared between controllers.
         nmic: 1,
+        rescap: RESCAP,
         nsattr: u8::from(g.read_only),
         anagrpid: group_of(n, ana_reporting).into(),
         nguid: ids.nguid,
@@ -146,6 +150,7 @@ fn group_of(n: &Namespace, ana_reporting: bool) -> u32 {
 pub fn independent(n: &Namespace, g: &Geometry, ana_reporting: bool) -> IndependentNamespace {
     IndependentNamespace {
         nmic: 1,
+        rescap: RESCAP,
         anagrpid: group_of(n, ana_reporting).into(),
         nsattr: u8::from(g.read_only),
         nstat: 1,

@@ -1,6 +1,7 @@
 //! The NVM command set on an I/O queue: from a submission entry to a disk and back.
 use super::{
     connection::{Connection, Reply},
+    reserve,
     session::Command,
     space::Space,
 };
@@ -42,6 +43,9 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
         }
         io::COMPARE => compare(connection, slot, command, &space).await,
         io::DATASET_MANAGEMENT => dataset(connection, slot, command, &space).await,
+        io::RESERVATION_REGISTER | io::RESERVATION_REPORT | io::RESERVATION_ACQUIRE | io::RESERVATION_RELEASE => {
+            Box::pin(reserve::run(connection, slot, command, &space)).await
+        }
         _ => Reply::fail(Status::INVALID_OPCODE),
     }
 }

@@ -5,14 +5,14 @@ use spec::nvme::{
     ana::GROUPS_ONLY,
     ascii_field,
     command::{admin, io},
-    feature::fid,
+    feature::{self, fid},
     log::{self, GetLogPage, Health, page},
 };
 use std::sync::atomic::Ordering::Relaxed;
 use zerocopy::IntoBytes;
 
 /// Log pages of an I/O controller.
-const IO_PAGES: [u8; 7] = [
+const IO_PAGES: [u8; 8] = [
     page::SUPPORTED,
     page::ERRORS,
     page::HEALTH,
@@ -20,6 +20,7 @@ const IO_PAGES: [u8; 7] = [
     page::CHANGED_NAMESPACES,
     page::COMMAND_EFFECTS,
     page::FEATURE_EFFECTS,
+    page::RESERVATION,
 ];
 /// Log pages of a discovery controller.
 const DISCOVERY_PAGES: [u8; 3] = [page::SUPPORTED, page::FEATURE_EFFECTS, page::DISCOVERY];
@@ -36,13 +37,17 @@ pub const ADMIN: [u8; 7] = [
 ];
 
 /// I/O commands, and whether they change data.
-pub const IO: [(u8, bool); 6] = [
+pub const IO: [(u8, bool); 10] = [
     (io::FLUSH, false),
     (io::WRITE, true),
     (io::READ, false),
     (io::COMPARE, false),
     (io::WRITE_ZEROES, true),
     (io::DATASET_MANAGEMENT, true),
+    (io::RESERVATION_REGISTER, false),
+    (io::RESERVATION_REPORT, false),
+    (io::RESERVATION_ACQUIRE, false),
+    (io::RESERVATION_RELEASE, false),
 ];
 
 /// The log pages of controller `c`.
@@ -72,6 +77,7 @@ pub fn page(c: &Controller, ask: &GetLogPage, now: u64) -> Result<Vec<u8>, Statu
         page::HEALTH => health(c, now).as_bytes().to_vec(),
         page::FIRMWARE => log::firmware_slot(ascii_field(FIRMWARE)).to_vec(),
         page::CHANGED_NAMESPACES => c.state().take_changed(ask.retain).to_vec(),
+        page::RESERVATION => c.state().take_notice(ask.retain).to_vec(),
         page::ANA => ana::log(c, ask.specific & GROUPS_ONLY != 0),
         page::COMMAND_EFFECTS => {
             let admin = ADMIN.map(|opcode| (opcode, log::EFFECT_SUPPORTED));
@@ -95,7 +101,12 @@ pub fn page(c: &Controller, ask: &GetLogPage, now: u64) -> Result<Vec<u8>, Statu
             let rows: Vec<_> = features::SUPPORTED
                 .iter()
                 .filter(|(id, _)| known(*id))
-                .map(|&(id, _)| (id, log::FEATURE_SUPPORTED))
+                .map(
+                    |&(id, capabilities)| match capabilities & feature::CAPABILITY_PER_NAMESPACE {
+                        0 => (id, log::FEATURE_SUPPORTED),
+                        _ => (id, log::FEATURE_OF_NAMESPACE),
+                    },
+                )
                 .collect();
             log::by_identifier(&rows).to_vec()
         }

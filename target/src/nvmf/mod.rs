@@ -26,6 +26,8 @@ mod logs;
 mod memory;
 mod options;
 mod port;
+mod reservation;
+mod reserve;
 pub mod session;
 mod shared;
 mod space;

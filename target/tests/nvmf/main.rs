@@ -5,4 +5,5 @@ mod association;
 mod bench;
 mod commands;
 mod control;
+mod reservations;
 mod strangers;

@@ -2,6 +2,7 @@
 use super::*;
 use crate::nvmf::controller::AER_LIMIT;
 use spec::nvme::Status;
+use std::time::Duration;
 use writer::Out;
 
 impl Connection {
@@ -53,6 +54,11 @@ impl Connection {
             self.finish(slot, Reply::fail(Status::ABORTED_BY_REQUEST));
             return true;
         }
+        self.abort_slot(slot);
+        true
+    }
+
+    fn abort_slot(&self, slot: u16) {
         let mut front = self.front.borrow_mut();
         let batch = &mut *front;
         let mut out = Out {
@@ -63,6 +69,14 @@ impl Connection {
         batch.slots.push(slot);
         drop(front);
         self.flush();
-        true
+    }
+
+    /// Answers every command on namespace `nsid` that runs here as aborted, and waits until the disk is done with them.
+    pub async fn abort_all(&self, nsid: u32) {
+        let running: Vec<u16> = self.session.borrow().running_on(nsid).collect();
+        running.iter().for_each(|slot| self.abort_slot(*slot));
+        while self.session.borrow().is_aborting(nsid) {
+            reactor::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

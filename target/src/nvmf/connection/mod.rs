@@ -24,7 +24,7 @@ mod table;
 mod writer;
 
 pub use reply::Reply;
-pub use table::{abort, close, close_all, stats, tell};
+pub use table::{abort, abort_all, close, close_all, stats, tell};
 
 use super::{
     connect,

@@ -89,6 +89,13 @@ pub fn abort(id: u64, cid: u16) -> bool {
     find(id).is_some_and(|connection| connection.abort(cid))
 }
 
+/// Aborts every command on namespace `nsid` of connection `id` and waits until the disk is done with them.
+pub async fn abort_all(id: u64, nsid: u32) {
+    if let Some(connection) = find(id) {
+        connection.abort_all(nsid).await;
+    }
+}
+
 /// Ends all connections of this core and waits for the last.
 pub async fn close_all() {
     while shut_all() > 0 {

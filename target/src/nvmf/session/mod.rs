@@ -289,6 +289,19 @@ impl Session {
         found.map(|slot| slot as u16)
     }
 
+    /// Slots of running commands on namespace `nsid`.
+    pub fn running_on(&self, nsid: u32) -> impl Iterator<Item = u16> {
+        let hit = move |s: &Slot| s.used == Use::Running && s.sqe.nsid.get() == nsid && s.want == s.got;
+        let slots = self.slots.iter().enumerate();
+        slots.filter(move |(_, s)| hit(s)).map(|(slot, _)| slot as u16)
+    }
+
+    /// The device still works on an aborted command on namespace `nsid`.
+    pub fn is_aborting(&self, nsid: u32) -> bool {
+        let hit = |s: &Slot| matches!(s.used, Use::Aborted { .. }) && s.sqe.nsid.get() == nsid;
+        self.slots.iter().any(hit)
+    }
+
     /// Answers a running command as aborted; the slot stays taken until the device is done with it (D6).
     pub fn abort(&mut self, slot: u16, sink: &mut impl Sink) {
         let s = &mut self.slots[usize::from(slot)];
