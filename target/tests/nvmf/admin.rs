@@ -66,7 +66,7 @@ fn the_controller_tells_the_truth_about_itself() {
 
     let supported = admin.log_page(page::SUPPORTED, 0, 1024, false).unwrap().data;
     let pages: Vec<usize> = (0..256).filter(|p| supported[p * 4] & 1 == 1).collect();
-    assert_eq!(pages, [0, 1, 2, 3, 4, 5, 0x12]);
+    assert_eq!(pages, [0, 1, 2, 3, 4, 5, 0x12, 0x80]);
     let effects = admin.log_page(page::COMMAND_EFFECTS, 0, 4096, false).unwrap().data;
     assert_eq!(
         (
