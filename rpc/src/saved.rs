@@ -10,7 +10,6 @@ use bdev::table::Direct;
 use bdev::{NodeSpec, Table};
 use lvol::Create;
 use serde_json::{Map, Value, json};
-use target::iscsi::Auth;
 
 use crate::context::{Context, Raid, Split, Waiting};
 use crate::methods::{iscsi, nvmf, nvmf_subsystem};
@@ -273,7 +272,7 @@ fn initiators_and_nodes(context: &Context) -> Vec<Call> {
             params["wait"] = true.into();
         }
         calls.push(("iscsi_create_portal_group", params));
-        if auth != Auth::default() {
+        if let Some(auth) = auth {
             let mut params = Map::from_iter([("tag".to_owned(), tag.into())]);
             params.extend(
                 plain(serde_json::to_value(auth))

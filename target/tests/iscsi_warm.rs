@@ -14,7 +14,8 @@ use spec::{
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use target::{
     iscsi::{
-        login::{Directory, Hello, Refusal, Welcome},
+        auth::Credential,
+        login::{Agreed, Directory, Hello, Refusal, Welcome},
         session::{Event, MAX_TRANSFER, Patience, Session, Sink},
     },
     scsi::{
@@ -31,15 +32,23 @@ static ALLOC: CountingAlloc = CountingAlloc;
 struct Anyone;
 
 impl Directory for Anyone {
-    fn login(&mut self, _: &Hello) -> Result<Welcome, Refusal> {
+    fn greet(&mut self, _: &Hello) -> Result<Welcome, Refusal> {
         Ok(Welcome {
-            tsih: 1,
             portal_group: 1,
             depth: 8,
             first_burst: 8192,
             immediate_data: true,
             ..Welcome::default()
         })
+    }
+    fn enter(&mut self, _: &Hello, _: &Agreed) -> Result<u16, Refusal> {
+        Ok(1)
+    }
+    fn credential(&mut self, _: u32, _: &str) -> Option<Credential> {
+        None
+    }
+    fn random(&mut self, _: &mut [u8]) -> bool {
+        false
     }
     fn targets(&mut self, _: &str, _: Option<&str>) -> Vec<(String, Vec<(SocketAddr, u32)>)> {
         Vec::new()

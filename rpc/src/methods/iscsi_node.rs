@@ -169,6 +169,9 @@ struct Redirect {
     pg_tag: u32,
     redirect_host: Option<String>,
     redirect_port: Option<String>,
+    /// Not SPDK's: hosts may remember it.
+    #[serde(default)]
+    permanent: bool,
 }
 
 async fn set_redirect(context: Arc<Context>, params: Redirect) -> RpcResult<bool> {
@@ -180,7 +183,12 @@ async fn set_redirect(context: Arc<Context>, params: Redirect) -> RpcResult<bool
                 .parse::<IpAddr>()
                 .ok()
                 .zip(port.parse::<u16>().ok());
-            Some(address.map(|(ip, port)| SocketAddr::new(ip, port)).ok_or_else(|| {
+            let permanent = params.permanent;
+            let redirect = |(ip, port)| target::iscsi::Redirect {
+                to: SocketAddr::new(ip, port),
+                permanent,
+            };
+            Some(address.map(redirect).ok_or_else(|| {
                 let text = format!("Failed to redirect target {}, (-22): Invalid argument", params.name);
                 RpcError::invalid_params(text).because("the portal must be a numeric address and port")
             })?)

@@ -3,11 +3,13 @@
 //! | file | subject |
 //! |---|---|
 //! | [`bhs`] | the 48 bytes every PDU begins with, one struct for each kind |
+//! | [`chap`] | how a host proves who it is |
 //! | [`login`] | stages, and the status a login ends with |
 //! | [`text`] | `key=value` pairs and how each key is negotiated |
 //!
 //! Digests are CRC-32C, four bytes little-endian after what they cover (the one thing here that is not big-endian).
 pub mod bhs;
+pub mod chap;
 pub mod login;
 pub mod text;
 
@@ -43,6 +45,17 @@ pub fn fuzz_iscsi_text(data: &[u8]) {
     for pair in text::pairs(data).into_iter().flatten() {
         let (key, value) = pair;
         let _ = (text::number(value), text::boolean(value), text::Key::named(key));
+        let _ = chap::Algorithm::choose(value, &chap::Algorithm::ALL);
+        if let Some(bytes) = text::binary(value, chap::MAX_BINARY) {
+            assert!(bytes.len() <= chap::MAX_BINARY);
+            let mut again = Vec::new();
+            text::put_binary(&mut again, "CHAP_C", &bytes);
+            let (_, hex) = text::pairs(&again)
+                .ok()
+                .and_then(|mut pairs| pairs.next())
+                .expect("a pair");
+            assert_eq!(text::binary(hex, chap::MAX_BINARY), Some(bytes));
+        }
         let _ = text::negotiate_list(value, &["CRC32C", "None"]);
     }
     let mut gathered = text::Gather::new(64);

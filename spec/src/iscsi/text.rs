@@ -1,5 +1,16 @@
 //! `key=value` text: reading it within bounds, and the negotiation rule of each key (RFC 7143 section 6 and 13).
 
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// Longest key name (6.1).
 pub const MAX_KEY: usize = 63;
 /// Longest value we take. The RFC's largest is 8 KiB, for binary values; a name is at most 223 bytes.
@@ -94,6 +105,42 @@ pub fn number(value: &str) -> Option<u64> {
     }
 }
 
+/// A binary value (6.1): an even number of hexadecimal digits after `0x`, or base64 after `0b`, padded or not. Not empty,
+/// and at most `limit` bytes.
+pub fn binary(value: &str, limit: usize) -> Option<Vec<u8>> {
+    let (kind, digits) = value.split_at_checked(2)?;
+    let bytes = match kind {
+        "0x" | "0X" => hex(digits, limit)?,
+        "0b" | "0B" if digits.len() <= limit.div_ceil(3) * 4 => BASE64.decode(digits).ok()?,
+        _ => return None,
+    };
+    (1..=limit).contains(&bytes.len()).then_some(bytes)
+}
+
+fn hex(digits: &str, limit: usize) -> Option<Vec<u8>> {
+    if !digits.len().is_multiple_of(2) || digits.len() / 2 > limit {
+        return None;
+    }
+    let nibble = |digit: u8| char::from(digit).to_digit(16);
+    let pair = |two: &[u8]| match two {
+        [high, low] => Some((nibble(*high)? << 4 | nibble(*low)?) as u8),
+        _ => None,
+    };
+    digits.as_bytes().chunks(2).map(pair).collect()
+}
+
+/// Appends `key=0x…` and its terminator.
+pub fn put_binary(text: &mut Vec<u8>, key: &str, bytes: &[u8]) {
+    use std::fmt::Write;
+    let mut hex = String::with_capacity(2 + 2 * bytes.len());
+    hex.push_str("0x");
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    put(text, key, hex);
+}
+
 /// `Yes` or `No`.
 pub fn boolean(value: &str) -> Option<bool> {
     match value {
@@ -131,8 +178,27 @@ pub enum Rule {
     Obsolete,
 }
 
+/// When a host may say a key (the "Use" and "Senders" of section 13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// In either stage of the login.
+    Login,
+    /// In the security stage.
+    Security,
+    /// In the operational stage of every connection.
+    Operational,
+    /// In the operational stage of a session's first connection.
+    Leading,
+    /// From the operational stage on, also in full feature phase.
+    Always,
+    /// In full feature phase.
+    Full,
+    /// Never: only targets say it.
+    Target,
+}
+
 macro_rules! keys {
-    ($($name:ident: $rule:expr,)*) => {
+    ($($name:ident: $use:ident, $rule:expr,)*) => {
         /// The keys of RFC 7143 (and 7144), spelled as on the wire.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[expect(missing_docs, reason = "the standard's own words")]
@@ -160,40 +226,65 @@ macro_rules! keys {
             pub fn rule(self) -> Rule {
                 match self { $(Key::$name => $rule,)* }
             }
+
+            /// When a host may say it.
+            pub fn usage(self) -> Use {
+                match self { $(Key::$name => Use::$use,)* }
+            }
         }
     };
 }
 
 keys! {
-    AuthMethod: Rule::List,
-    HeaderDigest: Rule::List,
-    DataDigest: Rule::List,
-    MaxConnections: Rule::Min(1, 65535),
-    SendTargets: Rule::Declare,
-    TargetName: Rule::Declare,
-    InitiatorName: Rule::Declare,
-    TargetAlias: Rule::Declare,
-    InitiatorAlias: Rule::Declare,
-    TargetAddress: Rule::Declare,
-    TargetPortalGroupTag: Rule::Declare,
-    InitialR2T: Rule::Or,
-    ImmediateData: Rule::And,
-    MaxRecvDataSegmentLength: Rule::DeclareNumber(512, 0xff_ffff),
-    MaxBurstLength: Rule::Min(512, 0xff_ffff),
-    FirstBurstLength: Rule::Min(512, 0xff_ffff),
-    DefaultTime2Wait: Rule::Max(0, 3600),
-    DefaultTime2Retain: Rule::Min(0, 3600),
-    MaxOutstandingR2T: Rule::Min(1, 65535),
-    DataPDUInOrder: Rule::Or,
-    DataSequenceInOrder: Rule::Or,
-    ErrorRecoveryLevel: Rule::Min(0, 2),
-    SessionType: Rule::Declare,
-    TaskReporting: Rule::List,
-    IscsiProtocolLevel: Rule::Min(0, 31),
-    IFMarker: Rule::Obsolete,
-    OFMarker: Rule::Obsolete,
-    IFMarkInt: Rule::Obsolete,
-    OFMarkInt: Rule::Obsolete,
+    AuthMethod: Security, Rule::List,
+    HeaderDigest: Operational, Rule::List,
+    DataDigest: Operational, Rule::List,
+    MaxConnections: Leading, Rule::Min(1, 65535),
+    SendTargets: Full, Rule::Declare,
+    TargetName: Login, Rule::Declare,
+    InitiatorName: Login, Rule::Declare,
+    TargetAlias: Target, Rule::Declare,
+    InitiatorAlias: Login, Rule::Declare,
+    TargetAddress: Target, Rule::Declare,
+    TargetPortalGroupTag: Target, Rule::Declare,
+    InitialR2T: Leading, Rule::Or,
+    ImmediateData: Leading, Rule::And,
+    MaxRecvDataSegmentLength: Always, Rule::DeclareNumber(512, 0xff_ffff),
+    MaxBurstLength: Leading, Rule::Min(512, 0xff_ffff),
+    FirstBurstLength: Leading, Rule::Min(512, 0xff_ffff),
+    DefaultTime2Wait: Leading, Rule::Max(0, 3600),
+    DefaultTime2Retain: Leading, Rule::Min(0, 3600),
+    MaxOutstandingR2T: Leading, Rule::Min(1, 65535),
+    DataPDUInOrder: Leading, Rule::Or,
+    DataSequenceInOrder: Leading, Rule::Or,
+    ErrorRecoveryLevel: Leading, Rule::Min(0, 2),
+    SessionType: Login, Rule::Declare,
+    TaskReporting: Leading, Rule::List,
+    IscsiProtocolLevel: Leading, Rule::Min(0, 31),
+    IFMarker: Operational, Rule::Obsolete,
+    OFMarker: Operational, Rule::Obsolete,
+    IFMarkInt: Operational, Rule::Obsolete,
+    OFMarkInt: Operational, Rule::Obsolete,
+}
+
+impl Key {
+    /// Says nothing where there are no commands (13: "irrelevant when SessionType=Discovery").
+    pub fn irrelevant_in_discovery(self) -> bool {
+        use Key::*;
+        matches!(
+            self,
+            MaxConnections
+                | InitialR2T
+                | ImmediateData
+                | MaxBurstLength
+                | FirstBurstLength
+                | MaxOutstandingR2T
+                | DataPDUInOrder
+                | DataSequenceInOrder
+                | TaskReporting
+                | IscsiProtocolLevel
+        )
+    }
 }
 
 #[cfg(test)]
@@ -247,6 +338,28 @@ mod tests {
         for key in Key::ALL {
             assert_eq!(Key::named(key.name()), Some(*key));
         }
+    }
+
+    #[test]
+    fn binary_values_are_hexadecimal_or_base64() {
+        assert_eq!(binary("0x00fFa5", 16), Some(vec![0, 0xff, 0xa5]));
+        assert_eq!(binary("0X01", 1), Some(vec![1]));
+        for same in ["0bAQID", "0BAQID"] {
+            assert_eq!(binary(same, 16), Some(vec![1, 2, 3]));
+        }
+        // With and without padding.
+        assert_eq!(binary("0bAQIDBA==", 16), Some(vec![1, 2, 3, 4]));
+        assert_eq!(binary("0bAQIDBA", 16), Some(vec![1, 2, 3, 4]));
+        for bad in [
+            "", "0", "0x", "0b", "0x1", "0x12g4", "1234", "0bA", "0bAQ!D", "0xé1", "é", "0bAQID\n", "0x+1",
+        ] {
+            assert_eq!(binary(bad, 16), None, "{bad:?}");
+        }
+        assert_eq!(binary("0x010203", 2), None, "too long");
+        assert_eq!(binary("0bAQID", 2), None, "too long");
+        let mut text = Vec::new();
+        put_binary(&mut text, "CHAP_C", &[0x0a, 0xff]);
+        assert_eq!(text, b"CHAP_C=0x0aff\0");
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub(super) async fn run(server: Arc<Server>, id: u64, stream: Stream, orders: ch
             id,
             device: None,
             portal_group: 0,
+            depth: 0,
             line: None,
         }),
         nexus: OnceCell::new(),

@@ -1,13 +1,15 @@
 //! The control handle: what RPC, configuration and the command line ask of the iSCSI front end.
 use super::{
+    auth::{AuthGroup, Credential},
     options::{
-        Auth, ConnectionInfo, InitiatorGroup, IscsiError, Options, PgIgMap, Portal, PortalGroup, Stats, TargetNode,
+        Auth, ConnectionInfo, InitiatorGroup, IscsiError, Options, PgIgMap, Portal, PortalGroup, Redirect, Stats,
+        TargetNode,
     },
     server::Server,
 };
 use bdev::graph::Graph;
 use reactor::Reactors;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// The iSCSI front end. A handle: clones mean the same thing, and it may be used from any control thread. Its methods
 /// take locks and some talk to reactors, so none of them may be called on a reactor.
@@ -37,8 +39,39 @@ impl Iscsi {
     /// What discovery sessions must do.
     pub fn set_discovery_auth(&self, auth: Auth) -> Result<(), IscsiError> {
         super::state::check_auth(&auth)?;
-        self.server.state().discovery_auth = auth;
+        let options = &mut self.server.state().options;
+        options.disable_chap = auth.disable_chap;
+        options.require_chap = auth.require_chap;
+        options.mutual_chap = auth.mutual_chap;
+        options.chap_group = auth.chap_group;
         Ok(())
+    }
+
+    // ---- authentication groups
+
+    /// Makes a group of users and their secrets.
+    pub fn create_auth_group(&self, group: AuthGroup) -> Result<(), IscsiError> {
+        self.server.state().add_auth_group(group)
+    }
+
+    /// Forgets a group. Who must authenticate by it cannot come any more; sessions that are there stay.
+    pub fn delete_auth_group(&self, tag: u32) -> Result<(), IscsiError> {
+        self.server.state().remove_auth_group(tag)
+    }
+
+    /// Adds a user to a group.
+    pub fn add_secret(&self, tag: u32, credential: Credential) -> Result<(), IscsiError> {
+        self.server.state().add_secret(tag, credential)
+    }
+
+    /// Forgets a user of a group.
+    pub fn remove_secret(&self, tag: u32, user: &str) -> Result<(), IscsiError> {
+        self.server.state().remove_secret(tag, user)
+    }
+
+    /// All authentication groups by tag.
+    pub fn auth_groups(&self) -> Vec<AuthGroup> {
+        self.server.state().auth_groups.values().cloned().collect()
     }
 
     // ---- portal groups
@@ -79,10 +112,10 @@ impl Iscsi {
         self.server.state().group_infos()
     }
 
-    /// What discovery through this group must do.
+    /// What discovery through this group must do, whatever the options say.
     pub fn set_portal_group_auth(&self, tag: u32, auth: Auth) -> Result<(), IscsiError> {
         super::state::check_auth(&auth)?;
-        self.server.state().group(tag)?.auth = auth;
+        self.server.state().group(tag)?.auth = Some(auth);
         Ok(())
     }
 
@@ -197,7 +230,7 @@ impl Iscsi {
     }
 
     /// Sends logins that come through this portal group elsewhere (`None`: not any more).
-    pub fn set_redirect(&self, name: &str, pg_tag: u32, to: Option<SocketAddr>) -> Result<(), IscsiError> {
+    pub fn set_redirect(&self, name: &str, pg_tag: u32, to: Option<Redirect>) -> Result<(), IscsiError> {
         let mut state = self.server.state();
         let node = state.node(name)?;
         if !node.maps.iter().any(|map| map.pg_tag == pg_tag) {

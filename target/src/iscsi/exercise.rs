@@ -1,6 +1,9 @@
 //! Checks that hold for any bytes: what the fuzz targets run, and the ordinary tests over the corpus.
 use super::{
-    login::{Directory, Hello, Login, Refusal, Then, Welcome},
+    auth::{Credential, Demand, Secret},
+    chap,
+    login::{Agreed, Directory, Hello, Login, Refusal, Then, Welcome},
+    options::Auth,
     session::{Event, Patience, Session},
 };
 use crate::scsi::{Moved, Outcome};
@@ -9,30 +12,74 @@ use reactor::{
     pool::{Base, Line, PoolConfig},
 };
 use spec::{
-    iscsi::{BHS_LEN, Bhs, LoginStatus, bhs::*, pad},
+    iscsi::{BHS_LEN, Bhs, LoginStatus, bhs::*, chap::Algorithm, pad, text},
     scsi::Status,
 };
 use std::{net::SocketAddr, time::Duration};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// A world with one target, `iqn.t`, for everybody.
-struct Anyone;
+/// A world with one target, `iqn.t`, for everybody who does what is demanded.
+#[derive(Default)]
+struct Anyone {
+    demand: Demand,
+    drawn: u8,
+}
+
+/// Two users: one proves itself, the other one wants proof, too.
+pub fn credentials() -> Vec<Credential> {
+    let secret = |text: &str| Secret::new(text.as_bytes().to_vec().into()).expect("of good length");
+    let one = |user: &str, text, mutual: Option<(&str, &str)>| Credential {
+        user: user.into(),
+        secret: secret(text),
+        mutual: mutual.map(|(name, text)| (name.into(), secret(text))),
+        files: (None, None),
+    };
+    vec![
+        one("one", "open sesame, one", None),
+        one("both", "open sesame, both", Some(("quarry", "this is the quarry"))),
+    ]
+}
+
+/// What a login demands that has those two in group 1.
+pub fn demand(require: bool, mutual: bool) -> Demand {
+    let auth = Auth {
+        require_chap: require,
+        mutual_chap: mutual,
+        chap_group: 1,
+        ..Auth::default()
+    };
+    Demand::new(&auth, &Algorithm::ALL)
+}
 
 const DEPTH: u16 = 8;
 
 impl Directory for Anyone {
-    fn login(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
+    fn greet(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
         match hello.target.as_deref() {
             None | Some("iqn.t") => Ok(Welcome {
-                tsih: 1,
                 portal_group: 1,
                 depth: DEPTH,
+                demand: self.demand.clone(),
+                max_connections: 1,
+                max_outstanding_r2t: 1,
                 first_burst: 8192,
                 immediate_data: true,
                 ..Welcome::default()
             }),
             Some(_) => Err(Refusal::Status(LoginStatus::NotFound)),
         }
+    }
+    fn enter(&mut self, _: &Hello, _: &Agreed) -> Result<u16, Refusal> {
+        Ok(7)
+    }
+    fn credential(&mut self, group: u32, user: &str) -> Option<Credential> {
+        (group == 1).then(|| credentials().into_iter().find(|one| one.user == user))?
+    }
+    fn random(&mut self, bytes: &mut [u8]) -> bool {
+        // Fresh each time, and the same in each run.
+        self.drawn += 1;
+        bytes.fill(self.drawn);
+        true
     }
     fn targets(&mut self, _: &str, _: Option<&str>) -> Vec<(String, Vec<(SocketAddr, u32)>)> {
         vec![("iqn.t".into(), vec![(SocketAddr::from(([127, 0, 0, 1], 3260)), 1)])]
@@ -48,39 +95,100 @@ pub fn credit(depth: u16) -> Line {
     Line::open(pool.rights(), n, n).expect("all of it")
 }
 
-/// Login requests one after another: a header's first bytes from the input, and text. Answers stay within bounds, and
-/// nobody gets in without a name.
+/// Login requests one after another: a header's first bytes from the input, and text. In it `CHAP_R=!` stands for the
+/// right response to the last challenge, `CHAP_C=!` for that challenge. Answers stay within bounds, nobody gets in without
+/// a name, and who must prove it not without the right response.
 pub fn fuzz_iscsi_login(data: &[u8]) {
+    let [how, rest @ ..] = data else { return };
+    let mut rest = rest;
+    let mut world = Anyone {
+        demand: match how & 3 {
+            0 => Demand::default(),
+            1 => demand(false, false),
+            2 => demand(true, false),
+            _ => demand(true, true),
+        },
+        ..Anyone::default()
+    };
     let mut login = Login::default();
-    let mut rest = data;
+    let mut puzzle = Puzzle::default();
     while let [flags, version, len, more @ ..] = rest {
-        let text = &more[..usize::from(*len).min(more.len())];
-        rest = &more[text.len()..];
+        let said = &more[..usize::from(*len).min(more.len())];
+        rest = &more[said.len()..];
+        let said = puzzle.fill_in(said);
         let request = LoginRequest {
             opcode: 0x43,
             flags: *flags,
             version_min: u8::from(*version > 250),
-            data_segment_len: len24(text.len()),
+            data_segment_len: len24(said.len()),
             ..Default::default()
         };
         let Ok(bhs) = Bhs::ref_from_bytes(request.as_bytes()) else {
             return;
         };
-        let Some(step) = login.step(bhs, text, &mut Anyone) else {
+        let Some(step) = login.step(bhs, &said, &mut world) else {
             return;
         };
         assert!(step.text.len() <= super::login::LOGIN_SEGMENT);
+        puzzle.note(&step.text);
         match step.then {
             Then::Continue => (),
             Then::Close => return,
             Then::Done => {
                 let hello = login.hello().expect("logged in with a name");
-                assert!(!hello.initiator.is_empty());
+                assert!(!hello.initiator.is_empty() && login.tsih() == 7);
                 assert!((512..=0xff_ffff).contains(&login.agreed.their_segment));
                 assert!(login.agreed.first_burst <= login.agreed.max_burst);
+                assert!(
+                    world.demand.none || login.user().is_some(),
+                    "nobody gets in without proof"
+                );
+                assert!(login.user().is_none() || puzzle.solved, "nor with a wrong one");
                 return;
             }
         }
+    }
+}
+
+/// What a host remembers of CHAP.
+#[derive(Default)]
+struct Puzzle {
+    algorithm: Option<Algorithm>,
+    identifier: u8,
+    challenge: Vec<u8>,
+    solved: bool,
+}
+
+impl Puzzle {
+    fn note(&mut self, answer: &[u8]) {
+        for (key, value) in text::pairs(answer).into_iter().flatten() {
+            match key {
+                "CHAP_A" => self.algorithm = Algorithm::choose(value, &Algorithm::ALL),
+                "CHAP_I" => self.identifier = value.parse().expect("one byte"),
+                "CHAP_C" => self.challenge = text::binary(value, 1024).expect("binary"),
+                _ => (),
+            }
+        }
+    }
+
+    fn fill_in(&mut self, said: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let user = |pair: &&[u8]| pair.strip_prefix(b"CHAP_N=").map(<[u8]>::to_vec);
+        let user = said.split(|b| *b == 0).find_map(|pair| user(&pair)).unwrap_or_default();
+        for pair in said.split_inclusive(|b| *b == 0) {
+            match (pair, self.algorithm) {
+                (b"CHAP_R=!\0", Some(algorithm)) => {
+                    let known = credentials().into_iter().find(|one| one.user.as_bytes() == user);
+                    let Some(known) = known else { continue };
+                    let right = chap::response(algorithm, self.identifier, &known.secret, &self.challenge);
+                    text::put_binary(&mut out, "CHAP_R", &right);
+                    self.solved = true;
+                }
+                (b"CHAP_C=!\0", Some(_)) => text::put_binary(&mut out, "CHAP_C", &self.challenge),
+                _ => out.extend_from_slice(pair),
+            }
+        }
+        out
     }
 }
 
@@ -164,7 +272,7 @@ impl Drive {
             bytes = &bytes[n..];
         }
         self.inbox.extend_from_slice(bytes);
-        let used = session.input(&self.inbox, self.now, &mut Anyone);
+        let used = session.input(&self.inbox, self.now, &mut Anyone::default());
         self.inbox.drain(..used);
         assert!(
             !session.listens() || self.inbox.len() < 2048,
@@ -328,6 +436,34 @@ mod tests {
         })
     }
 
+    /// Texts of a proper login with CHAP, in any order, whole or with something in their place.
+    fn logins() -> impl Strategy<Value = Vec<u8>> {
+        let piece = proptest::sample::select(vec![
+            "InitiatorName=iqn.i\0TargetName=iqn.t\0",
+            "InitiatorName=iqn.i\0SessionType=Discovery\0",
+            "AuthMethod=CHAP,None\0",
+            "AuthMethod=CHAP\0",
+            "AuthMethod=None\0",
+            "CHAP_A=7,5\0",
+            "CHAP_A=9\0",
+            "CHAP_N=both\0CHAP_R=!\0",
+            "CHAP_N=one\0CHAP_R=!\0",
+            "CHAP_N=one\0CHAP_R=0x00\0",
+            "CHAP_I=1\0CHAP_C=0x0102030405060708\0",
+            "CHAP_I=1\0CHAP_C=!\0",
+            "HeaderDigest=None\0",
+            "",
+        ]);
+        let flags = proptest::sample::select(vec![0x00u8, 0x81, 0x83, 0x87, 0x04, 0x40]);
+        let text = (flags, proptest::collection::vec(piece, 0..4)).prop_map(|(flags, pieces)| {
+            let text = pieces.concat();
+            let mut record = vec![flags, 0, text.len() as u8];
+            record.extend_from_slice(text.as_bytes());
+            record
+        });
+        (0..4u8, proptest::collection::vec(text, 1..6)).prop_map(|(how, texts)| [vec![how], texts.concat()].concat())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
         #[test]
@@ -337,6 +473,11 @@ mod tests {
 
         #[test]
         fn no_login_panics(data in proptest::collection::vec(any::<u8>(), 0..400)) {
+            fuzz_iscsi_login(&data);
+        }
+
+        #[test]
+        fn no_order_of_chap_keys_opens_the_door(data in logins()) {
             fuzz_iscsi_login(&data);
         }
     }

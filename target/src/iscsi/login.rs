@@ -1,11 +1,18 @@
 //! The login phase: stages, who is who, and every key's negotiation (RFC 7143 sections 6 and 13).
 //!
-//! Bytes in, bytes out: the look-ups that need the rest of the world are asked of a [`Directory`].
+//! Bytes in, bytes out: the look-ups that need the rest of the world are asked of a [`Directory`]. It is asked in two
+//! steps: who comes is greeted when it has said its name, which changes nothing, and enters when it has proved that name
+//! and everything is agreed. Only then does a session begin, or take the place of an older one.
+use super::{
+    auth::{Credential, Demand},
+    chap::Chap,
+};
 use spec::iscsi::{
     Bhs, LoginStatus, Opcode, Stage,
     bhs::{LoginRequest, LoginResponse, len24},
+    chap::Said,
     login,
-    text::{self, Gather, Key, Rule, number},
+    text::{self, Gather, Key, Rule, Use, number},
 };
 use std::net::SocketAddr;
 
@@ -38,8 +45,6 @@ pub struct Hello {
 /// What the rest of the world says to a [`Hello`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Welcome {
-    /// The new session's handle; not 0.
-    pub tsih: u16,
     /// Target portal group tag.
     pub portal_group: u16,
     /// TargetAlias, if there is one.
@@ -48,8 +53,12 @@ pub struct Welcome {
     pub depth: u16,
     /// Digests are wanted: header, data.
     pub digests: (bool, bool),
-    /// The host must authenticate.
-    pub must_authenticate: bool,
+    /// What it must prove.
+    pub demand: Demand,
+    /// Most connections to a session.
+    pub max_connections: u16,
+    /// Most R2Ts at once for a command.
+    pub max_outstanding_r2t: u16,
     /// Our side of the negotiation.
     pub first_burst: u32,
     /// Data may come with the command.
@@ -65,14 +74,25 @@ pub struct Welcome {
 pub enum Refusal {
     /// No.
     Status(LoginStatus),
-    /// Somewhere else: `TargetAddress` for a temporary redirection.
-    Moved(String),
+    /// Somewhere else: the address of the other portal.
+    Moved {
+        /// `TargetAddress`.
+        to: String,
+        /// For good, so that the host may remember it.
+        permanent: bool,
+    },
 }
 
 /// The rest of the world, as a session sees it.
 pub trait Directory {
-    /// A host wants in.
-    fn login(&mut self, hello: &Hello) -> Result<Welcome, Refusal>;
+    /// A host says who it is: may that one come, and what must it prove? Changes nothing, for it may be somebody else.
+    fn greet(&mut self, hello: &Hello) -> Result<Welcome, Refusal>;
+    /// It is who it says, and everything is agreed: its session begins. That session's handle, not 0.
+    fn enter(&mut self, hello: &Hello, agreed: &Agreed) -> Result<u16, Refusal>;
+    /// What is known of a user of an authentication group.
+    fn credential(&mut self, group: u32, user: &str) -> Option<Credential>;
+    /// Bytes nobody can guess. False: there are none.
+    fn random(&mut self, bytes: &mut [u8]) -> bool;
     /// A host asks which targets there are (`SendTargets`): names with addresses and portal group tags.
     fn targets(&mut self, initiator: &str, only: Option<&str>) -> Vec<(String, Vec<(SocketAddr, u32)>)>;
 }
@@ -94,6 +114,14 @@ pub struct Agreed {
     pub initial_r2t: bool,
     /// Data may come in the command's PDU.
     pub immediate_data: bool,
+    /// Connections the session may have.
+    pub max_connections: u16,
+    /// R2Ts a command may have outstanding.
+    pub max_outstanding_r2t: u16,
+    /// Seconds the host waits before it comes back.
+    pub time2wait: u16,
+    /// Seconds after that for which its tasks could be taken up again; at level 0 only the session's name is.
+    pub time2retain: u16,
 }
 
 impl Default for Agreed {
@@ -106,6 +134,10 @@ impl Default for Agreed {
             first_burst: 65_536,
             initial_r2t: true,
             immediate_data: true,
+            max_connections: 1,
+            max_outstanding_r2t: 1,
+            time2wait: 2,
+            time2retain: 20,
         }
     }
 }
@@ -116,10 +148,24 @@ pub struct Login {
     stage: Option<Stage>,
     hello: Option<Hello>,
     welcome: Welcome,
+    method: Method,
+    tsih: u16,
     /// What is agreed so far.
     pub agreed: Agreed,
+    /// The keys that have come, by their place in [`Key::ALL`]: none comes twice (6.3).
+    seen: u64,
     declared: bool,
     steps: u32,
+}
+
+/// How the host proves who it is.
+enum Method {
+    /// Not said yet.
+    Open,
+    /// Not at all.
+    None,
+    /// By a secret.
+    Chap(Chap),
 }
 
 /// What a login request is answered with.
@@ -151,7 +197,10 @@ impl Default for Login {
             stage: None,
             hello: None,
             welcome: Welcome::default(),
+            method: Method::Open,
+            tsih: 0,
             agreed: Agreed::default(),
+            seen: 0,
             declared: false,
             steps: 0,
         }
@@ -167,6 +216,19 @@ impl Login {
     /// What was said to it.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
+    }
+
+    /// Its session's handle, once it has entered.
+    pub fn tsih(&self) -> u16 {
+        self.tsih
+    }
+
+    /// The name it has proved, if it had to prove one.
+    pub fn user(&self) -> Option<&str> {
+        match &self.method {
+            Method::Chap(chap) => chap.user(),
+            _ => None,
+        }
     }
 
     /// One request. `None`: this is no login request, or one that deserves no answer.
@@ -188,7 +250,7 @@ impl Login {
                 response.flags = login::flags(current, next);
                 let done = next == Some(Stage::FullFeature);
                 if done {
-                    response.tsih = self.welcome.tsih.into();
+                    response.tsih = self.tsih.into();
                 }
                 response.data_segment_len = len24(text.len());
                 let then = if done { Then::Done } else { Then::Continue };
@@ -198,9 +260,12 @@ impl Login {
                 let mut text = Vec::new();
                 let status = match refusal {
                     Refusal::Status(status) => status,
-                    Refusal::Moved(to) => {
+                    Refusal::Moved { to, permanent } => {
                         text::put(&mut text, Key::TargetAddress.name(), to);
-                        LoginStatus::MovedTemporarily
+                        match permanent {
+                            true => LoginStatus::MovedPermanently,
+                            false => LoginStatus::MovedTemporarily,
+                        }
                     }
                 };
                 status.set(&mut response);
@@ -240,6 +305,11 @@ impl Login {
         {
             return Err(refuse);
         }
+        if let Some(hello) = &self.hello
+            && (hello.isid, hello.tsih, hello.cid) != (request.isid, request.tsih.get(), request.cid.get())
+        {
+            return Err(refuse); // one login is of one connection
+        }
         self.stage = Some(current);
         self.gather.push(data).map_err(|_| refuse.clone())?;
         if request.continues() {
@@ -251,11 +321,20 @@ impl Login {
         if self.hello.is_none() {
             self.meet(request, pairs.clone(), directory, &mut reply)?;
         }
+        let mut chap = Said::default();
         for (name, value) in pairs {
             match Key::named(name) {
-                Some(key) => self.negotiate(key, value, current, &mut reply)?,
+                Some(key) => self.hear(key, value, current, &mut reply)?,
+                None if chap.note(name, value).map_err(|_| refuse.clone())? => (),
                 None => text::put(&mut reply, name, "NotUnderstood"),
             }
+        }
+        match &mut self.method {
+            Method::Chap(method) if current == Stage::Security => method
+                .step(&chap, &self.welcome.demand, directory, &mut reply)
+                .map_err(Status)?,
+            _ if !chap.is_empty() => return Err(refuse),
+            _ => (),
         }
         if current == Stage::Operational && !self.declared {
             self.declared = true;
@@ -264,14 +343,30 @@ impl Login {
         if reply.len() > LOGIN_SEGMENT {
             return Err(refuse);
         }
-        let next = if request.transit() { next } else { None };
+        let next = if request.transit() && self.may_leave(current)? {
+            next
+        } else {
+            None
+        };
         if let Some(next) = next {
             self.stage = Some(next);
         }
         if next == Some(Stage::FullFeature) {
             self.agreed.first_burst = self.agreed.first_burst.min(self.agreed.max_burst);
+            let hello = self.hello.as_ref().ok_or(refuse)?;
+            self.tsih = directory.enter(hello, &self.agreed)?;
         }
         Ok((reply, next))
+    }
+
+    /// May the host go on from this stage? It has to wait while it proves who it is, and is refused when it would rather not.
+    fn may_leave(&self, stage: Stage) -> Result<bool, Refusal> {
+        match &self.method {
+            Method::Chap(chap) => Ok(chap.user().is_some() || stage != Stage::Security),
+            Method::None => Ok(true),
+            Method::Open if self.welcome.demand.none => Ok(true),
+            Method::Open => Err(Refusal::Status(LoginStatus::AuthenticationFailure)),
+        }
     }
 
     /// The first request says who is who (6.3.1).
@@ -310,9 +405,9 @@ impl Login {
             false if hello.target.is_none() => return status(LoginStatus::MissingParameter),
             false => (),
         }
-        self.welcome = directory.login(&hello)?;
-        // Authentication is not there yet: who has to authenticate cannot get in, whatever it offers.
-        if self.welcome.must_authenticate {
+        self.welcome = directory.greet(&hello)?;
+        // Who begins with the second stage has skipped the first (6.3.2).
+        if request.current() == Some(Stage::Operational) && !self.welcome.demand.none {
             return status(LoginStatus::AuthenticationFailure);
         }
         if hello.target.is_some() {
@@ -325,101 +420,140 @@ impl Login {
         Ok(())
     }
 
-    fn negotiate(&mut self, key: Key, value: &str, stage: Stage, reply: &mut Vec<u8>) -> Result<(), Refusal> {
+    /// A key has come: is this its time, and what is the answer?
+    fn hear(&mut self, key: Key, value: &str, stage: Stage, reply: &mut Vec<u8>) -> Result<(), Refusal> {
+        let mistake = Err(Refusal::Status(LoginStatus::InitiatorError));
+        let bit = 1 << Key::ALL.iter().position(|one| *one == key).unwrap_or_default();
+        let twice = self.seen & bit != 0;
+        self.seen |= bit;
+        let operational = stage == Stage::Operational;
+        let in_time = match key.usage() {
+            Use::Login => true,
+            Use::Security => stage == Stage::Security,
+            Use::Operational | Use::Leading | Use::Always => operational,
+            Use::Full | Use::Target => false,
+        };
+        // Answers to what we have said; we negotiate nothing of our own accord (6.2: reserved words).
+        let reserved = matches!(value, "NotUnderstood" | "Irrelevant" | "Reject");
+        if twice || !in_time || reserved {
+            return mistake;
+        }
+        let Some(hello) = &self.hello else { return mistake };
+        let later = key.usage() == Use::Leading && hello.tsih != 0;
+        if later || (hello.target.is_none() && key.irrelevant_in_discovery()) {
+            text::put(reply, key.name(), "Irrelevant");
+            return Ok(());
+        }
+        match self.negotiate(key, value)? {
+            Answer::Nothing => (),
+            Answer::Word(word) => text::put(reply, key.name(), word),
+            Answer::Number(number) => text::put(reply, key.name(), number),
+        }
+        Ok(())
+    }
+
+    fn negotiate(&mut self, key: Key, value: &str) -> Result<Answer, Refusal> {
         let welcome = &self.welcome;
         let agreed = &mut self.agreed;
-        let name = key.name();
-        match key.rule() {
-            Rule::Declare => (),
-            Rule::Obsolete => {
-                let answer = if name.ends_with("Int") { "Irrelevant" } else { "No" };
-                text::put(reply, name, answer);
-            }
+        Ok(match key.rule() {
+            Rule::Declare => Answer::Nothing,
+            // RFC 7143 13.25: "No" to the markers themselves, which older hosts offer; never NotUnderstood.
+            Rule::Obsolete if key.name().ends_with("Int") => REJECT,
+            Rule::Obsolete => Answer::Word("No"),
             Rule::List => {
                 let wanted = match key {
                     Key::HeaderDigest => welcome.digests.0,
                     _ => welcome.digests.1,
                 };
                 let ours: &[&str] = match key {
-                    Key::AuthMethod => &["None"],
+                    Key::AuthMethod => welcome.demand.methods(),
                     Key::TaskReporting => &["RFC3720"],
                     _ if wanted && value.split(',').any(|offer| offer == "CRC32C") => &["CRC32C"],
                     _ => &["None", "CRC32C"],
                 };
-                match text::negotiate_list(value, ours) {
-                    Some(chosen) => {
-                        match key {
-                            Key::HeaderDigest => agreed.header_digest = chosen == "CRC32C",
-                            Key::DataDigest => agreed.data_digest = chosen == "CRC32C",
-                            _ => (),
-                        }
-                        text::put(reply, name, chosen);
-                    }
-                    None if key == Key::AuthMethod => {
-                        return Err(Refusal::Status(LoginStatus::AuthenticationFailure));
-                    }
-                    None => text::put(reply, name, "Reject"),
+                let chosen = text::negotiate_list(value, ours);
+                match (key, chosen) {
+                    (Key::AuthMethod, None) => return Err(Refusal::Status(LoginStatus::AuthenticationFailure)),
+                    (Key::AuthMethod, Some("CHAP")) => self.method = Method::Chap(Chap::new()),
+                    (Key::AuthMethod, Some(_)) => self.method = Method::None,
+                    (Key::HeaderDigest, _) => agreed.header_digest = chosen == Some("CRC32C"),
+                    (Key::DataDigest, _) => agreed.data_digest = chosen == Some("CRC32C"),
+                    _ => (),
                 }
+                chosen.map_or(REJECT, Answer::Word)
             }
-            // Only keys of the operational stage from here on; one that comes early is a protocol error (13).
-            _ if stage != Stage::Operational => return Err(Refusal::Status(LoginStatus::InvalidDuringLogin)),
-            rule @ (Rule::And | Rule::Or) => match text::boolean(value) {
-                Some(theirs) => {
-                    let ours = match key {
-                        Key::InitialR2T => false,
-                        Key::ImmediateData => welcome.immediate_data,
-                        _ => true, // data comes in order
-                    };
-                    let result = if rule == Rule::And {
-                        theirs && ours
-                    } else {
-                        theirs || ours
-                    };
-                    match key {
-                        Key::InitialR2T => agreed.initial_r2t = result,
-                        Key::ImmediateData => agreed.immediate_data = result,
-                        _ => (),
-                    }
-                    text::put(reply, name, if result { "Yes" } else { "No" });
+            rule @ (Rule::And | Rule::Or) => {
+                let Some(theirs) = text::boolean(value) else {
+                    return Ok(REJECT);
+                };
+                let ours = match key {
+                    Key::InitialR2T => false,
+                    Key::ImmediateData => welcome.immediate_data,
+                    _ => true, // data comes in order
+                };
+                let result = match rule {
+                    Rule::And => theirs && ours,
+                    _ => theirs || ours,
+                };
+                match key {
+                    Key::InitialR2T => agreed.initial_r2t = result,
+                    Key::ImmediateData => agreed.immediate_data = result,
+                    _ => (),
                 }
-                None => text::put(reply, name, "Reject"),
-            },
-            Rule::DeclareNumber(low, high) => match number(value).filter(|n| within(*n, low, high)) {
-                Some(n) => agreed.their_segment = n as u32,
-                None => text::put(reply, name, "Reject"),
+                Answer::Word(if result { "Yes" } else { "No" })
+            }
+            Rule::DeclareNumber(low, high) => match within(value, low, high) {
+                Some(n) => {
+                    agreed.their_segment = n;
+                    Answer::Nothing
+                }
+                None => REJECT,
             },
             rule @ (Rule::Min(low, high) | Rule::Max(low, high)) => {
+                let Some(theirs) = within(value, low, high) else {
+                    return Ok(REJECT);
+                };
                 let ours = match key {
                     Key::MaxBurstLength => OUR_BURST,
                     Key::FirstBurstLength => welcome.first_burst.clamp(512, OUR_BURST),
                     Key::DefaultTime2Wait => welcome.time2wait,
                     Key::DefaultTime2Retain => welcome.time2retain,
                     Key::ErrorRecoveryLevel => 0,
-                    // One connection to a session, one R2T to a command, the protocol level of RFC 7143.
-                    _ => 1,
+                    Key::MaxConnections => welcome.max_connections.max(1).into(),
+                    Key::MaxOutstandingR2T => welcome.max_outstanding_r2t.max(1).into(),
+                    _ => 1, // the protocol level of RFC 7143
                 };
-                match number(value).filter(|n| within(*n, low, high)) {
-                    Some(theirs) => {
-                        let theirs = theirs as u32; // within two 32-bit bounds
-                        let result = match rule {
-                            Rule::Min(..) => theirs.min(ours),
-                            _ => theirs.max(ours),
-                        };
-                        match key {
-                            Key::MaxBurstLength => agreed.max_burst = result,
-                            Key::FirstBurstLength => agreed.first_burst = result,
-                            _ => (),
-                        }
-                        text::put(reply, name, result);
-                    }
-                    None => text::put(reply, name, "Reject"),
+                let result = match rule {
+                    Rule::Min(..) => theirs.min(ours),
+                    _ => theirs.max(ours),
+                };
+                let short = u16::try_from(result).unwrap_or(u16::MAX); // of the keys below, all fit
+                match key {
+                    Key::MaxBurstLength => agreed.max_burst = result,
+                    Key::FirstBurstLength => agreed.first_burst = result,
+                    Key::DefaultTime2Wait => agreed.time2wait = short,
+                    Key::DefaultTime2Retain => agreed.time2retain = short,
+                    Key::MaxConnections => agreed.max_connections = short,
+                    Key::MaxOutstandingR2T => agreed.max_outstanding_r2t = short,
+                    _ => (),
                 }
+                Answer::Number(result)
             }
-        }
-        Ok(())
+        })
     }
 }
 
-fn within(n: u64, low: u32, high: u32) -> bool {
-    (u64::from(low)..=u64::from(high)).contains(&n)
+/// What a key is answered with.
+enum Answer {
+    /// It was told, not asked.
+    Nothing,
+    Word(&'static str),
+    Number(u32),
+}
+
+const REJECT: Answer = Answer::Word("Reject");
+
+fn within(value: &str, low: u32, high: u32) -> Option<u32> {
+    let number = number(value).and_then(|n| u32::try_from(n).ok());
+    number.filter(|n| (low..=high).contains(n))
 }

@@ -4,12 +4,15 @@
 //! |---|---|
 //! | [`options`] | what an administrator says: plain data |
 //! | [`access`] | who may come |
+//! | [`auth`], [`chap`] | who must prove it, and how |
 //! | [`session`], [`slot`], [`login`] | one connection's protocol: bytes and time in, bytes and events out |
 //! | `connection` | the tasks of one connection |
 //! | `server` | listeners, and where connections live |
 //! | [`control`] | the handle for RPC, configuration and the command line |
 //! | `state` | what there is: groups, nodes, connections |
 pub mod access;
+pub mod auth;
+pub mod chap;
 mod connection;
 pub mod control;
 #[doc(hidden)]

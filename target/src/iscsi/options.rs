@@ -1,12 +1,13 @@
 //! What an administrator says about the iSCSI front end: plain data, in the shapes SPDK's JSON-RPC uses.
 use serde::{Deserialize, Serialize};
+use spec::iscsi::chap::Algorithm;
 use std::net::SocketAddr;
 
 /// Limits and defaults of the whole front end (`iscsi_set_options`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// File of CHAP secrets. Stored; authentication is not there yet.
+    /// File of authentication groups in SPDK's own format, read when the options are set.
     pub auth_file: Option<String>,
     /// What a target name without `iqn.`, `eui.` or `naa.` is prefixed with, and a colon.
     pub node_base: String,
@@ -14,14 +15,17 @@ pub struct Options {
     pub nop_timeout: u32,
     /// Seconds of silence before a host is pinged. 0: no pings.
     pub nop_in_interval: u32,
-    /// Hosts cannot authenticate.
+    /// Discovery: CHAP is not offered.
     pub disable_chap: bool,
-    /// Hosts must authenticate. Since nobody can yet, this refuses every login.
+    /// Discovery: CHAP must be done.
     pub require_chap: bool,
-    /// Both sides must.
+    /// Discovery: in both directions.
     pub mutual_chap: bool,
-    /// Group of secrets for discovery.
+    /// Discovery: group of secrets; 0 is none.
     pub chap_group: u32,
+    /// Hashes hosts may use for CHAP, discovery or not; none named: all. Not SPDK's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chap_algorithms: Vec<Algorithm>,
     /// Most sessions at once.
     pub max_sessions: u32,
     /// Most commands in flight on one connection, whatever a target node asks for.
@@ -63,6 +67,7 @@ impl Default for Options {
             require_chap: false,
             mutual_chap: false,
             chap_group: 0,
+            chap_algorithms: Vec::new(),
             max_sessions: 128,
             max_queue_depth: 64,
             max_connections_per_session: 2,
@@ -77,6 +82,26 @@ impl Default for Options {
             pdu_pool_size: 36864,
             immediate_data_pool_size: 16384,
             data_out_pool_size: 2048,
+        }
+    }
+}
+
+impl Options {
+    /// What discovery demands, unless its portal group says otherwise.
+    pub fn discovery_auth(&self) -> Auth {
+        Auth {
+            disable_chap: self.disable_chap,
+            require_chap: self.require_chap,
+            mutual_chap: self.mutual_chap,
+            chap_group: self.chap_group,
+        }
+    }
+
+    /// The hashes that are allowed.
+    pub fn chap_algorithms(&self) -> Vec<Algorithm> {
+        match self.chap_algorithms.is_empty() {
+            true => Algorithm::ALL.to_vec(),
+            false => self.chap_algorithms.clone(),
         }
     }
 }
@@ -116,8 +141,8 @@ pub struct PortalGroup {
     pub private: bool,
     /// True once it listens.
     pub listening: bool,
-    /// What discovery through it demands.
-    pub auth: Auth,
+    /// What discovery through it demands, if that differs from what the options say.
+    pub auth: Option<Auth>,
 }
 
 /// Who may come.
@@ -140,6 +165,15 @@ pub struct PgIgMap {
     pub pg_tag: u32,
     /// Initiator group.
     pub ig_tag: u32,
+}
+
+/// Where logins are sent on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Redirect {
+    /// The other portal.
+    pub to: SocketAddr,
+    /// For good: hosts may remember it.
+    pub permanent: bool,
 }
 
 /// A volume at a number.

@@ -6,8 +6,9 @@
 //!        acceptor (one core) ──┴─► least loaded core: connection::run
 //! ```
 use super::{
+    auth::{Credential, Demand},
     connection,
-    login::{Directory, Hello, Refusal, Welcome},
+    login::{Agreed, Directory, Hello, Refusal, Welcome},
     options::{ConnectionInfo, IscsiError, Options, Portal},
     state::State,
 };
@@ -345,19 +346,21 @@ pub(super) struct World {
     /// The device it logged in to.
     pub(super) device: Option<Arc<Device>>,
     pub(super) portal_group: u16,
+    /// Commands at once, as it was told.
+    pub(super) depth: u16,
     /// The credits its host will have.
     pub(super) line: Option<Line>,
 }
 
 impl Directory for World {
-    fn login(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
+    fn greet(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
         let refused = |status| Err(Refusal::Status(status));
-        let mut state = self.server.state();
-        let Some(me) = state.connections.get(&self.id).cloned() else {
+        let state = self.server.state();
+        let Some(me) = state.connections.get(&self.id) else {
             return refused(LoginStatus::TargetError);
         };
         let tag = me.portal_group;
-        let options = state.options.clone();
+        let options = &state.options;
         let mut welcome = Welcome {
             portal_group: tag as u16, // checked when the group was made
             depth: 1,
@@ -365,11 +368,12 @@ impl Directory for World {
             immediate_data: options.immediate_data,
             time2wait: options.default_time2wait,
             time2retain: options.default_time2retain,
+            max_connections: 1,
+            max_outstanding_r2t: 1,
             ..Welcome::default()
         };
-        let group_auth = state.groups.get(&tag).map(|group| group.auth).unwrap_or_default();
-        let demands = match &hello.target {
-            None => state.discovery_auth.require_chap || group_auth.require_chap,
+        let auth = match &hello.target {
+            None => state.discovery_auth(tag),
             Some(target) => {
                 let Some(node) = state.nodes.get(target) else {
                     return refused(LoginStatus::NotFound);
@@ -377,20 +381,39 @@ impl Directory for World {
                 if !state.allows(node, tag, &hello.initiator, me.initiator_addr.ip()) {
                     return refused(LoginStatus::AuthorizationFailure);
                 }
-                if let Some(to) = node.redirect.get(&tag) {
-                    return Err(Refusal::Moved(to.to_string()));
+                if let Some(redirect) = node.redirect.get(&tag) {
+                    return Err(Refusal::Moved {
+                        to: redirect.to.to_string(),
+                        permanent: redirect.permanent,
+                    });
                 }
                 welcome.alias = node.alias.clone();
                 welcome.depth = node.queue_depth.min(options.max_queue_depth) as u16;
                 welcome.digests = (node.header_digest, node.data_digest);
                 self.device = Some(node.device.clone());
                 self.portal_group = tag as u16;
-                node.auth.require_chap
+                node.auth
             }
         };
-        welcome.must_authenticate = demands || options.require_chap;
-        if welcome.must_authenticate {
-            return Ok(welcome);
+        self.depth = welcome.depth;
+        welcome.demand = Demand::new(&auth, &options.chap_algorithms());
+        Ok(welcome)
+    }
+
+    fn enter(&mut self, hello: &Hello, _: &Agreed) -> Result<u16, Refusal> {
+        let refused = |status| Err(Refusal::Status(status));
+        let mut state = self.server.state();
+        let Some(me) = state.connections.get(&self.id).cloned() else {
+            return refused(LoginStatus::TargetError);
+        };
+        let tag = me.portal_group;
+        // It may have gone while the host proved who it is.
+        if hello
+            .target
+            .as_ref()
+            .is_some_and(|target| !state.nodes.contains_key(target))
+        {
+            return refused(LoginStatus::TargetRemoved);
         }
         let others = || state.connections.values().filter(|c| c.id != self.id && c.tsih != 0);
         if hello.tsih != 0 {
@@ -410,14 +433,15 @@ impl Directory for World {
             .filter(|c| c.portal_group == tag && links.by_id.get(&c.id).is_some_and(|link| link.isid == hello.isid))
             .map(|c| c.id)
             .collect();
-        if others().filter(|c| c.state != "exiting").count() - old.len() >= options.max_sessions as usize {
+        let staying = others().filter(|c| c.state != "exiting" && !old.contains(&c.id));
+        if staying.count() >= state.options.max_sessions as usize {
             return refused(LoginStatus::OutOfResources);
         }
-        self.line = self.server.credit(welcome.depth.into());
+        self.line = self.server.credit(self.depth.into());
         if self.line.is_none() {
             return refused(LoginStatus::OutOfResources);
         }
-        welcome.tsih = loop {
+        let tsih = loop {
             links.next_tsih = links.next_tsih.wrapping_add(1);
             // There are 65,535 handles and at most that many sessions; the limit above keeps one free.
             if links.next_tsih != 0 && !others().any(|c| c.tsih == links.next_tsih) {
@@ -435,11 +459,19 @@ impl Directory for World {
         drop(links);
         if let Some(me) = state.connections.get_mut(&self.id) {
             me.cid = hello.cid;
-            me.tsih = welcome.tsih;
+            me.tsih = tsih;
             me.initiator_name = hello.initiator.clone();
             me.target_node_name = target;
         }
-        Ok(welcome)
+        Ok(tsih)
+    }
+
+    fn credential(&mut self, group: u32, user: &str) -> Option<Credential> {
+        self.server.state().auth_groups.get(&group)?.find(user).cloned()
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) -> bool {
+        getrandom::fill(bytes).is_ok()
     }
 
     fn targets(&mut self, initiator: &str, only: Option<&str>) -> Vec<(String, Vec<(SocketAddr, u32)>)> {

@@ -1,7 +1,8 @@
 //! A host in memory against a session: no socket, no clock, no disk.
 use super::{
-    exercise::credit,
-    login::{Directory, Hello, OUR_SEGMENT, Refusal, Welcome},
+    auth::{Credential, Demand},
+    exercise::{credentials, credit, demand},
+    login::{Agreed, Directory, Hello, OUR_SEGMENT, Refusal, Welcome},
     session::{Event, MAX_TRANSFER, Patience, Session},
 };
 use crate::scsi::{Moved, Outcome};
@@ -18,27 +19,44 @@ const LUN0: [u8; 8] = [0; 8];
 
 struct World {
     depth: u16,
-    must_authenticate: bool,
+    demand: Demand,
+    drawn: u8,
 }
 
 impl Directory for World {
-    fn login(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
+    fn greet(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
         match hello.target.as_deref() {
             None | Some(TARGET) => Ok(Welcome {
-                tsih: 7,
                 portal_group: 1,
                 alias: "the quarry".into(),
                 depth: self.depth,
                 digests: (false, false),
-                must_authenticate: self.must_authenticate,
+                demand: self.demand.clone(),
+                max_connections: 1,
+                max_outstanding_r2t: 1,
                 first_burst: 8192,
                 immediate_data: true,
                 time2wait: 2,
                 time2retain: 20,
             }),
-            Some("iqn.moved:x") => Err(Refusal::Moved("10.0.0.1:3260".into())),
+            Some("iqn.moved:x") => Err(Refusal::Moved {
+                to: "10.0.0.1:3260".into(),
+                permanent: false,
+            }),
             Some(_) => Err(Refusal::Status(LoginStatus::NotFound)),
         }
+    }
+    fn enter(&mut self, _: &Hello, _: &Agreed) -> Result<u16, Refusal> {
+        Ok(7)
+    }
+    fn credential(&mut self, group: u32, user: &str) -> Option<Credential> {
+        (group == 1).then(|| credentials().into_iter().find(|one| one.user == user))?
+    }
+    fn random(&mut self, bytes: &mut [u8]) -> bool {
+        // Fresh each time, and the same in each run.
+        self.drawn += 1;
+        bytes.fill(self.drawn);
+        true
     }
     fn targets(&mut self, _: &str, only: Option<&str>) -> Vec<(String, Vec<(SocketAddr, u32)>)> {
         match only.is_none_or(|only| only == TARGET) {
@@ -71,7 +89,8 @@ impl Host {
             session: Session::new(Time(0), patience),
             world: World {
                 depth: 4,
-                must_authenticate: false,
+                demand: Demand::default(),
+                drawn: 0,
             },
             now: Time(0),
             cmd_sn: 100,
@@ -308,7 +327,7 @@ fn login_in_two_stages_negotiates_every_key() {
             "HeaderDigest=None\0DataDigest=CRC32C\0MaxConnections=1\0InitialR2T=No\0ImmediateData=Yes\0\
             MaxBurstLength=1048576\0FirstBurstLength=8192\0DefaultTime2Wait=2\0DefaultTime2Retain=20\0\
             MaxOutstandingR2T=1\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0ErrorRecoveryLevel=0\0IFMarker=No\0\
-            IFMarkInt=Irrelevant\0TaskReporting=RFC3720\0iSCSIProtocolLevel=1\0X-org.example=NotUnderstood\0\
+            IFMarkInt=Reject\0TaskReporting=RFC3720\0iSCSIProtocolLevel=1\0X-org.example=NotUnderstood\0\
             MaxBurst=NotUnderstood\0MaxRecvDataSegmentLength={OUR_SEGMENT}\0"
         )
     );
@@ -339,7 +358,7 @@ fn text_may_come_in_pieces() {
 fn logins_that_cannot_be_are_refused_with_their_status() {
     let refused = |text: &str, flags: u8, authenticate: bool| {
         let mut host = Host::new();
-        host.world.must_authenticate = authenticate;
+        host.world.demand = demand(authenticate, false);
         let request = host.request(flags, 1);
         host.send(request.as_bytes(), text.as_bytes());
         let (bhs, data) = host.one();
@@ -368,7 +387,7 @@ fn logins_that_cannot_be_are_refused_with_their_status() {
         plain(2, 1),
         "nobody gets in who has to authenticate"
     );
-    assert_eq!(refused(&format!("{known}AuthMethod=CHAP\0"), 0x81, false), plain(2, 1));
+    assert_eq!(refused(&format!("{known}AuthMethod=KRB5\0"), 0x81, false), plain(2, 1));
     assert_eq!(refused(&format!("{known}nonsense\0"), 0x87, false), plain(2, 0));
     assert_eq!(
         refused(&known, 0x8c, false),

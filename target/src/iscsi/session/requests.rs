@@ -4,7 +4,7 @@ use crate::iscsi::login::{Directory, Then};
 
 impl Session {
     pub(super) fn login_step(&mut self, pdu: &Incoming, now: Time, directory: &mut dyn Directory) {
-        let Some(mut step) = self.login.step(&pdu.bhs, &pdu.data.to_vec(), directory) else {
+        let Some(step) = self.login.step(&pdu.bhs, &pdu.data.to_vec(), directory) else {
             return self.close(Some("not a login request"));
         };
         if self.stat_sn == 0 {
@@ -24,8 +24,7 @@ impl Session {
                 self.since = now;
                 self.agreed = self.login.agreed;
                 let welcome = self.login.welcome();
-                let (depth, tsih) = (welcome.depth.clamp(1, 1024), welcome.tsih);
-                step.response.tsih = tsih.into();
+                let depth = welcome.depth.clamp(1, 1024);
                 self.slots = (0..depth + EXTRA).map(|_| Slot::new()).collect();
                 self.tags = vec![NO_TAG; self.slots.len()];
                 self.free = (0..depth + EXTRA).rev().collect();
@@ -66,7 +65,7 @@ impl Session {
             flags: FINAL,
             response,
             itt: request.itt,
-            time2wait: (self.login.welcome().time2wait as u16).into(),
+            time2wait: self.agreed.time2wait.into(),
             time2retain: 0.into(),
             ..Default::default()
         };

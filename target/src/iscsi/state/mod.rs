@@ -1,13 +1,17 @@
 //! What there is: portal groups, initiator groups, target nodes, connections. Rules and look-ups, no sockets.
 //!
 //! One mutex guards it all. It is taken by the control plane and at login, discovery and the end of a connection,
-//! never for a command. The rules of target nodes and their LUNs are in `nodes`.
+//! never for a command. The rules of target nodes and their LUNs are in `nodes`, those of authentication groups in
+//! `secrets`.
 mod nodes;
+mod secrets;
 
 use super::{
     access,
+    auth::AuthGroup,
     options::{
-        Auth, ConnectionInfo, InitiatorGroup, IscsiError, Options, PgIgMap, Portal, PortalGroup, Stats, TargetNode,
+        Auth, ConnectionInfo, InitiatorGroup, IscsiError, Options, PgIgMap, Portal, PortalGroup, Redirect, Stats,
+        TargetNode,
     },
 };
 use crate::scsi::unit::Device;
@@ -26,7 +30,7 @@ pub(super) struct Group {
     pub(super) portals: Vec<Portal>,
     pub(super) bound: Vec<SocketAddr>,
     pub(super) private: bool,
-    pub(super) auth: Auth,
+    pub(super) auth: Option<Auth>,
 }
 
 /// A target node.
@@ -39,7 +43,7 @@ pub(super) struct Node {
     pub(super) auth: Auth,
     pub(super) header_digest: bool,
     pub(super) data_digest: bool,
-    pub(super) redirect: BTreeMap<u32, SocketAddr>,
+    pub(super) redirect: BTreeMap<u32, Redirect>,
 }
 
 /// Everything.
@@ -49,7 +53,7 @@ pub(super) struct State {
     pub(super) groups: BTreeMap<u32, Group>,
     pub(super) initiators: BTreeMap<u32, InitiatorGroup>,
     pub(super) nodes: BTreeMap<String, Node>,
-    pub(super) discovery_auth: Auth,
+    pub(super) auth_groups: BTreeMap<u32, AuthGroup>,
     pub(super) connections: BTreeMap<u64, ConnectionInfo>,
     pub(super) exited: u32,
 }
@@ -118,14 +122,15 @@ impl State {
         if options.node_base.is_empty() || options.node_base.len() > 128 {
             return Err(invalid("node_base", "must have 1 to 128 characters"));
         }
-        check_auth(&Auth {
-            disable_chap: options.disable_chap,
-            require_chap: options.require_chap,
-            mutual_chap: options.mutual_chap,
-            chap_group: options.chap_group,
-        })?;
+        check_auth(&options.discovery_auth())?;
         self.options = options;
         Ok(())
+    }
+
+    /// What a discovery session through this portal group must do.
+    pub(super) fn discovery_auth(&self, group: u32) -> Auth {
+        let own = self.groups.get(&group).and_then(|group| group.auth);
+        own.unwrap_or_else(|| self.options.discovery_auth())
     }
 
     // ---- portal groups
@@ -152,7 +157,7 @@ impl State {
                 portals: portals.to_vec(),
                 bound: Vec::new(),
                 private,
-                auth: Auth::default(),
+                auth: None,
             },
         );
         Ok(())
