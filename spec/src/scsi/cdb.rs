@@ -2,8 +2,8 @@
 //!
 //! A command comes out as plain data with its range already typed. Which commands there are, and which of their bits may
 //! be set, is said by the table in [`opcodes`](super::opcodes); the functions here read blocks that passed it.
-use super::{Sense, be16, be32, be64, opcodes::Reporting};
-use crate::BlockRange;
+use super::{Sense, be16, be32, be64, medium::Sanitize, opcodes::Reporting};
+use crate::{BlockRange, Lba};
 
 /// A command descriptor block as the transport carries it, padded with zeros to 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +129,38 @@ pub enum Command {
         anchor: bool,
         len: u16,
     },
+    /// Half of the data is to compare, half to write.
+    CompareAndWrite(Transfer),
+    OrWrite(Transfer),
+    WriteAndVerify {
+        transfer: Transfer,
+        check: Check,
+    },
+    /// `boundary`: the write need only be atomic between multiples of so many blocks; 0: as a whole.
+    WriteAtomic {
+        transfer: Transfer,
+        boundary: u16,
+    },
+    PreFetch {
+        range: BlockRange,
+        immediate: bool,
+    },
+    GetLbaStatus {
+        start: Lba,
+        room: u32,
+    },
+    /// `lists` is REQ_PLIST, REQ_GLIST and DEFECT LIST FORMAT as they stand.
+    ReadDefectData {
+        ten: bool,
+        lists: u8,
+        room: u32,
+    },
+    Sanitize {
+        how: Sanitize,
+        immediate: bool,
+        unrestricted_exit: bool,
+        len: u16,
+    },
     ReportOpcodes {
         what: Reporting,
         timeouts: bool,
@@ -155,9 +187,12 @@ impl Command {
     /// The medium blocks it touches, if it is one of those commands.
     pub fn transfer(&self) -> Option<Transfer> {
         match *self {
-            Command::Read(t) | Command::Write(t) => Some(t),
-            Command::Verify { transfer, .. } | Command::WriteSame { transfer, .. } => Some(transfer),
-            Command::SynchronizeCache { range, .. } => Some(Transfer {
+            Command::Read(t) | Command::Write(t) | Command::CompareAndWrite(t) | Command::OrWrite(t) => Some(t),
+            Command::Verify { transfer, .. }
+            | Command::WriteSame { transfer, .. }
+            | Command::WriteAndVerify { transfer, .. }
+            | Command::WriteAtomic { transfer, .. } => Some(transfer),
+            Command::SynchronizeCache { range, .. } | Command::PreFetch { range, .. } => Some(Transfer {
                 range,
                 fua: false,
                 dpo: false,
@@ -172,17 +207,25 @@ impl Command {
         let out = |n: u64| if n == 0 { Data::None } else { Data::Out(n) };
         match self {
             Command::Read(t) if t.range.count > 0 => Data::In(bytes(t)),
-            Command::Write(t) => out(bytes(t)),
+            Command::Write(t)
+            | Command::OrWrite(t)
+            | Command::WriteAndVerify { transfer: t, .. }
+            | Command::WriteAtomic { transfer: t, .. } => out(bytes(t)),
+            Command::CompareAndWrite(t) => out(2 * bytes(t)),
             Command::Verify { transfer, check } => match check {
                 Check::Each => out(bytes(transfer)),
                 Check::Repeated if transfer.range.count > 0 => out(block_size.into()),
                 _ => Data::None,
             },
             Command::WriteSame { no_data: false, .. } => out(block_size.into()),
-            Command::Unmap { len, .. } | Command::ModeSelect { len, .. } => out((*len).into()),
+            Command::Unmap { len, .. } | Command::ModeSelect { len, .. } | Command::Sanitize { len, .. } => {
+                out((*len).into())
+            }
             Command::ReadCapacity10 => Data::In(8),
             Command::ReadCapacity16 { room }
             | Command::ReportLuns { room, .. }
+            | Command::GetLbaStatus { room, .. }
+            | Command::ReadDefectData { room, .. }
             | Command::ReportOpcodes { room, .. }
             | Command::ReportTmfs { room, .. } => Data::In((*room).into()),
             Command::Inquiry { room, .. } | Command::ModeSense { room, .. } | Command::RequestSense { room, .. } => {

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`opcodes`] | the table of commands: what is decoded, what is reported |
 //! | [`cdb`] | command descriptor blocks |
+//! | [`medium`] | blocks and lists of the rarer medium commands |
 //! | [`sense`] | status bytes and sense data |
 //! | [`inquiry`] | standard INQUIRY data and vital product data pages |
 //! | [`mode`] | mode pages and parameter lists |
@@ -14,6 +15,7 @@
 pub mod capacity;
 pub mod cdb;
 pub mod inquiry;
+pub mod medium;
 pub mod mode;
 pub mod opcodes;
 pub mod sense;
@@ -49,6 +51,9 @@ pub fn fuzz_scsi_cdb(data: &[u8]) {
             // At most 2^32 - 1 blocks, so the end only overflows at the top of the address space.
             assert!(transfer.range.end().is_some() || transfer.range.start.0 > u64::MAX - u64::from(u32::MAX));
         }
+    }
+    if let Some(overwrite) = medium::parse_overwrite(data, 512) {
+        assert_eq!(overwrite.block(0, 512).len(), 512);
     }
     let _ = unmap::parse(data).map(|list| list.count());
     let _ = Lun::from_wire(bytes[..8].try_into().unwrap_or_default());

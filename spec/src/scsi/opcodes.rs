@@ -18,6 +18,10 @@ use super::{
         inquiry, mode_select, mode_sense, protected, read_capacity10, read_capacity16, request_sense, six, sixteen,
         start_stop, synchronize, ten, twelve, unmap, verify, write_same,
     },
+    medium::{
+        Sanitize, compare_and_write, get_lba_status, pre_fetch, read_defect_data10, read_defect_data12, sanitize,
+        write_and_verify, write_atomic,
+    },
 };
 
 /// What a unit must have for a command to exist on it.
@@ -30,6 +34,8 @@ pub enum Needs {
     Unmap,
     /// A removable medium (RMB = 1).
     Removable,
+    /// Writes that are all or nothing.
+    Atomic,
 }
 
 /// One row of the table.
@@ -110,24 +116,38 @@ pub static TABLE: &[Entry] = &[
     row(0x25, None, "READ CAPACITY (10)",     &[0x25, 0, 0, 0, 0, 0, 0, 0, 0x01, 0], read_capacity10),
     row(0x28, None, "READ (10)",              &[0x28, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| Ok(Command::Read(protected(b, ten(b))?))),
     row(0x2a, None, "WRITE (10)",             &[0x2a, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| Ok(Command::Write(protected(b, ten(b))?))),
+    row(0x2e, None, "WRITE AND VERIFY (10)",  &[0x2e, 0xf6, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| write_and_verify(b, ten(b))),
     row(0x2f, None, "VERIFY (10)",            &[0x2f, 0xf6, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| verify(b, ten(b))),
+    row(0x34, None, "PRE-FETCH (10)",         &[0x34, 0x02, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| Ok(pre_fetch(b, ten(b).range))),
     row(0x35, None, "SYNCHRONIZE CACHE (10)", &[0x35, 0x02, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| Ok(synchronize(b, ten(b)))),
+    row(0x37, None, "READ DEFECT DATA (10)",  &[0x37, 0, 0x1f, 0, 0, 0, 0, 255, 255, 0], read_defect_data10),
     row(0x41, None, "WRITE SAME (10)",        &[0x41, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| write_same(b, ten(b), false)),
     row(0x42, None, "UNMAP",                  &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 255, 255, 0], unmap).only(Needs::Unmap),
+    row(0x48, Some(0x01), "SANITIZE OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, 255, 255, 0], |b| sanitize(b, Sanitize::Overwrite)),
+    row(0x48, Some(0x02), "SANITIZE BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::BlockErase)).only(Needs::Unmap),
+    row(0x48, Some(0x1f), "SANITIZE EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::ExitFailureMode)),
     row(0x55, None, "MODE SELECT (10)",       &[0x55, 0x11, 0, 0, 0, 0, 0, 255, 255, 0], |b| mode_select(b, true)),
     row(0x5a, None, "MODE SENSE (10)",        &[0x5a, 0x18, 255, 255, 0, 0, 0, 255, 255, 0], |b| Ok(mode_sense(b, true))),
     row(0x88, None, "READ (16)",              &[0x88, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(Command::Read(protected(b, sixteen(b))?))),
+    row(0x89, None, "COMPARE AND WRITE",      &[0x89, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 255, 0x1f, 0], compare_and_write),
     row(0x8a, None, "WRITE (16)",             &[0x8a, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(Command::Write(protected(b, sixteen(b))?))),
+    row(0x8b, None, "ORWRITE (16)",           &[0x8b, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(Command::OrWrite(protected(b, sixteen(b))?))),
+    row(0x8e, None, "WRITE AND VERIFY (16)",  &[0x8e, 0xf6, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| write_and_verify(b, sixteen(b))),
     row(0x8f, None, "VERIFY (16)",            &[0x8f, 0xf6, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| verify(b, sixteen(b))),
+    row(0x90, None, "PRE-FETCH (16)",         &[0x90, 0x02, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(pre_fetch(b, sixteen(b).range))),
     row(0x91, None, "SYNCHRONIZE CACHE (16)", &[0x91, 0x02, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(synchronize(b, sixteen(b)))),
     row(0x93, None, "WRITE SAME (16)",        &[0x93, 0xf9, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| write_same(b, sixteen(b), b[1] & 1 != 0)),
+    row(0x9c, None, "WRITE ATOMIC (16)",      &[0x9c, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], write_atomic).only(Needs::Atomic),
     row(0x9e, Some(0x10), "READ CAPACITY (16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0], read_capacity16),
+    row(0x9e, Some(0x12), "GET LBA STATUS (16)", &[0x9e, 0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0], get_lba_status),
     row(0xa0, None, "REPORT LUNS",            &[0xa0, 0, 0xff, 0, 0, 0, 255, 255, 255, 255, 0, 0], |b| Ok(Command::ReportLuns { select: b[2], room: be32(b, 6) })),
     row(0xa3, Some(0x0c), "REPORT SUPPORTED OPERATION CODES", &[0xa3, 0x0c, 0x87, 255, 255, 255, 255, 255, 255, 255, 0, 0], report_opcodes),
     row(0xa3, Some(0x0d), "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &[0xa3, 0x0d, 0x80, 0, 0, 0, 255, 255, 255, 255, 0, 0], report_tmfs),
     row(0xa8, None, "READ (12)",              &[0xa8, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(Command::Read(protected(b, twelve(b))?))),
     row(0xaa, None, "WRITE (12)",             &[0xaa, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(Command::Write(protected(b, twelve(b))?))),
+    row(0xae, None, "WRITE AND VERIFY (12)",  &[0xae, 0xf6, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| write_and_verify(b, twelve(b))),
     row(0xaf, None, "VERIFY (12)",            &[0xaf, 0xf6, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| verify(b, twelve(b))),
+    row(0xb7, None, "READ DEFECT DATA (12)",  &[0xb7, 0x1f, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0], read_defect_data12),
 ];
 
 /// Operation code to first row + 1 (0: unknown); rows of one operation code stand together.
