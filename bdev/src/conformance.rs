@@ -555,12 +555,12 @@ impl Model {
             Op::Write => bytes.copy_from_slice(&plan.bytes),
             Op::WriteZeroes { .. } => bytes.fill(0),
             Op::Unmap if self.zeroes_unmapped => bytes.fill(0),
-            Op::Unmap | Op::Read | Op::Flush => (),
+            Op::Unmap | Op::Read | Op::Flush | Op::Allocation => (),
         }
         match plan.op {
             Op::Write | Op::WriteZeroes { .. } => self.unknown[blocks].fill(false),
             Op::Unmap => self.unknown[blocks].fill(!self.zeroes_unmapped),
-            Op::Read | Op::Flush => (),
+            Op::Read | Op::Flush | Op::Allocation => (),
         }
     }
 

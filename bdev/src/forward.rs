@@ -26,6 +26,11 @@ use std::{
 /// Messages a ring holds; senders wait when it is full.
 pub(crate) const RING: usize = 1024;
 
+/// The device fills the data.
+fn comes_back(op: Op) -> bool {
+    matches!(op, Op::Read | Op::Allocation)
+}
+
 /// An I/O for a device of another core.
 pub(crate) struct Request {
     from: usize,
@@ -110,7 +115,7 @@ impl Links {
         } = request;
         let data = data.into_buf();
         // Only what the device was asked to fill goes back.
-        let back = if op == Op::Read { data.clone() } else { Buf::empty() };
+        let back = if comes_back(op) { data.clone() } else { Buf::empty() };
         let job = Job { from, ticket, back };
         match submit(
             slot,
@@ -347,7 +352,7 @@ impl BlockDevice for Forward {
             careful,
         } = io;
         let parcel = match op {
-            Op::Read => data.take_pages(),
+            Op::Read | Op::Allocation => data.take_pages(),
             Op::Write => data.export(),
             Op::Flush | Op::Unmap | Op::WriteZeroes { .. } => Parcel::from_buf(Buf::empty()),
         };
@@ -374,7 +379,7 @@ impl BlockDevice for Forward {
             return Err(IoError::Gone);
         }
         let (done, parcel) = self.links.tickets.wait(ticket).await;
-        if op == Op::Read {
+        if comes_back(op) {
             data.put_pages(parcel)
         }
         done

@@ -25,6 +25,10 @@ pub struct Geometry {
     pub rotational: bool,
     /// An acknowledged write may be lost with the power unless flushed or written with FUA.
     pub volatile_cache: bool,
+    /// A write of at most so many blocks is done whole or not at all, whatever happens to the power, the process or the device; 0: nothing
+    /// is promised.
+    #[serde(default)]
+    pub atomic: u32,
 }
 
 /// The longest disk we accept, in bytes: 2^63, so that every byte offset is a valid `i64` for the kernel.
@@ -45,6 +49,7 @@ impl Geometry {
             read_only: false,
             rotational: false,
             volatile_cache: false,
+            atomic: 0,
         }
     }
 
@@ -111,6 +116,8 @@ impl Geometry {
                 read_only: sum.read_only || one.read_only,
                 rotational: sum.rotational || one.rotational,
                 volatile_cache: sum.volatile_cache || one.volatile_cache,
+                // One of them may do its part and the other fail.
+                atomic: 0,
             };
         }
         Ok(sum)
@@ -124,6 +131,7 @@ mod tests {
     #[test]
     fn together_they_can_do_what_each_can() {
         let able = Geometry {
+            atomic: 64,
             unmap: true,
             write_zeroes: true,
             optimal_io: 8,

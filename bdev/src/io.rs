@@ -114,6 +114,49 @@ pub enum Op {
         /// Space may be deallocated.
         unmap: bool,
     },
+    /// Tell, as an [`Allocation`] in `data`, whether the first block of the range takes space, and how many from there are alike.
+    Allocation,
+}
+
+/// What is known about space at the beginning of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// It takes space, or nobody knows.
+    pub allocated: bool,
+    /// So many blocks are alike; at least one. There may be more: ask again there.
+    pub blocks: u32,
+}
+
+impl Allocation {
+    /// Bytes of [`Io::data`] it is told in.
+    pub const LEN: usize = 8;
+
+    /// Everything is allocated: what a device says that does not know.
+    pub fn all(range: BlockRange) -> Self {
+        Self {
+            allocated: true,
+            blocks: range.count,
+        }
+    }
+
+    /// Puts the answer where who asked expects it.
+    pub fn tell(self, io: &Io) -> IoResult {
+        let into = io.data.get(0..Self::LEN).ok_or(IoError::Misaligned)?;
+        let [a, b, c, d] = self.blocks.to_le_bytes();
+        into.write_at(0, &[a, b, c, d, u8::from(self.allocated), 0, 0, 0]);
+        Ok(())
+    }
+
+    /// Reads the answer.
+    pub fn of(data: &Buf) -> Self {
+        let mut bytes = [0; Self::LEN];
+        data.slice(0..Self::LEN).read_at(0, &mut bytes);
+        let [a, b, c, d, allocated, ..] = bytes;
+        Self {
+            allocated: allocated != 0,
+            blocks: u32::from_le_bytes([a, b, c, d]),
+        }
+    }
 }
 
 impl Op {
@@ -135,6 +178,7 @@ impl Op {
             Op::Flush => "flush",
             Op::Unmap => "unmap",
             Op::WriteZeroes { .. } => "write_zeroes",
+            Op::Allocation => "allocation",
         }
     }
 }
@@ -146,7 +190,7 @@ pub struct Io {
     pub op: Op,
     /// Where, in blocks of the disk it is submitted to.
     pub range: BlockRange,
-    /// The bytes of a read or write, exactly as long as the range; empty otherwise.
+    /// The bytes of a read or write, exactly as long as the range; room for an [`Allocation`]; empty otherwise.
     pub data: Buf,
     /// Force unit access: durable before it is answered (write, write zeroes), or from the medium (read).
     pub fua: bool,
@@ -184,6 +228,10 @@ impl Io {
     pub fn write_zeroes(range: BlockRange, unmap: bool) -> Self {
         Self::new(Op::WriteZeroes { unmap }, range, Buf::empty())
     }
+    /// Asks what is known about space from the start of `range` (not empty); `into` has [`Allocation::LEN`] bytes.
+    pub fn allocation(range: BlockRange, into: Buf) -> Self {
+        Self::new(Op::Allocation, range, into)
+    }
     /// The same, durable before it is answered.
     pub fn fua(self) -> Self {
         Self { fua: true, ..self }
@@ -201,6 +249,8 @@ impl Io {
                 let at = (range.start.0 - self.range.start.0) as usize * block;
                 self.data.slice(at..at + range.count as usize * block)
             }
+            // The place for the answer is the same.
+            false if self.op == Op::Allocation => self.data.clone(),
             false => Buf::empty(),
         };
         Self { range, data, ..*self }

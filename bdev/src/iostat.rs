@@ -58,7 +58,7 @@ impl Counters {
             Op::Read => READ,
             Op::Write | Op::WriteZeroes { unmap: false } => WRITE,
             Op::Unmap | Op::WriteZeroes { unmap: true } => UNMAP,
-            Op::Flush => usize::MAX,
+            Op::Flush | Op::Allocation => usize::MAX,
         };
         match (done, self.sides.get(side)) {
             (Ok(()), Some(side)) => {

@@ -31,7 +31,7 @@ pub use disk::Disk;
 pub use events::{Event, Subscription};
 pub use geometry::Geometry;
 pub use graph::{Claim, Exclusive, Graph, Opened, Pin};
-pub use io::{Io, IoError, IoResult, Op};
+pub use io::{Allocation, Io, IoError, IoResult, Op};
 pub use iostat::{Iostat, Reset};
 pub use node::{GraphError, NodeInfo, NodeSpec, NodeState};
 pub use table::Table;

@@ -8,7 +8,7 @@
 //! Past the page cache (O_DIRECT) where the file system allows it with this block size. A file whose length is no multiple of the block
 //! size ends with its last whole block. If it is cut short under us, what is missing is a medium error; if it grows, a rescan says so.
 //! Opened once on the control plane; every core uses it natively.
-use crate::{BlockDevice, Geometry, GraphError, Io, IoError, IoResult, Op, table::Direct};
+use crate::{Allocation, BlockDevice, Geometry, GraphError, Io, IoError, IoResult, Op, table::Direct};
 use reactor::OpenHow;
 use std::{
     io,
@@ -181,6 +181,16 @@ impl BlockDevice for File {
             Op::Flush if self.geometry.read_only => Ok(()),
             Op::Flush => self.file.sync_data().await.map_err(os),
             Op::Unmap => self.punch(offset, len).await,
+            Op::Allocation => {
+                let (allocated, bytes) = self.file.allocated(offset, len).await.map_err(os)?;
+                // A block that is partly there is there; holes are whole blocks, rounded to what is surely alike.
+                let blocks = bytes >> self.geometry.block_shift();
+                let (allocated, blocks) = match blocks {
+                    0 => (true, 1),
+                    blocks => (allocated, blocks.min(io.range.count.into()) as u32),
+                };
+                Allocation { allocated, blocks }.tell(&io)
+            }
             Op::WriteZeroes { unmap } => {
                 self.zero(offset, len, unmap).await?;
                 match io.fua {

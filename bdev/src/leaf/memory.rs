@@ -8,7 +8,7 @@
 //!
 //! Reads and writes of whole pages move references and copy nothing; smaller ones copy. Unmap and write zeroes make holes. Nothing
 //! has to wait, so every I/O is done where it is mapped and needs no frame. What is written is as durable as it will ever be.
-use crate::{BlockDevice, Geometry, Io, IoError, IoResult, Mapped, Op};
+use crate::{Allocation, BlockDevice, Geometry, Io, IoError, IoResult, Mapped, Op};
 use reactor::{Buf, PAGE, Page};
 use std::{
     cell::{Cell, RefCell},
@@ -50,6 +50,8 @@ impl Memory {
             unmap_granularity: (PAGE as u32 / block_size).max(1),
             unmap_reads_zero: true,
             write_zeroes: true,
+            // A write happens at once, and what it needs is there before it begins; of a power cut nothing is left to be half of.
+            atomic: u32::MAX,
             ..Geometry::plain(block_size, blocks)
         }
     }
@@ -98,6 +100,7 @@ impl Memory {
             Op::Write => return self.write(self.range(io), &io.data),
             Op::Flush => (),
             Op::Unmap | Op::WriteZeroes { .. } => self.zero(self.range(io)),
+            Op::Allocation => return self.allocation(io),
         }
         Ok(())
     }
@@ -120,12 +123,16 @@ impl Memory {
     }
 
     fn write(&self, range: Range<u64>, from: &Buf) -> IoResult {
-        let mut groups = self.0.groups.borrow_mut();
         let whole = from.page_aligned();
+        let several = range.end - range.start > PAGE as u64;
+        if several {
+            self.make_room(range.clone(), whole)?
+        }
+        let mut groups = self.0.groups.borrow_mut();
         for piece in pieces(range) {
             let group = groups[piece.group].get_or_insert_with(|| vec![None; GROUP].into());
             let page = &mut group[piece.page];
-            if page.is_none() && reactor::arena::is_overdrawn() {
+            if page.is_none() && !several && reactor::arena::is_overdrawn() {
                 return Err(IoError::NoSpace);
             }
             if whole && piece.is_page() && piece.at.is_multiple_of(PAGE) {
@@ -142,6 +149,64 @@ impl Memory {
             }
         }
         Ok(())
+    }
+
+    /// What a write of several pages needs is there before the first is written, or none is (`Geometry::atomic`): a hole that is
+    /// filled with zeros is the same to whoever reads it.
+    fn make_room(&self, range: Range<u64>, whole: bool) -> IoResult {
+        let mut groups = self.0.groups.borrow_mut();
+        for piece in pieces(range) {
+            let page = &mut groups[piece.group].get_or_insert_with(|| vec![None; GROUP].into())[piece.page];
+            if page.is_some() {
+                continue;
+            }
+            if reactor::arena::is_overdrawn() {
+                return Err(IoError::NoSpace);
+            }
+            if !(whole && piece.is_page() && piece.at.is_multiple_of(PAGE)) {
+                let mut fresh = Page::try_alloc().ok_or(IoError::NoSpace)?;
+                fresh.make_mut().fill(0);
+                *page = Some(fresh)
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at no more than so many pages or groups, so that nobody else waits long for it.
+    fn allocation(&self, io: &Io) -> IoResult {
+        const LOOKS: usize = 4096;
+        let groups = self.0.groups.borrow();
+        let range = self.range(io);
+        let (mut run, mut state) = (range.start, None);
+        for _ in 0..LOOKS {
+            if run >= range.end {
+                break;
+            }
+            let page = run / PAGE as u64;
+            let group = &groups[(page / GROUP as u64) as usize];
+            let (allocated, pages) = match group {
+                Some(group) => (group[(page % GROUP as u64) as usize].is_some(), 1),
+                None => (false, GROUP as u64 - page % GROUP as u64),
+            };
+            if *state.get_or_insert(allocated) != allocated {
+                break;
+            }
+            run = (page + pages) * PAGE as u64
+        }
+        let blocks = (run.min(range.end) - range.start) >> self.0.geometry.get().block_shift();
+        let allocated = state.unwrap_or(true);
+        // A block of several pages is a hole only if all of them are.
+        let one = match blocks {
+            0 => Allocation {
+                allocated: true,
+                blocks: 1,
+            },
+            blocks => Allocation {
+                allocated,
+                blocks: blocks as u32, // no more than the range has
+            },
+        };
+        one.tell(io)
     }
 
     fn zero(&self, range: Range<u64>) {

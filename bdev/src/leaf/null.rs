@@ -2,7 +2,7 @@
 //!
 //! A read shares the core's page of zeros, so it costs no bytes and shows nobody what others left in recycled memory. Nothing has to
 //! wait, so every I/O is done where it is mapped and needs no frame.
-use crate::{BlockDevice, Geometry, Io, IoResult, Mapped, Op};
+use crate::{Allocation, BlockDevice, Geometry, Io, IoResult, Mapped, Op};
 
 /// See the [module](self).
 pub struct Null(Geometry);
@@ -29,6 +29,7 @@ impl Null {
         match io.op {
             Op::Read => io.data.fill(0),
             Op::Write | Op::Flush | Op::Unmap | Op::WriteZeroes { .. } => (),
+            Op::Allocation => return Allocation::all(io.range).tell(io),
         }
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! Answers come after a while and in another order than asked for. What a power cut leaves of each block is drawn from the seed; an I/O
 //! that was under way is answered with `Aborted`, and its blocks, too, are drawn one by one. Single blocks are never torn, as on
 //! real disks. Unmapped blocks read as zeros, or as rubbish where the geometry does not promise zeros.
-use crate::{BlockDevice, Geometry, Io, IoError, IoResult, Op};
+use crate::{Allocation, BlockDevice, Geometry, Io, IoError, IoResult, Op};
 use reactor::testing::Rng;
 use spec::BlockRange;
 use std::{
@@ -153,7 +153,7 @@ impl Sim {
             match io.op {
                 Op::Write => io.data.read_at(at * size, &mut bytes),
                 Op::Unmap | Op::WriteZeroes { .. } => (),
-                Op::Read | Op::Flush => return,
+                Op::Read | Op::Flush | Op::Allocation => return,
             }
             cache
                 .entry(io.range.start.0 + at as u64)
@@ -210,6 +210,7 @@ impl Sim {
                 }
             }
             Op::Flush => self.harden(flush_up_to, None),
+            Op::Allocation => return Allocation::all(io.range).tell(io),
             Op::Write | Op::Unmap | Op::WriteZeroes { .. } => {
                 let number = self.0.answered.get() + 1;
                 self.0.answered.set(number);

@@ -85,7 +85,7 @@ impl Delay {
     fn latency(&self, op: Op) -> Duration {
         let (seen, avg, p99) = match op {
             Op::Read => (&self.seen[0], Latency::AvgRead, Latency::P99Read),
-            Op::Write | Op::Flush | Op::Unmap | Op::WriteZeroes { .. } => {
+            Op::Write | Op::Flush | Op::Unmap | Op::WriteZeroes { .. } | Op::Allocation => {
                 (&self.seen[1], Latency::AvgWrite, Latency::P99Write)
             }
         };

@@ -319,7 +319,11 @@ fn corrupt(data: &Buf, offset: u64, value: u8) {
 
 impl BlockDevice for Error {
     fn geometry(&self) -> Geometry {
-        self.below.geometry()
+        // It tears writes when it is told to.
+        Geometry {
+            atomic: 0,
+            ..self.below.geometry()
+        }
     }
 
     /// Where nothing is injected, there is nothing to do.

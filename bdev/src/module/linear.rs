@@ -133,12 +133,16 @@ impl BlockDevice for Linear {
             return Mapped::Stay;
         }
         let extent = self.find(io.range.start);
-        let within = BlockRange {
+        let mut within = BlockRange {
             start: Lba(io.range.start.0 - extent.first),
             ..io.range
         };
         if !within.fits(extent.disk.blocks()) {
-            return Mapped::Stay;
+            if io.op != Op::Allocation {
+                return Mapped::Stay;
+            }
+            // The first extent's answer is an answer. What is left of it is less than the range, whose count is a u32.
+            within.count = (extent.disk.blocks() - within.start.0) as u32
         }
         io.range = within;
         Mapped::To(&extent.disk)
@@ -152,7 +156,8 @@ impl BlockDevice for Linear {
             let start = Lba(piece.start.0 - extent.first);
             extent.disk.submit(io.part(piece).at(start))
         };
-        fan::all(self.pieces(io.range).map(send)).await
+        let parts = if io.op == Op::Allocation { 1 } else { usize::MAX };
+        fan::all(self.pieces(io.range).take(parts).map(send)).await
     }
 
     fn below(&self, visit: &mut dyn FnMut(&Disk)) {

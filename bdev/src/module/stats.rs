@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::{cell::Cell, rc::Rc};
 
 /// The kinds of operations that are counted apart.
-pub const KINDS: [&str; 5] = ["read", "write", "flush", "unmap", "write_zeroes"];
+pub const KINDS: [&str; 6] = ["read", "write", "flush", "unmap", "write_zeroes", "allocation"];
 
 const fn kind(op: Op) -> usize {
     match op {
@@ -19,6 +19,7 @@ const fn kind(op: Op) -> usize {
         Op::Flush => 2,
         Op::Unmap => 3,
         Op::WriteZeroes { .. } => 4,
+        Op::Allocation => 5,
     }
 }
 

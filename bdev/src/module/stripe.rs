@@ -155,7 +155,11 @@ impl BlockDevice for Stripe {
     fn map(&self, io: &mut Io) -> Mapped<'_> {
         let (_, offset) = self.layout.chunk_of(io.range.start.0);
         if io.range.count == 0 || offset + u64::from(io.range.count) > u64::from(self.layout.chunk) {
-            return Mapped::Stay;
+            if io.op != Op::Allocation || io.range.count == 0 {
+                return Mapped::Stay;
+            }
+            // The first chunk's answer is an answer.
+            io.range.count = self.layout.chunk - offset as u32;
         }
         let (member, start) = self.layout.locate(io.range.start.0);
         io.range.start = start;
@@ -165,6 +169,10 @@ impl BlockDevice for Stripe {
     async fn submit(&self, io: Io) -> IoResult {
         match io.op {
             Op::Flush => fan::all(self.members.iter().map(|member| member.submit(io.clone()))).await,
+            Op::Allocation => match io.range.chunks(self.layout.chunk).next() {
+                Some(first) => self.send(&io, first).await,
+                None => Ok(()),
+            },
             Op::Read | Op::Write => {
                 fan::all(io.range.chunks(self.layout.chunk).map(|piece| self.send(&io, piece))).await
             }

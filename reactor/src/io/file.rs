@@ -21,6 +21,9 @@ const BLKPBSZGET: libc::c_ulong = 0x127b;
 /// `_IO(0x12, 126)`: does it rotate?
 const BLKROTATIONAL: libc::c_ulong = 0x127e;
 
+/// What a search for data or holes is counted in: no file system has smaller holes.
+pub(super) const SEEK_UNIT: u64 = 512;
+
 /// Whether to go around the page cache.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub enum Direct {
@@ -223,6 +226,28 @@ impl File {
         Ok(())
     }
 
+    /// Does the file system keep data at `offset`, and for how many bytes from there on (at least one, at most `len`) is that so? What
+    /// cannot know (a block device, a file system without holes) keeps data everywhere. `offset` is a multiple of 512.
+    pub async fn allocated(&self, offset: u64, len: u64) -> io::Result<(bool, u64)> {
+        if self.0.block_device {
+            return Ok((true, len));
+        }
+        let units = |n: i32| u64::from(n.unsigned_abs()).saturating_mul(SEEK_UNIT);
+        let seek = async |hole| match self.ask_ring(Work::Seek { offset, hole }).await {
+            // No data from here to the end; or lseek knows nothing about holes.
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(u64::MAX),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(if hole { u64::MAX } else { 0 }),
+            Err(error) => Err(error),
+            Ok(n) => Ok(units(n)),
+        };
+        let (allocated, run) = match seek(false).await? {
+            0 => (true, seek(true).await?),
+            hole => (false, hole),
+        };
+        // Whoever punches meanwhile may make a run end where it begins.
+        Ok((allocated, run.clamp(SEEK_UNIT, len.max(1))))
+    }
+
     fn aligned(&self, buf: &Buf) -> bool {
         let align = self.0.memory_align;
         align <= 1 || {
@@ -266,6 +291,10 @@ impl File {
     }
 
     async fn perform(&self, work: Work) -> io::Result<()> {
+        self.ask_ring(work).await.map(drop)
+    }
+
+    async fn ask_ring(&self, work: Work) -> io::Result<i32> {
         let mut operation: Operation = on_core(|core| {
             core.io.begin(|slot| {
                 slot.work = work;
@@ -275,7 +304,7 @@ impl File {
         loop {
             match result((&mut operation).await) {
                 Err(error) if retry(&error) => operation.again(),
-                result => return result.map(drop),
+                result => return result.map(|n| n as i32),
             }
         }
     }

@@ -23,17 +23,34 @@ pub(crate) enum Work {
     Send,
     Accept,
     Connect,
-    Read { offset: u64 },
-    Write { offset: u64, dsync: bool },
+    Read {
+        offset: u64,
+    },
+    Write {
+        offset: u64,
+        dsync: bool,
+    },
     Sync,
-    Allocate { mode: i32, offset: u64, len: u64 },
-    Discard { offset: u64, len: u64 },
+    Allocate {
+        mode: i32,
+        offset: u64,
+        len: u64,
+    },
+    Discard {
+        offset: u64,
+        len: u64,
+    },
+    /// Units of [`SEEK_UNIT`](super::file::SEEK_UNIT) bytes from `offset` to the next hole or the next data.
+    Seek {
+        offset: u64,
+        hole: bool,
+    },
 }
 
 impl Work {
     /// Can io_uring do this? What it cannot, a helper thread does.
     pub(crate) fn in_ring(self) -> bool {
-        !matches!(self, Work::Discard { .. } | Work::Nothing)
+        !matches!(self, Work::Discard { .. } | Work::Seek { .. } | Work::Nothing)
     }
 }
 

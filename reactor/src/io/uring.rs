@@ -260,7 +260,7 @@ pub(crate) fn entry(index: u32, slot: &mut Slot) -> Entry {
             .build(),
         (Work::Sync, _) => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
         (Work::Allocate { mode, offset, len }, _) => opcode::Fallocate::new(fd, len).offset(offset).mode(mode).build(),
-        (Work::Discard { .. } | Work::Nothing, _) => opcode::Nop::new().build(),
+        (Work::Discard { .. } | Work::Seek { .. } | Work::Nothing, _) => opcode::Nop::new().build(),
     };
     entry.user_data(index as u64)
 }

@@ -2,7 +2,7 @@
 //! io_uring cannot carry.
 //!
 //! The queue is as long as there are operations under way, and those are bounded by the command slots of the targets.
-use super::ops::Work;
+use super::{file::SEEK_UNIT, ops::Work};
 use crate::cores::Post;
 use std::{
     collections::VecDeque,
@@ -169,6 +169,15 @@ impl Job {
                 let range = [offset, len];
                 // SAFETY: [SYSCALL] two readable words, as the request asks for.
                 unsafe { libc::ioctl(self.fd, BLKDISCARD as _, range.as_ptr()) as isize }
+            }
+            Work::Seek { offset, hole } => {
+                let whence = if hole { libc::SEEK_HOLE } else { libc::SEEK_DATA };
+                // SAFETY: [SYSCALL] no memory is passed. Nobody uses the file's position.
+                match unsafe { libc::lseek(self.fd, offset as libc::off_t, whence) } {
+                    -1 => -1,
+                    // The result of an operation is an i32: what is further away is cut.
+                    found => ((found as u64).saturating_sub(offset) / SEEK_UNIT).min(i32::MAX as u64) as isize,
+                }
             }
             // Sockets never come here.
             Work::Receive | Work::Send | Work::Accept | Work::Connect | Work::Nothing => -(libc::EINVAL as isize),

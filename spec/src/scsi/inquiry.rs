@@ -37,6 +37,10 @@ pub struct Limits {
     pub unmap_descriptors: u32,
     /// What UNMAP works in.
     pub unmap_granularity: u32,
+    /// Most blocks a COMPARE AND WRITE compares.
+    pub compare_and_write: u8,
+    /// Longest WRITE ATOMIC, at any address; 0: there is none.
+    pub atomic: u32,
     /// Longest WRITE SAME.
     pub write_same: u64,
     /// Unmapped blocks read as zeros.
@@ -118,8 +122,8 @@ fn padded_serial(serial: &str) -> Vec<u8> {
 
 fn block_limits(limits: &Limits) -> [u8; 60] {
     let mut out = [0; 60];
-    // Offsets are those of the page less its four bytes of header. WSNZ: a WRITE SAME of no blocks is an error.
-    out[0] = 1;
+    // Offsets are those of the page less its four bytes of header. WSNZ = 0: a WRITE SAME of no blocks goes to the end.
+    out[1] = limits.compare_and_write;
     out[2..4].copy_from_slice(&limits.granularity.to_be_bytes());
     out[4..8].copy_from_slice(&limits.transfer.to_be_bytes());
     out[8..12].copy_from_slice(&limits.optimal.to_be_bytes());
@@ -130,6 +134,11 @@ fn block_limits(limits: &Limits) -> [u8; 60] {
         out[28] = 0x80; // UGAVALID, alignment 0
     }
     out[32..40].copy_from_slice(&limits.write_same.to_be_bytes());
+    // MAXIMUM ATOMIC TRANSFER LENGTH; no alignment and no granularity are asked for; the same with an ATOMIC BOUNDARY, and
+    // MAXIMUM ATOMIC BOUNDARY SIZE.
+    for at in [40, 52, 56] {
+        out[at..at + 4].copy_from_slice(&limits.atomic.to_be_bytes());
+    }
     out
 }
 
@@ -218,12 +227,17 @@ mod tests {
             unmap: 0x10_0000,
             unmap_descriptors: 256,
             unmap_granularity: 8,
+            compare_and_write: 0xff,
+            atomic: 0x4000,
             write_same: 0x20_0000,
             reads_zeros: true,
             rotational: false,
         };
         let page = vpd(0xb0, &identity(), &limits).unwrap();
         assert_eq!((page.len(), &page[..4]), (64, &[0, 0xb0, 0, 60][..]));
+        assert_eq!(page[4..6], [0, 0xff]);
+        let atomic = [0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0x40, 0];
+        assert_eq!(page[44..64], atomic);
         assert_eq!(page[6..16], [0, 8, 0, 0, 0x40, 0, 0, 0, 0, 0x80]);
         assert_eq!(page[20..33], [0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80]);
         assert_eq!(page[36..44], [0, 0, 0, 0, 0, 0x20, 0, 0]);

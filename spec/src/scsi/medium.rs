@@ -38,7 +38,9 @@ pub(super) fn write_atomic(b: &[u8; 16]) -> Result<Command, CdbError> {
 /// WRITE AND VERIFY has the bits of VERIFY, but compares either nothing or everything.
 pub(super) fn write_and_verify(b: &[u8; 16], transfer: super::Transfer) -> Result<Command, CdbError> {
     match verify(b, transfer)? {
-        Command::Verify { transfer, check } if check != Check::Repeated => Ok(Command::WriteAndVerify { transfer, check }),
+        Command::Verify { transfer, check } if check != Check::Repeated => {
+            Ok(Command::WriteAndVerify { transfer, check })
+        }
         _ => Err(CdbError::Field { byte: 1, bit: 2 }),
     }
 }
@@ -210,10 +212,16 @@ mod tests {
 
     #[test]
     fn lba_status_runs_follow_one_another() {
-        let data = lba_status(Lba(0x10), &[(8, Provisioning::Mapped), (0xffff_ffff, Provisioning::Deallocated)]);
+        let data = lba_status(
+            Lba(0x10),
+            &[(8, Provisioning::Mapped), (0xffff_ffff, Provisioning::Deallocated)],
+        );
         assert_eq!(data[..8], [0, 0, 0, 36, 0, 0, 0, 0]);
         assert_eq!(data[8..24], [0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 8, 0, 0, 0, 0]);
-        assert_eq!(data[24..40], [0, 0, 0, 0, 0, 0, 0, 0x18, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0]);
+        assert_eq!(
+            data[24..40],
+            [0, 0, 0, 0, 0, 0, 0, 0x18, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0]
+        );
         let status = command(&[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 24, 0, 0]);
         let room = 24;
         assert_eq!(status, Ok(Command::GetLbaStatus { start: Lba(9), room }));
@@ -228,7 +236,14 @@ mod tests {
         assert_eq!(ten, Command::ReadDefectData { ten: true, lists, room });
         assert_eq!(no_defects(true, lists), [0, 0x18, 0, 0]);
         let twelve = command(&[0xb7, 0x0d, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0]).unwrap();
-        assert_eq!(twelve, Command::ReadDefectData { ten: false, lists: 0x0d, room });
+        assert_eq!(
+            twelve,
+            Command::ReadDefectData {
+                ten: false,
+                lists: 0x0d,
+                room
+            }
+        );
         assert_eq!(no_defects(false, 0x0d).len(), 8);
         let vendor = command(&[0x37, 0, 0x1e, 0, 0, 0, 0, 0, 32, 0]);
         assert_eq!(vendor, Err(CdbError::Field { byte: 2, bit: 2 }));
@@ -250,7 +265,11 @@ mod tests {
             Err(CdbError::Field { byte: 8, bit: 3 }),
             "a block erase has no parameter list"
         );
-        assert_eq!(command(&[0x48, 0x03]), Err(CdbError::Field { byte: 1, bit: 4 }), "no keys to forget");
+        assert_eq!(
+            command(&[0x48, 0x03]),
+            Err(CdbError::Field { byte: 1, bit: 4 }),
+            "no keys to forget"
+        );
         assert!(command(&[0x48, 0x1f]).is_ok());
     }
 

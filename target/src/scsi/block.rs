@@ -1,5 +1,5 @@
-//! READ, WRITE, VERIFY and SYNCHRONIZE CACHE (SBC-3).
-use super::{nexus::Open, server::sense_of};
+//! READ, WRITE, VERIFY, PRE-FETCH and SYNCHRONIZE CACHE (SBC-4).
+use super::{exclusive::write_part, nexus::Open, server::sense_of};
 use bdev::Io;
 use reactor::Buf;
 use spec::{
@@ -24,7 +24,7 @@ impl From<Sense> for Failure {
 }
 
 /// The range lies on the medium, and is no longer than the block limits page allows.
-fn check(open: &Open, range: BlockRange) -> Result<(), Sense> {
+pub(super) fn check(open: &Open, range: BlockRange) -> Result<(), Sense> {
     if !range.fits(open.disk.blocks()) {
         return Err(Sense::OUT_OF_RANGE);
     }
@@ -76,6 +76,8 @@ pub(super) async fn write(open: &Open, transfer: Transfer, data: &Buf) -> Result
     }
     match len % block {
         0 => Ok(()),
+        // The host sent less than its command says (EDTL below the transfer length), and not even whole blocks. What it sent is
+        // written, and the residual count says how much that was.
         _ => {
             write_part(
                 open,
@@ -86,20 +88,6 @@ pub(super) async fn write(open: &Open, transfer: Transfer, data: &Buf) -> Result
             .await
         }
     }
-}
-
-/// The host sent less than its command says (EDTL below the transfer length), and not even whole blocks. What it sent is
-/// written, and the residual count says how much that was; the rest of the block stays.
-#[cold]
-async fn write_part(open: &Open, lba: u64, part: &Buf, fua: bool) -> Result<(), Sense> {
-    let range = BlockRange::new(lba, 1);
-    let one = Buf::try_alloc(open.disk.block_size() as usize).ok_or(Sense::TIMEOUT)?;
-    let read = open.disk.perform(Io::read(range, one.clone())).await;
-    read.map_err(|error| sense_of(error, false))?;
-    one.write_at(0, &part.to_vec());
-    let mut io = Io::write(range, one);
-    io.fua = fua;
-    open.disk.perform(io).await.map_err(|error| sense_of(error, true))
 }
 
 pub(super) async fn verify(open: &Open, transfer: Transfer, how: Check, data: &Buf) -> Result<(), Sense> {
@@ -143,6 +131,15 @@ pub(super) async fn verify(open: &Open, transfer: Transfer, how: Check, data: &B
         at += u64::from(count);
     }
     Ok(())
+}
+
+/// There is no cache to fetch into that a later read would look at, so the answer is GOOD and not CONDITION MET: "not all of it
+/// fits" (SBC-4 5.19). What is out of range is told all the same.
+pub(super) fn pre_fetch(open: &Open, range: BlockRange) -> Result<(), Sense> {
+    match range.fits(open.disk.blocks()) {
+        true => Ok(()),
+        false => Err(Sense::OUT_OF_RANGE),
+    }
 }
 
 pub(super) async fn synchronize(open: &Open, range: BlockRange) -> Result<(), Sense> {

@@ -9,10 +9,14 @@
 //! | `opcodes` | which commands and task management functions there are |
 //! | `primary` | commands of every device: INQUIRY, MODE SENSE, REPORT LUNS … |
 //! | `block` | READ, WRITE, VERIFY, SYNCHRONIZE CACHE |
+//! | `exclusive` | COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC |
+//! | `lba_status` | GET LBA STATUS, READ DEFECT DATA |
 //! | `provisioning` | UNMAP, WRITE SAME |
 //!
 //! Nothing here knows iSCSI: a request has a logical unit number, a command block and data; an outcome has a status.
 mod block;
+mod exclusive;
+mod lba_status;
 pub mod nexus;
 mod opcodes;
 pub mod outcome;

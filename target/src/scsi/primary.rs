@@ -4,6 +4,7 @@ use spec::scsi::{
     Command, Sense,
     capacity::{self, Capacity16},
     inquiry::{self, Identity, Limits},
+    medium,
     mode::{self, ModeState},
     sense,
 };
@@ -27,6 +28,13 @@ pub(super) fn limits(open: &Open) -> Limits {
         unmap: if g.unmap && !g.read_only { UNMAP_BLOCKS } else { 0 },
         unmap_descriptors: UNMAP_DESCRIPTORS,
         unmap_granularity: g.unmap_granularity.max(1),
+        // What is compared and what is written come together.
+        compare_and_write: (open.limit / 2).min(medium::COMPARE_MAX.into()) as u8,
+        atomic: if g.read_only {
+            0
+        } else {
+            g.atomic.min(open.limit).min(u16::MAX.into())
+        },
         write_same: open.limit.into(),
         reads_zeros: g.unmap && g.unmap_reads_zero,
         rotational: g.rotational,

@@ -56,20 +56,23 @@ pub(super) async fn write_same(
 ) -> Result<(), Sense> {
     let limits = limits(open);
     let blocks = open.disk.blocks();
-    let range = transfer.range;
+    let mut range = transfer.range;
     if unmap && limits.unmap == 0 {
         return Err(Sense::cdb_field(1, 3));
     }
-    // WSNZ = 1: "to the end" would be a command as long as the disk.
-    if range.count == 0 {
-        return Err(Sense::INVALID_FIELD);
-    }
+    let count = match u64::from(range.count) {
+        // WSNZ = 0: all blocks to the end.
+        0 if range.start.0 < blocks => blocks - range.start.0,
+        0 => return Err(Sense::OUT_OF_RANGE),
+        count => count,
+    };
     if !range.fits(blocks) {
         return Err(Sense::OUT_OF_RANGE);
     }
-    if u64::from(range.count) > limits.write_same {
-        return Err(Sense::INVALID_FIELD);
-    }
+    range.count = match u32::try_from(count) {
+        Ok(fits) if count <= limits.write_same => fits,
+        _ => return Err(Sense::INVALID_FIELD),
+    };
     writable(open)?;
     let block = open.disk.block_size() as usize;
     if !no_data && data.len() != block {

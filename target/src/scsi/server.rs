@@ -1,5 +1,5 @@
 //! From a command block to an outcome: the checks every command shares, and who does it.
-use super::{Moved, Nexus, Outcome, block, nexus::Open, opcodes, primary, provisioning};
+use super::{Moved, Nexus, Outcome, block, exclusive, lba_status, nexus::Open, opcodes, primary, provisioning};
 use bdev::IoError;
 use reactor::Buf;
 use spec::scsi::{Cdb, Command, Lun, Sense, Status, cdb::Data, opcodes::Needs};
@@ -93,6 +93,7 @@ pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
 async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result<Outcome, Sense> {
     let block_size = open.disk.block_size();
     let parameter = |list: Vec<u8>, room: u32| Ok(Outcome::list(&list, room as usize));
+    let data = &request.data;
     let medium = || {
         if open.unit.is_stopped() {
             Err(Sense::STOPPED)
@@ -140,6 +141,36 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
             medium()?;
             block::verify(open, transfer, check, &request.data).await.map(|()| None)
         }
+        Command::PreFetch { range, .. } => medium().and_then(|()| block::pre_fetch(open, range)).map(|()| None),
+        Command::CompareAndWrite(transfer) => {
+            medium()?;
+            exclusive::compare_and_write(open, transfer, data).await.map(|()| None)
+        }
+        Command::OrWrite(transfer) => {
+            medium()?;
+            exclusive::or_write(open, transfer, data).await.map(|()| None)
+        }
+        Command::WriteAndVerify { transfer, check } => {
+            medium()?;
+            exclusive::write_and_verify(open, transfer, check, data)
+                .await
+                .map(|()| None)
+        }
+        Command::WriteAtomic { transfer, boundary } => {
+            medium()?;
+            exclusive::write_atomic(open, transfer, boundary, data)
+                .await
+                .map(|()| None)
+        }
+        Command::GetLbaStatus { start, room } => {
+            medium()?;
+            return parameter(lba_status::get_lba_status(open, start, room).await?, room);
+        }
+        Command::ReadDefectData { ten, lists, room } => {
+            medium()?;
+            return parameter(lba_status::read_defect_data(ten, lists), room);
+        }
+        Command::Sanitize { .. } => Err(Sense::OPCODE),
         Command::WriteSame {
             transfer,
             unmap,
