@@ -233,6 +233,34 @@ pub struct DsmRange {
 
 const _: () = assert!(size_of::<DsmRange>() == 16);
 
+/// One source range of a Copy command, formats 0 and 2 (NVM 1.0d, figure 34): they differ in whether `nsid` counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct CopyRange {
+    /// SNSID: the namespace it comes from; format 2 only.
+    pub nsid: U32,
+    reserved4: [u8; 4],
+    /// SLBA: first logical block.
+    pub start: U64,
+    /// NLB: logical blocks, less one.
+    pub blocks: U16,
+    reserved18: [u8; 14],
+}
+
+const _: () = assert!(size_of::<CopyRange>() == 32);
+
+impl CopyRange {
+    /// `blocks` (1 to 65,536) from `start` of namespace `nsid`; 0 for format 0.
+    pub fn new(nsid: u32, start: u64, blocks: u32) -> Self {
+        Self {
+            nsid: nsid.into(),
+            start: start.into(),
+            blocks: (blocks.wrapping_sub(1) as u16).into(),
+            ..Self::default()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

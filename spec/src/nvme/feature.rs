@@ -13,6 +13,7 @@ pub mod fid {
     pub const INTERRUPT_VECTOR: u8 = 0x09;
     pub const WRITE_ATOMICITY: u8 = 0x0a;
     pub const ASYNC_EVENT_CONFIG: u8 = 0x0b;
+    pub const TIMESTAMP: u8 = 0x0e;
     pub const KEEP_ALIVE_TIMER: u8 = 0x0f;
     pub const HOST_BEHAVIOR: u8 = 0x16;
     pub const IO_COMMAND_SET_PROFILE: u8 = 0x19;

@@ -29,6 +29,8 @@ impl Status {
     pub const INTERNAL_ERROR: Status = status(0, 0x06);
     pub const ABORTED_BY_REQUEST: Status = status(0, 0x07);
     pub const ABORTED_SQ_DELETION: Status = status(0, 0x08);
+    pub const ABORTED_FAILED_FUSED: Status = status(0, 0x09);
+    pub const ABORTED_MISSING_FUSED: Status = dnr(0, 0x0a);
     pub const INVALID_NAMESPACE: Status = dnr(0, 0x0b);
     pub const COMMAND_SEQUENCE_ERROR: Status = dnr(0, 0x0c);
     pub const INVALID_SGL_SEGMENT: Status = dnr(0, 0x0d);
@@ -60,6 +62,7 @@ impl Status {
     pub const INVALID_PROTECTION_INFO: Status = dnr(1, 0x81);
     pub const WRITE_TO_READ_ONLY: Status = dnr(1, 0x82);
     pub const COMMAND_SIZE_LIMIT: Status = dnr(1, 0x83);
+    pub const INCOMPATIBLE_NAMESPACE: Status = dnr(1, 0x85);
     // Command specific status of Fabrics commands (SCT 1, 80h and up).
     pub const CONNECT_INCOMPATIBLE_FORMAT: Status = dnr(1, 0x80);
     pub const CONNECT_CONTROLLER_BUSY: Status = status(1, 0x81);

@@ -114,7 +114,7 @@ async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
             in_range()?;
             // An id that is valid and has no namespace is all zeroes (Base 2.0d, 5.17.2.1).
             namespace(connection, controller, nsid).map_or([0; LEN], |(n, g)| {
-                copy(identify::namespace(&n, &g, reports_ana(controller)).as_bytes())
+                copy(identify::namespace(&n, &g, reports_ana(controller), connection.max_io() as u32).as_bytes())
             })
         }
         cns::NAMESPACE_IN_COMMAND_SET => {
@@ -145,7 +145,7 @@ async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
         cns::CONTROLLER_IN_COMMAND_SET => {
             nvm(set)?;
             let subsystem = controller.subsystem.as_ref().ok_or(Status::INVALID_FIELD)?;
-            copy(identify::nvm_controller(&subsystem.config).as_bytes())
+            copy(identify::nvm_controller(&subsystem.config, connection.max_io() as u32).as_bytes())
         }
         cns::COMMAND_SETS => {
             // One combination: the NVM command set alone.
@@ -205,21 +205,14 @@ async fn log_page(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
 
 async fn get_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe) -> Result<Reply, Status> {
     let controller = &bound.controller;
-    let (answer, advanced) = {
-        let state = controller.state();
-        (
-            state.features.get(sqe, controller.is_discovery())?,
-            state.features.advanced_retry,
-        )
-    };
+    let answer = controller
+        .state()
+        .features
+        .get(sqe, controller.is_discovery(), reactor::now().0)?;
     match answer {
         Answer::Word(word) => Ok(Reply::word(word.into())),
         Answer::HostIdentifier => give(connection, slot, sqe, &controller.hostid).await,
-        Answer::HostBehavior => {
-            let mut data = [0; 512];
-            data[0] = advanced.into();
-            give(connection, slot, sqe, &data).await
-        }
+        Answer::Bytes(data) => give(connection, slot, sqe, &data).await,
     }
 }
 
@@ -233,6 +226,7 @@ fn set_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe
     let word = {
         let mut state = bound.controller.state();
         let policy = Policy {
+            now: reactor::now().0,
             namespaces: &namespaces,
             min_keep_alive_ms: transport.min_kato,
             io_queues: transport.max_io_qpairs_per_ctrlr,

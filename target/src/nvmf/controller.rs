@@ -280,10 +280,9 @@ impl State {
     /// Controller level reset: features are as they were at the start; logs stay.
     pub fn reset(&mut self, features: Features) {
         self.csts = 0;
-        self.features = Features {
-            keep_alive_ms: self.features.keep_alive_ms,
-            ..features
-        };
+        let keep_alive_ms = self.features.keep_alive_ms;
+        self.features = features;
+        self.features.keep_alive_ms = keep_alive_ms;
         self.events.clear();
         self.told.clear();
     }

@@ -22,28 +22,31 @@ pub struct Features {
     pub atomicity: u32,
     /// Keep-alive timer (0Fh) in milliseconds.
     pub keep_alive_ms: u32,
-    /// Host behavior support (16h), byte 0: advanced command retry.
-    pub advanced_retry: bool,
+    /// Host behavior support (16h): advanced command retry (byte 0) and copy descriptor formats (bytes 4 and 5).
+    advanced_retry: bool,
+    copy_formats: u16,
+    /// Timestamp (0Eh): milliseconds since 1970 and the reactor's clock then, once a host has set it.
+    timestamp: Option<(u64, u64)>,
     /// Reservation notification mask (82h) of the namespaces that have one.
-    pub reservation_masks: BTreeMap<u32, u32>,
+    reservation_masks: BTreeMap<u32, u32>,
     /// I/O queues granted.
     pub io_queues: u16,
 }
 
 /// What Get or Set Features answers: the completion's word, and data for the features that have some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A word.
     Word(u32),
-    /// Host behavior support, 512 bytes.
-    HostBehavior,
+    /// Data.
+    Bytes(Vec<u8>),
     /// The host identifier, 16 bytes.
     HostIdentifier,
 }
 
 /// Features every controller supports, with their capabilities as Get Features tells them. Discovery controllers
 /// know events, keep-alive and the host identifier only.
-pub const SUPPORTED: [(u8, u32); 14] = [
+pub const SUPPORTED: [(u8, u32); 15] = [
     (fid::ARBITRATION, CHANGEABLE),
     (fid::POWER_MANAGEMENT, CHANGEABLE),
     (fid::TEMPERATURE_THRESHOLD, CHANGEABLE),
@@ -54,6 +57,7 @@ pub const SUPPORTED: [(u8, u32); 14] = [
     (fid::WRITE_ATOMICITY, CHANGEABLE),
     (fid::ASYNC_EVENT_CONFIG, CHANGEABLE),
     (fid::KEEP_ALIVE_TIMER, CHANGEABLE),
+    (fid::TIMESTAMP, CHANGEABLE),
     (fid::HOST_BEHAVIOR, CHANGEABLE),
     (fid::HOST_IDENTIFIER, 0),
     (fid::RESERVATION_MASK, CHANGEABLE | PER_NAMESPACE),
@@ -62,6 +66,8 @@ pub const SUPPORTED: [(u8, u32); 14] = [
 
 /// Asynchronous events that can be configured: SMART warnings never occur, but hosts set their bits.
 const EVENTS: u32 = 0xff | feature::AEN_NAMESPACE_ATTRIBUTE | feature::AEN_ANA | feature::AEN_DISCOVERY_LOG;
+/// Copy descriptor format 2, as a bit of host behavior support.
+const COPY_FORMAT_2: u16 = 1 << 2;
 /// Over and under temperature threshold of the composite temperature: off.
 const TEMPERATURE: [u32; 2] = [0xffff, 0];
 
@@ -77,6 +83,8 @@ impl Features {
             atomicity: 0,
             keep_alive_ms,
             advanced_retry: false,
+            copy_formats: 0,
+            timestamp: None,
             reservation_masks: BTreeMap::new(),
             io_queues,
         }
@@ -87,8 +95,24 @@ impl Features {
         self.reservation_masks.get(&nsid).copied().unwrap_or_default()
     }
 
-    /// Get Features.
-    pub fn get(&self, sqe: &Sqe, discovery: bool) -> Result<Answer, Status> {
+    /// The host wants to copy from one namespace to another (descriptor format 2).
+    pub fn copies_across(&self) -> bool {
+        self.copy_formats & COPY_FORMAT_2 != 0
+    }
+
+    /// The timestamp data structure (Base 2.0d, figure 320): what the host set, moved on; or time since the controller began.
+    fn timestamp_at(&self, now: u64) -> [u8; 8] {
+        let (set, since) = self.timestamp.unwrap_or_default();
+        let ms = set + now.saturating_sub(since) / 1_000_000;
+        let mut data = ms.to_le_bytes();
+        // Origin in bits 3:1: 1, a host set it. Two bytes of milliseconds more would last 8,900 years.
+        data[6] = u8::from(self.timestamp.is_some()) << 1;
+        data[7] = 0;
+        data
+    }
+
+    /// Get Features, at `now` on the reactor's clock.
+    pub fn get(&self, sqe: &Sqe, discovery: bool, now: u64) -> Result<Answer, Status> {
         let (d10, d11) = (sqe.cdw1(0), sqe.cdw1(1));
         let id = d10 as u8;
         let select = Select::of(d10).ok_or(Status::INVALID_FIELD)?;
@@ -119,7 +143,13 @@ impl Features {
             },
             // Nothing survives a power loss.
             fid::RESERVATION_PERSISTENCE => 0,
-            fid::HOST_BEHAVIOR => return Ok(Answer::HostBehavior),
+            fid::TIMESTAMP => return Ok(Answer::Bytes(from.timestamp_at(now).to_vec())),
+            fid::HOST_BEHAVIOR => {
+                let mut data = vec![0; 512];
+                data[0] = from.advanced_retry.into();
+                data[4..6].copy_from_slice(&from.copy_formats.to_le_bytes());
+                return Ok(Answer::Bytes(data));
+            }
             fid::HOST_IDENTIFIER => match d11 & 1 {
                 1 => return Ok(Answer::HostIdentifier),
                 // Fabrics hosts have 16-byte identifiers only.
@@ -173,9 +203,24 @@ impl Features {
             // An I/O controller keeps its timer (Base 2.0d, 3.9).
             fid::KEEP_ALIVE_TIMER if d11 == 0 => return Err(Status::KEEP_ALIVE_TIMEOUT_INVALID),
             fid::KEEP_ALIVE_TIMER => self.keep_alive_ms = d11.max(policy.min_keep_alive_ms),
-            fid::HOST_BEHAVIOR => match data.first() {
-                Some(acre @ 0..=1) => self.advanced_retry = *acre == 1,
+            fid::HOST_BEHAVIOR => match data {
+                // ETDAS, LBAFEE and HDISNS need what no controller of ours has.
+                [acre @ 0..=1, 0, 0, 0, low, high, ..] => {
+                    let formats = u16::from_le_bytes([*low, *high]);
+                    if formats & !COPY_FORMAT_2 != 0 {
+                        return Err(Status::INVALID_FIELD);
+                    }
+                    (self.advanced_retry, self.copy_formats) = (*acre == 1, formats);
+                }
                 _ => return Err(Status::INVALID_FIELD),
+            },
+            fid::TIMESTAMP => match data.first_chunk::<6>() {
+                Some(ms) => {
+                    let mut wide = [0; 8];
+                    wide[..6].copy_from_slice(ms);
+                    self.timestamp = Some((u64::from_le_bytes(wide), policy.now));
+                }
+                None => return Err(Status::DATA_SGL_LENGTH_INVALID),
             },
             fid::RESERVATION_MASK => {
                 let all = policy.namespaces.iter().copied();
@@ -197,6 +242,8 @@ impl Features {
 /// What Set Features is judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy<'a> {
+    /// The reactor's clock.
+    pub now: u64,
     /// Namespaces the host may see.
     pub namespaces: &'a [u32],
     /// Shortest keep-alive timeout.
@@ -229,6 +276,7 @@ mod tests {
     use spec::nvme::command::admin;
 
     const POLICY: Policy = Policy {
+        now: 0,
         namespaces: &[1, 3],
         min_keep_alive_ms: 10_000,
         io_queues: 127,
@@ -240,7 +288,7 @@ mod tests {
             &Sqe::new(admin::SET_FEATURES, 1, 0)
                 .with_cdw1(0, id.into())
                 .with_cdw1(1, d11),
-            &[1],
+            &[1, 0, 0, 0, 4, 0],
             false,
             POLICY,
         )
@@ -250,6 +298,7 @@ mod tests {
         f.get(
             &Sqe::new(admin::GET_FEATURES, 1, 0).with_cdw1(0, id).with_cdw1(1, d11),
             false,
+            5_000_000,
         )
     }
 
@@ -290,7 +339,7 @@ mod tests {
                 "{id:x}"
             );
         }
-        assert_eq!(get(&f, 0x0e, 0), Err(Status::INVALID_FIELD));
+        assert_eq!(get(&f, 0x0d, 0), Err(Status::INVALID_FIELD));
         assert_eq!(set(&mut f, 6, 0), Err(Status::FEATURE_NOT_CHANGEABLE));
         assert_eq!(set(&mut f, 0x81, 0), Err(Status::COMMAND_SEQUENCE_ERROR));
         let save = Sqe::new(admin::SET_FEATURES, 1, 0).with_cdw1(0, 1 << 31 | 1);
@@ -298,5 +347,23 @@ mod tests {
         assert_eq!(set(&mut f, 4, 0x157), Ok(0));
         assert_eq!(get(&f, 4, 0), Ok(Answer::Word(0x157)));
         assert_eq!(get(&f, 4, 1 << 16), Err(Status::INVALID_FIELD));
+    }
+
+    #[test]
+    fn time_goes_on_from_what_the_host_set() {
+        let mut f = Features::new(0, 1);
+        assert_eq!(get(&f, 0x0e, 0), Ok(Answer::Bytes(vec![5, 0, 0, 0, 0, 0, 0, 0])));
+        assert_eq!(set(&mut f, 0x0e, 0), Ok(0)); // the data is 00_04_00_00_00_01h
+        assert_eq!(get(&f, 0x0e, 0), Ok(Answer::Bytes(vec![6, 0, 0, 0, 4, 0, 2, 0])));
+    }
+
+    #[test]
+    fn host_behavior_is_kept_and_what_we_cannot_do_is_refused() {
+        let mut f = Features::new(0, 1);
+        assert_eq!((set(&mut f, 0x16, 0), f.copies_across()), (Ok(0), true));
+        let sqe = Sqe::new(admin::SET_FEATURES, 1, 0).with_cdw1(0, 0x16);
+        for bad in [&[2, 0, 0, 0, 0, 0][..], &[0, 1, 0, 0, 0, 0], &[0, 0, 0, 0, 8, 0], &[0]] {
+            assert_eq!(f.set(&sqe, bad, false, POLICY), Err(Status::INVALID_FIELD), "{bad:?}");
+        }
     }
 }

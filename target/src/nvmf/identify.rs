@@ -2,6 +2,7 @@
 use super::{
     ana,
     controller::{AER_LIMIT, Controller, ERROR_LOG},
+    copy,
     options::{SubsystemConfig, TransportOptions},
     subsystem::{Namespace, Subsystem},
 };
@@ -86,8 +87,12 @@ fn io_controller(id: &mut IdentifyController, s: &Subsystem, transport: &Transpo
     id.cqes = 0x44;
     id.nn = s.config.max_namespaces.into();
     id.mnan = s.config.max_namespaces.into();
-    // Compare, Dataset Management, Write Zeroes, reservations.
-    id.oncs = (1 | 1 << 2 | 1 << 3 | 1 << 5).into();
+    // Compare, Dataset Management, Write Zeroes, reservations, timestamp, Verify, Copy.
+    id.oncs = (1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8).into();
+    // Copy descriptor formats 0 and 2.
+    id.ocfs = (1 | 1 << 2).into();
+    // Compare and Write; each namespace says how long (NACWU).
+    id.fuses = 1.into();
     // A cache may be there; Flush with NSID FFFFFFFFh flushes every namespace.
     id.vwc = 1 | 3 << 1;
     id.subnqn = nqn_field(s.nqn());
@@ -103,7 +108,7 @@ pub fn mdts(max: u32) -> u8 {
 }
 
 /// Identify Namespace (CNS 00h).
-pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool) -> IdentifyNamespace {
+pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool, max_io: u32) -> IdentifyNamespace {
     let ids = n.ids();
     let less_one = |blocks: u32| (blocks.clamp(1, 1 << 16) - 1) as u16;
     let mut id = IdentifyNamespace {
@@ -116,6 +121,11 @@ pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool) -> IdentifyNa
         nsattr: u8::from(g.read_only),
         anagrpid: group_of(n, ana_reporting).into(),
         nguid: ids.nguid,
+        mssrl: copy::range_blocks(max_io, g.block_size).into(),
+        mcl: copy::total_blocks(max_io, g.block_size).into(),
+        msrc: (copy::RANGES - 1) as u8,
+        // NSABP below says that this and its like are valid.
+        nacwu: less_one(max_io / g.block_size).into(),
         eui64: ids.eui64,
         ..IdentifyNamespace::default()
     };
@@ -127,10 +137,12 @@ pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool) -> IdentifyNa
         // Deallocated blocks read as zeroes; Write Zeroes may deallocate.
         id.dlfeat = 1 | 1 << 3;
     }
+    // NSABP: atomicity fields of this namespace; a single block is always whole.
+    id.nsfeat = 1 << 1;
     let physical = g.physical_block_size / g.block_size;
     if physical > 1 || g.optimal_io > 0 || g.unmap_granularity > 1 {
         // OPTPERF: the fields below are valid.
-        id.nsfeat = 1 << 4;
+        id.nsfeat |= 1 << 4;
         id.npwg = less_one(physical).into();
         id.npwa = less_one(physical).into();
         id.npdg = less_one(g.unmap_granularity).into();
@@ -159,8 +171,9 @@ pub fn independent(n: &Namespace, g: &Geometry, ana_reporting: bool) -> Independ
 }
 
 /// Identify Controller of the NVM command set (CNS 06h).
-pub fn nvm_controller(config: &SubsystemConfig) -> NvmController {
+pub fn nvm_controller(config: &SubsystemConfig, max_io: u32) -> NvmController {
     NvmController {
+        vsl: mdts(max_io),
         wzsl: config.wzsl,
         dmrl: if config.dmrsl > 0 { u8::MAX } else { 0 },
         dmrsl: config.dmrsl.into(),

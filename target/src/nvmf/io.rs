@@ -1,12 +1,12 @@
 //! The NVM command set on an I/O queue: from a submission entry to a disk and back.
 use super::{
+    compare,
     connection::{Connection, Reply},
-    reserve,
+    copy, reserve,
     session::Command,
     space::Space,
 };
 use bdev::{Io, IoError};
-use reactor::Buf;
 use spec::{
     BlockRange,
     nvme::{
@@ -41,7 +41,9 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
             let io = if sqe.fua() { io.fua() } else { io };
             reply(space.disk.perform(io).await, Kind::Write)
         }
-        io::COMPARE => compare(connection, slot, command, &space).await,
+        io::COMPARE => compare::run(connection, slot, command, &space).await,
+        io::VERIFY => verify(connection, slot, command, &space).await,
+        io::COPY => Box::pin(copy::run(connection, slot, command, &space)).await,
         io::DATASET_MANAGEMENT => dataset(connection, slot, command, &space).await,
         io::RESERVATION_REGISTER | io::RESERVATION_REPORT | io::RESERVATION_ACQUIRE | io::RESERVATION_RELEASE => {
             Box::pin(reserve::run(connection, slot, command, &space)).await
@@ -51,7 +53,7 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
 }
 
 /// Length in bytes of the command's range.
-fn bytes(command: &Command, space: &Space) -> usize {
+pub fn bytes(command: &Command, space: &Space) -> usize {
     (command.sqe.blocks() as usize) << space.shift
 }
 
@@ -92,22 +94,16 @@ async fn write(connection: &Rc<Connection>, slot: u16, command: &Command, space:
     reply(done, Kind::Write)
 }
 
-async fn compare(connection: &Rc<Connection>, slot: u16, command: &Command, space: &Space) -> Reply {
+/// Verify (NVM 1.0d, 3.2.7): reads the blocks and gives them to nobody.
+async fn verify(connection: &Rc<Connection>, slot: u16, command: &Command, space: &Space) -> Reply {
     let len = bytes(command, space);
-    let theirs = connection.buffer_of(slot);
-    if theirs.len() != len {
-        return Reply::fail(Status::DATA_SGL_LENGTH_INVALID);
+    if len > connection.max_io() {
+        // VSL says the same.
+        return Reply::fail(Status::INVALID_FIELD);
     }
-    let ours = Buf::alloc(len);
-    let io = Io::read(BlockRange::new(command.sqe.slba(), command.sqe.blocks()), ours.clone());
-    match space.disk.perform(io).await {
-        Ok(()) if ours.eq_bytes(&theirs) => {
-            connection.count_read(len);
-            Reply::done()
-        }
-        Ok(()) => Reply::fail(Status::COMPARE_FAILURE),
-        Err(error) => Reply::fail(status(error, Kind::Read)),
-    }
+    let buf = connection.room(slot, len).await;
+    let io = Io::read(BlockRange::new(command.sqe.slba(), command.sqe.blocks()), buf);
+    reply(space.disk.perform(io).await, Kind::Read)
 }
 
 async fn dataset(connection: &Rc<Connection>, slot: u16, command: &Command, space: &Space) -> Reply {

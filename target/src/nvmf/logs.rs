@@ -37,7 +37,7 @@ pub const ADMIN: [u8; 7] = [
 ];
 
 /// I/O commands, and whether they change data.
-pub const IO: [(u8, bool); 10] = [
+pub const IO: [(u8, bool); 12] = [
     (io::FLUSH, false),
     (io::WRITE, true),
     (io::READ, false),
@@ -48,6 +48,8 @@ pub const IO: [(u8, bool); 10] = [
     (io::RESERVATION_REPORT, false),
     (io::RESERVATION_ACQUIRE, false),
     (io::RESERVATION_RELEASE, false),
+    (io::VERIFY, false),
+    (io::COPY, true),
 ];
 
 /// The log pages of controller `c`.

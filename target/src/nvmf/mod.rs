@@ -11,10 +11,12 @@
 //! slot; `connect`, `admin` and `io` are the commands; `control` is the handle everything else uses.
 mod admin;
 mod ana;
+mod compare;
 mod connect;
 mod connection;
 mod control;
 mod controller;
+mod copy;
 mod discovery;
 mod error;
 pub mod exercise;

@@ -73,7 +73,7 @@ fn the_controller_tells_the_truth_about_itself() {
             effects[0x06 * 4],
             effects[1024 + 4],
             effects[1024 + 8],
-            effects[1024 + 0x0d * 4]
+            effects[1024 + 4 * 4]
         ),
         (1, 3, 1, 0)
     );
@@ -157,7 +157,10 @@ fn features_answer_as_hosts_expect() {
     let sqe = Sqe::new(admin::SET_FEATURES, 0, 0).with_cdw1(0, fid::HOST_BEHAVIOR.into());
     succeeded("host behavior", &admin.call(sqe, &behavior).unwrap().cqe).unwrap();
     assert_eq!(get(&mut admin, fid::HOST_BEHAVIOR, 512).data, behavior);
-    assert_eq!(plain(get(&mut admin, 0x0e, 0).cqe.status()), Status::INVALID_FIELD);
+    assert_eq!(plain(get(&mut admin, 0x0d, 0).cqe.status()), Status::INVALID_FIELD);
+    let time = get(&mut admin, fid::TIMESTAMP, 8).data;
+    let ms = u64::from_le_bytes(*time.first_chunk().unwrap());
+    assert!(ms < 60_000, "{ms} ms since the controller began, by no host's clock");
     assert!(
         admin
             .call(Sqe::new(admin::KEEP_ALIVE, 0, 0), &[])

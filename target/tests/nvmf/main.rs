@@ -5,5 +5,6 @@ mod association;
 mod bench;
 mod commands;
 mod control;
+mod fused;
 mod reservations;
 mod strangers;

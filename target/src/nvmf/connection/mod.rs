@@ -13,10 +13,12 @@
 //! | `reader` | bytes from the socket to the session, Connect, signs of life |
 //! | `slots` | the life of a command slot |
 //! | `writer` | answers, and bytes to the socket |
+//! | `fused` | two commands done as one |
 //! | `events` | commands that wait for somebody else, and those that are aborted |
 //! | `table` | the connections of this core |
 //! | `reply` | what a command ends with |
 mod events;
+mod fused;
 mod reader;
 mod reply;
 mod slots;
@@ -30,7 +32,7 @@ use super::{
     connect,
     controller::Controller,
     memory,
-    session::{Limits, Payload, Session},
+    session::{Command, Limits, Payload, Session},
     shared::Shared,
     space::{Space, Spaces},
 };
@@ -88,6 +90,7 @@ pub struct Connection {
     first: Slot,
     bound: OnceCell<Bound>,
     closing: Cell<bool>,
+    fused: fused::Fused,
     tasks: Cell<usize>,
     task_ended: Notify,
     limits: Limits,
@@ -139,6 +142,7 @@ async fn serve_from(shared: Arc<Shared>, stream: Stream, local: SocketAddr, peer
         first: Slot::default(),
         bound: OnceCell::new(),
         closing: Cell::new(false),
+        fused: fused::Fused::default(),
         tasks: Cell::new(0),
         task_ended: Notify::new(),
         limits,
@@ -194,6 +198,11 @@ impl Connection {
     /// The controller this queue belongs to; `None` before Connect.
     pub fn controller(&self) -> Option<&Arc<Controller>> {
         self.bound.get().map(|bound| &bound.controller)
+    }
+
+    /// The command in `slot`.
+    pub fn command(&self, slot: u16) -> Command {
+        self.session.borrow().command(slot)
     }
 
     /// Bytes one command may move.

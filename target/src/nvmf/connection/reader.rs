@@ -81,7 +81,8 @@ impl Connection {
                     self.session.borrow_mut().digest(crc);
                 }
                 Step::Command { slot } if self.bound.get().is_none() => self.unbound(slot).await,
-                Step::Command { slot } | Step::Data { slot } => self.wake(slot),
+                Step::Command { slot } => self.take(slot),
+                Step::Data { slot } => self.wake(slot),
                 Step::Full => {
                     self.flush();
                     if !self.sending.get() && self.front.borrow().outbox.is_empty() {

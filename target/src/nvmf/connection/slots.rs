@@ -1,6 +1,6 @@
 //! The life of a command slot: woken by the reader, it gets memory and data, runs its command and has it answered.
 use super::*;
-use crate::nvmf::{admin, io, session::Command};
+use crate::nvmf::{admin, io};
 use spec::nvme::{Sqe, Status, command};
 
 impl Connection {
@@ -52,6 +52,7 @@ impl Connection {
             return self.failed(bound, &command.sqe, Reply::fail(command.fault));
         }
         let reply = match (bound.qid, command.sqe.opcode) {
+            _ if command.sqe.fuse() != 0 => Box::pin(self.run_fused(slot)).await,
             (0, _) => admin::run(self, bound, slot, command).await,
             (_, command::FABRICS) => connect::on_io_queue(&command.sqe),
             _ => {

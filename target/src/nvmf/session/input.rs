@@ -2,7 +2,7 @@
 use super::*;
 use reactor::crc32c;
 use spec::nvme::{
-    command,
+    command::{self, io},
     tcp::{self, DataHeader, Fatal, FatalError, Header, IcReq, IcResp, Kind, Layout},
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -311,7 +311,13 @@ fn data_of(sqe: &Sqe, in_capsule: u32, max_io: u32) -> Result<u32, Status> {
     let fabrics = sqe.opcode == command::FABRICS;
     // Bits 1:0 of an opcode, or of a fabrics command's type: 1 host to controller, 2 controller to host.
     let direction = if fabrics { sqe.fctype() & 3 } else { sqe.opcode & 3 };
-    if sqe.fuse() != 0 || sqe.psdt() != 1 {
+    let fuse_fits = match sqe.fuse() {
+        0 => true,
+        1 => sqe.opcode == io::COMPARE,
+        2 => sqe.opcode == io::WRITE,
+        _ => false,
+    };
+    if !fuse_fits || sqe.psdt() != 1 {
         return Err(Status::INVALID_FIELD);
     }
     let length = sqe.sgl.length.get();

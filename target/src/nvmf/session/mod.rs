@@ -240,6 +240,12 @@ impl Session {
         }
     }
 
+    /// FUSE of the command in `slot`; a command that is answered with a fault is half of nothing.
+    pub fn fuse(&self, slot: u16) -> u8 {
+        let s = &self.slots[usize::from(slot)];
+        if s.fault.is_success() { s.sqe.fuse() } else { 0 }
+    }
+
     /// Digests in force.
     pub fn digests(&self) -> Digests {
         self.digests
