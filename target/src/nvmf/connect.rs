@@ -83,8 +83,8 @@ fn admin_queue(
         0 => 0,
         ms => ms.max(transport.min_kato),
     };
-    let features = Features::new(kato, transport.max_io_qpairs_per_ctrlr);
     let now = reactor::now().0;
+    let features = Features::new(kato, transport.max_io_qpairs_per_ctrlr, now);
     let make = |cntlid, subsystem| {
         let queue = queue_of(connection);
         Arc::new(Controller::new(
@@ -291,7 +291,7 @@ async fn set(connection: &Rc<Connection>, controller: &Arc<Controller>, p: Prope
         state.cc = cc;
         if old.enabled() && !cc.enabled() {
             let granted = connection.shared.transport().max_io_qpairs_per_ctrlr;
-            state.reset(Features::new(0, granted));
+            state.reset(Features::new(0, granted, reactor::now().0));
             state.take_io_queues()
         } else {
             Vec::new()

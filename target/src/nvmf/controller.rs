@@ -316,7 +316,7 @@ mod tests {
             None,
             "nqn.2026-11.io.ashlar:h".into(),
             [0; 16],
-            Features::new(10_000, 127),
+            Features::new(10_000, 127, 0),
             queue,
             0,
         )

@@ -25,8 +25,8 @@ pub struct Features {
     /// Host behavior support (16h): advanced command retry (byte 0) and copy descriptor formats (bytes 4 and 5).
     advanced_retry: bool,
     copy_formats: u16,
-    /// Timestamp (0Eh): milliseconds since 1970 and the reactor's clock then, once a host has set it.
-    timestamp: Option<(u64, u64)>,
+    /// Timestamp (0Eh): milliseconds since 1970 that a host has set, and the reactor's clock then or at the reset.
+    timestamp: (Option<u64>, u64),
     /// Reservation notification mask (82h) of the namespaces that have one.
     reservation_masks: BTreeMap<u32, u32>,
     /// I/O queues granted.
@@ -72,8 +72,8 @@ const COPY_FORMAT_2: u16 = 1 << 2;
 const TEMPERATURE: [u32; 2] = [0xffff, 0];
 
 impl Features {
-    /// What a fresh controller has.
-    pub fn new(keep_alive_ms: u32, io_queues: u16) -> Self {
+    /// What a controller has that is fresh at `now` on the reactor's clock.
+    pub fn new(keep_alive_ms: u32, io_queues: u16, now: u64) -> Self {
         Self {
             arbitration: 0,
             error_recovery: 0,
@@ -84,7 +84,7 @@ impl Features {
             keep_alive_ms,
             advanced_retry: false,
             copy_formats: 0,
-            timestamp: None,
+            timestamp: (None, now),
             reservation_masks: BTreeMap::new(),
             io_queues,
         }
@@ -102,11 +102,11 @@ impl Features {
 
     /// The timestamp data structure (Base 2.0d, figure 320): what the host set, moved on; or time since the controller began.
     fn timestamp_at(&self, now: u64) -> [u8; 8] {
-        let (set, since) = self.timestamp.unwrap_or_default();
-        let ms = set + now.saturating_sub(since) / 1_000_000;
+        let (set, since) = self.timestamp;
+        let ms = set.unwrap_or_default() + now.saturating_sub(since) / 1_000_000;
         let mut data = ms.to_le_bytes();
         // Origin in bits 3:1: 1, a host set it. Two bytes of milliseconds more would last 8,900 years.
-        data[6] = u8::from(self.timestamp.is_some()) << 1;
+        data[6] = u8::from(set.is_some()) << 1;
         data[7] = 0;
         data
     }
@@ -120,7 +120,7 @@ impl Features {
         if select == Select::Capabilities {
             return Ok(Answer::Word(capabilities));
         }
-        let fresh = Features::new(self.keep_alive_ms, self.io_queues);
+        let fresh = Features::new(self.keep_alive_ms, self.io_queues, now);
         let from = if select == Select::Current { self } else { &fresh };
         Ok(Answer::Word(match id {
             fid::ARBITRATION => from.arbitration,
@@ -218,7 +218,7 @@ impl Features {
                 Some(ms) => {
                     let mut wide = [0; 8];
                     wide[..6].copy_from_slice(ms);
-                    self.timestamp = Some((u64::from_le_bytes(wide), policy.now));
+                    self.timestamp = (Some(u64::from_le_bytes(wide)), policy.now);
                 }
                 None => return Err(Status::DATA_SGL_LENGTH_INVALID),
             },
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn queues_are_granted_up_to_the_limit_and_before_the_first_is_made() {
-        let mut f = Features::new(0, 127);
+        let mut f = Features::new(0, 127, 0);
         assert_eq!(set(&mut f, 7, 0x0003_0003), Ok(0x0003_0003));
         assert_eq!(get(&f, 7, 0), Ok(Answer::Word(0x0003_0003)));
         assert_eq!(set(&mut f, 7, 0x01ff_01ff), Ok(0x007e_007e));
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_short_keep_alive_is_raised_and_none_is_refused() {
-        let mut f = Features::new(15_000, 1);
+        let mut f = Features::new(15_000, 1, 0);
         assert_eq!(set(&mut f, 0xf, 1), Ok(0));
         assert_eq!(get(&f, 0xf, 0), Ok(Answer::Word(10_000)));
         assert_eq!(set(&mut f, 0xf, 0), Err(Status::KEEP_ALIVE_TIMEOUT_INVALID));
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn every_feature_answers_what_it_is_and_the_rest_is_refused() {
-        let mut f = Features::new(15_000, 1);
+        let mut f = Features::new(15_000, 1, 0);
         for (id, capabilities) in SUPPORTED {
             assert_eq!(
                 get(&f, u32::from(id) | 0x300, 1),
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn time_goes_on_from_what_the_host_set() {
-        let mut f = Features::new(0, 1);
+        let mut f = Features::new(0, 1, 0);
         assert_eq!(get(&f, 0x0e, 0), Ok(Answer::Bytes(vec![5, 0, 0, 0, 0, 0, 0, 0])));
         assert_eq!(set(&mut f, 0x0e, 0), Ok(0)); // the data is 00_04_00_00_00_01h
         assert_eq!(get(&f, 0x0e, 0), Ok(Answer::Bytes(vec![6, 0, 0, 0, 4, 0, 2, 0])));
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn host_behavior_is_kept_and_what_we_cannot_do_is_refused() {
-        let mut f = Features::new(0, 1);
+        let mut f = Features::new(0, 1, 0);
         assert_eq!((set(&mut f, 0x16, 0), f.copies_across()), (Ok(0), true));
         let sqe = Sqe::new(admin::SET_FEATURES, 1, 0).with_cdw1(0, 0x16);
         for bad in [&[2, 0, 0, 0, 0, 0][..], &[0, 1, 0, 0, 0, 0], &[0, 0, 0, 0, 8, 0], &[0]] {
