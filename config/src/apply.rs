@@ -233,6 +233,7 @@ impl Applied {
                     luns.push(LunMap {
                         bdev_name: lun.volume.to_string(),
                         lun_id: *lun.lun,
+                        options: lun.options.clone(),
                     });
                 }
             }
@@ -244,7 +245,7 @@ impl Applied {
                         .filter(|lun| !there.luns.iter().any(|have| have.lun_id == lun.lun_id))
                     {
                         self.iscsi
-                            .add_lun(&node.name, &lun.bdev_name, Some(lun.lun_id))
+                            .add_lun(&node.name, &lun.bdev_name, Some(lun.lun_id), lun.options.clone())
                             .map_err(failed)?;
                     }
                 }

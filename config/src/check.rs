@@ -432,6 +432,9 @@ impl<'a> Checker<'a> {
                     );
                     self.wrong(&lun.lun, format!("{key}.lun"), message);
                 }
+                if let Err(bad) = lun.options.check() {
+                    self.wrong(&lun.lun, format!("{key}.{}", bad.what), bad.why);
+                }
                 self.refer(
                     &lun.volume,
                     &format!("{key}.volume"),

@@ -28,6 +28,7 @@ pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsyst
                 let luns = vec![Lun {
                     lun: 0.into(),
                     volume: on.as_str().into(),
+                    options: Default::default(),
                 }];
                 nodes.push(Node {
                     name: iqn(&name).into(),

@@ -412,6 +412,9 @@ pub struct Lun {
     pub lun: At<u16>,
     /// The disk, table or partition.
     pub volume: At<String>,
+    /// How hosts see it.
+    #[serde(flatten)]
+    pub options: target::iscsi::LunOptions,
 }
 
 /// A way to a target node.

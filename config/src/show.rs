@@ -74,6 +74,7 @@ fn iscsi(running: &target::iscsi::Iscsi) -> Iscsi {
         let luns = node.luns.iter().map(|l| Lun {
             lun: l.lun_id.into(),
             volume: l.bdev_name.as_str().into(),
+            options: l.options.clone(),
         });
         shown.nodes.push(Node {
             name: node.name.as_str().into(),

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
     time::{Duration, Instant},
 };
-use target::iscsi::{Auth, InitiatorGroup, Iscsi, LunMap, Options, PgIgMap, Portal, TargetNode};
+use target::iscsi::{Auth, InitiatorGroup, Iscsi, LunMap, LunOptions, Options, PgIgMap, Portal, TargetNode};
 
 const IQN: &str = "iqn.2016-06.io.spdk:quarry";
 
@@ -72,6 +72,7 @@ impl House {
         let luns = ["vol0", "vol1", "null"].iter().enumerate().map(|(i, volume)| LunMap {
             bdev_name: volume.to_string(),
             lun_id: i as u16,
+            options: LunOptions::default(),
         });
         iscsi
             .create_target_node(&TargetNode {
@@ -521,7 +522,10 @@ fn hosts_hear_of_new_sizes_and_units_once() {
         let (_, capacity) = host.command(0, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], 8);
         assert_eq!(capacity, [0, 3, 0xff, 0xff, 0, 0, 2, 0]);
     }
-    house.iscsi.add_lun("quarry", "vol1", Some(9)).expect("a LUN more");
+    house
+        .iscsi
+        .add_lun("quarry", "vol1", Some(9), LunOptions::default())
+        .expect("a LUN more");
     assert_eq!(
         sense(a.command(0, &ready, 0)),
         (6, 0x3f, 0x0e),

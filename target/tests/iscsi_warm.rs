@@ -20,6 +20,7 @@ use target::{
     },
     scsi::{
         Nexus, Request,
+        options::LunOptions,
         server::execute,
         unit::{Device, Unit},
     },
@@ -159,7 +160,8 @@ fn warm_reads_and_writes_cost_no_allocation_and_no_copy() {
             .call(0, move || async move {
                 let device = Arc::new(Device::new("iqn.t".into()));
                 let lun = Lun::default();
-                device.edit(|table| table.insert(lun, Arc::new(Unit::new(lun, info.name, info.uuid))));
+                let unit = Unit::new(lun, info.name, info.uuid, LunOptions::default(), &info.geometry);
+                device.edit(|table| table.insert(lun, Arc::new(unit)));
                 let nexus = Nexus::new(graph, device, 1, MAX_TRANSFER);
                 let pool = Base::credits("warm", 8)
                     .child("warm", PoolConfig::fixed(8))

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use target::iscsi::{Auth, IscsiError, LunMap, PgIgMap, TargetNode};
+use target::iscsi::{Auth, IscsiError, LunMap, LunOptions, PgIgMap, TargetNode};
 
 use super::iscsi::{AuthParams, refused};
 use super::{Line, Lines, Manner::*, Phases::*};
@@ -147,6 +147,9 @@ struct AddLun {
     bdev_name: String,
     /// −1, like no number at all, takes the first that is free.
     lun_id: Option<i32>,
+    /// Ours: how hosts see it.
+    #[serde(flatten)]
+    options: LunOptions,
 }
 
 async fn add_lun(context: Arc<Context>, params: AddLun) -> RpcResult<bool> {
@@ -157,7 +160,7 @@ async fn add_lun(context: Arc<Context>, params: AddLun) -> RpcResult<bool> {
     context.offer_whole(&params.bdev_name).await;
     context
         .iscsi
-        .add_lun(&params.name, &params.bdev_name, lun)
+        .add_lun(&params.name, &params.bdev_name, lun, params.options)
         .map_err(refused)?;
     Ok(true)
 }

@@ -57,6 +57,8 @@ pub struct Capacity16 {
     pub block_size: u32,
     /// Logical blocks per physical block, as an exponent of two (0..=15).
     pub physical_exponent: u8,
+    /// LOWEST ALIGNED LOGICAL BLOCK ADDRESS, 14 bits: the first block that starts a physical one.
+    pub lowest_aligned: u16,
     /// The unit supports unmapping (LBPME).
     pub thin: bool,
     /// Unmapped blocks read as zeros (LBPRZ).
@@ -70,7 +72,9 @@ impl Capacity16 {
         out[..8].copy_from_slice(&self.blocks.saturating_sub(1).to_be_bytes());
         out[8..12].copy_from_slice(&self.block_size.to_be_bytes());
         out[13] = self.physical_exponent & 0xf;
-        out[14] = u8::from(self.thin) << 7 | u8::from(self.reads_zeros) << 6;
+        let [hi, lo] = self.lowest_aligned.to_be_bytes();
+        out[14] = u8::from(self.thin) << 7 | u8::from(self.reads_zeros) << 6 | hi & 0x3f;
+        out[15] = lo;
         out
     }
 }
@@ -113,10 +117,11 @@ mod tests {
             blocks: 1 << 33,
             block_size: 512,
             physical_exponent: 3,
+            lowest_aligned: 0x107,
             thin: true,
             reads_zeros: true,
         };
-        let golden = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 2, 0, 0, 3, 0xc0, 0];
+        let golden = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 2, 0, 0, 3, 0xc1, 7];
         assert_eq!(wide.encode()[..16], golden);
     }
 

@@ -102,11 +102,15 @@ pub enum Command {
         select: u8,
         room: u32,
     },
+    /// `load_eject` is LOEJ; what START says happens to the medium then. A POWER CONDITION makes both mean nothing.
     StartStop {
-        immediate: bool,
-        start: bool,
-        eject: bool,
         condition: u8,
+        no_flush: bool,
+        load_eject: bool,
+        start: bool,
+    },
+    PreventAllow {
+        prevent: bool,
     },
     SynchronizeCache {
         range: BlockRange,
@@ -198,6 +202,16 @@ impl Command {
                 dpo: false,
             }),
             _ => None,
+        }
+    }
+
+    /// It changes the medium and leaves the change where the volume's write cache may hold it: neither a WRITE, which is
+    /// done with FUA if it must be, nor a command that says nothing of the medium.
+    pub fn leaves_cached(&self) -> bool {
+        match self {
+            Command::CompareAndWrite(t) | Command::OrWrite(t) | Command::WriteAtomic { transfer: t, .. } => !t.fua,
+            Command::WriteSame { .. } | Command::Unmap { .. } | Command::Sanitize { .. } => true,
+            _ => false,
         }
     }
 
@@ -388,12 +402,21 @@ pub(super) fn mode_select(b: &[u8; 16], ten: bool) -> Result<Command, CdbError> 
 }
 
 pub(super) fn start_stop(b: &[u8; 16]) -> Result<Command, CdbError> {
+    // IMMED: everything is done before the status anyway.
     Ok(Command::StartStop {
-        immediate: b[1] & 1 != 0,
-        start: b[4] & 1 != 0,
-        eject: b[4] & 2 != 0,
         condition: b[4] >> 4,
+        no_flush: b[4] & 4 != 0,
+        load_eject: b[4] & 2 != 0,
+        start: b[4] & 1 != 0,
     })
+}
+
+pub(super) fn prevent_allow(b: &[u8; 16]) -> Result<Command, CdbError> {
+    // 10b and 11b were for medium changers (SPC-2).
+    match b[4] & 3 {
+        prevent @ (0 | 1) => Ok(Command::PreventAllow { prevent: prevent == 1 }),
+        _ => Err(CdbError::Field { byte: 4, bit: 1 }),
+    }
 }
 
 pub(super) fn read_capacity10(b: &[u8; 16]) -> Result<Command, CdbError> {

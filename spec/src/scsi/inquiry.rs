@@ -20,6 +20,8 @@ pub struct Identity {
     pub target: String,
     /// Target portal group tag, which is the relative target port identifier.
     pub portal_group: u16,
+    /// The medium can be taken out (RMB).
+    pub removable: bool,
 }
 
 /// What the block pages tell (SBC-3 6.6.3 to 6.6.5). Counts are in logical blocks.
@@ -65,6 +67,7 @@ fn padded<const N: usize>(text: &str) -> [u8; N] {
 /// Standard data: a direct-access block device over iSCSI, SPC-4 and SBC-3.
 pub fn standard(id: &Identity) -> [u8; 96] {
     let mut out = [0; 96];
+    out[1] = u8::from(id.removable) << 7;
     out[2] = 0x06; // SPC-4
     out[3] = 0x12; // HISUP, response data format 2
     out[4] = 91;
@@ -191,6 +194,7 @@ mod tests {
             uuid: *b"\x01\x02\x03\x04\x05\x06\x47\x08\x89\x0a\x0b\x0c\x0d\x0e\x0f\x10",
             target: "iqn.2016-06.io.spdk:a".into(),
             portal_group: 1,
+            removable: false,
         }
     }
 

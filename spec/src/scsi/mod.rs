@@ -57,6 +57,5 @@ pub fn fuzz_scsi_cdb(data: &[u8]) {
     }
     let _ = unmap::parse(data).map(|list| list.count());
     let _ = Lun::from_wire(bytes[..8].try_into().unwrap_or_default());
-    let _ = mode::parse_select(data, bytes[0] & 1 == 1).map(|pages| pages.count());
     let _ = sense::Sense::parse(data);
 }

@@ -15,8 +15,8 @@
 use super::{
     Cdb, CdbError, Command, Sense, be32,
     cdb::{
-        inquiry, mode_select, mode_sense, protected, read_capacity10, read_capacity16, request_sense, six, sixteen,
-        start_stop, synchronize, ten, twelve, unmap, verify, write_same,
+        inquiry, mode_select, mode_sense, prevent_allow, protected, read_capacity10, read_capacity16, request_sense,
+        six, sixteen, start_stop, synchronize, ten, twelve, unmap, verify, write_same,
     },
     medium::{
         Sanitize, compare_and_write, get_lba_status, pre_fetch, read_defect_data10, read_defect_data12, sanitize,
@@ -113,6 +113,7 @@ pub static TABLE: &[Entry] = &[
     row(0x15, None, "MODE SELECT (6)",        &[0x15, 0x11, 0, 0, 0xff, 0], |b| mode_select(b, false)),
     row(0x1a, None, "MODE SENSE (6)",         &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], |b| Ok(mode_sense(b, false))),
     row(0x1b, None, "START STOP UNIT",        &[0x1b, 0x01, 0, 0x0f, 0xf7, 0], start_stop),
+    row(0x1e, None, "PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0], prevent_allow).only(Needs::Removable),
     row(0x25, None, "READ CAPACITY (10)",     &[0x25, 0, 0, 0, 0, 0, 0, 0, 0x01, 0], read_capacity10),
     row(0x28, None, "READ (10)",              &[0x28, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| Ok(Command::Read(protected(b, ten(b))?))),
     row(0x2a, None, "WRITE (10)",             &[0x2a, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| Ok(Command::Write(protected(b, ten(b))?))),

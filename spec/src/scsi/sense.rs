@@ -115,10 +115,10 @@ impl Sense {
 
     /// NO SENSE: REQUEST SENSE when nothing is pending.
     pub const NONE: Self = Self::new(SenseKey::NoSense, 0x00, 0x00);
-    /// LOGICAL UNIT NOT READY, INITIALIZING COMMAND REQUIRED: stopped by START STOP UNIT.
-    pub const STOPPED: Self = Self::new(SenseKey::NotReady, 0x04, 0x02);
     /// LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE: the volume is away.
     pub const NOT_READY: Self = Self::new(SenseKey::NotReady, 0x04, 0x00);
+    /// MEDIUM NOT PRESENT: ejected by START STOP UNIT.
+    pub const NO_MEDIUM: Self = Self::new(SenseKey::NotReady, 0x3a, 0x00);
     /// UNRECOVERED READ ERROR.
     pub const READ_ERROR: Self = Self::new(SenseKey::MediumError, 0x11, 0x00);
     /// WRITE ERROR.
@@ -139,8 +139,12 @@ impl Sense {
     pub const PARAMETER_LENGTH: Self = Self::new(SenseKey::IllegalRequest, 0x1a, 0x00);
     /// SAVING PARAMETERS NOT SUPPORTED.
     pub const SAVING: Self = Self::new(SenseKey::IllegalRequest, 0x39, 0x00);
+    /// MEDIUM REMOVAL PREVENTED: some host has said PREVENT ALLOW MEDIUM REMOVAL.
+    pub const REMOVAL_PREVENTED: Self = Self::new(SenseKey::IllegalRequest, 0x53, 0x02);
     /// INVALID FIELD IN COMMAND INFORMATION UNIT: EDTL and CDB disagree where they must not.
     pub const INFORMATION_UNIT: Self = Self::new(SenseKey::IllegalRequest, 0x0e, 0x03);
+    /// NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED: loaded by START STOP UNIT.
+    pub const MEDIUM_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x28, 0x00);
     /// POWER ON, RESET, OR BUS DEVICE RESET OCCURRED.
     pub const POWER_ON: Self = Self::new(SenseKey::UnitAttention, 0x29, 0x00);
     /// BUS DEVICE RESET FUNCTION OCCURRED: a LUN or target reset.

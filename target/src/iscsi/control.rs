@@ -2,8 +2,8 @@
 use super::{
     auth::{AuthGroup, Credential},
     options::{
-        Auth, ConnectionInfo, InitiatorGroup, IscsiError, Options, PgIgMap, Portal, PortalGroup, Redirect, Stats,
-        TargetNode,
+        Auth, ConnectionInfo, InitiatorGroup, IscsiError, LunMap, LunOptions, Options, PgIgMap, Portal, PortalGroup,
+        Redirect, Stats, TargetNode,
     },
     server::Server,
 };
@@ -178,7 +178,7 @@ impl Iscsi {
     pub fn create_target_node(&self, node: &TargetNode) -> Result<(), IscsiError> {
         self.server
             .state()
-            .add_node(node, |lun, name| self.server.unit(lun, name))
+            .add_node(node, |lun, map| self.server.unit(lun, map))
     }
 
     /// Drops the node's sessions and forgets it.
@@ -212,10 +212,9 @@ impl Iscsi {
     }
 
     /// Adds a volume, at the first free number if none is given; the number. Hosts are told (unit attention).
-    pub fn add_lun(&self, name: &str, volume: &str, lun: Option<u16>) -> Result<u16, IscsiError> {
-        self.server
-            .state()
-            .add_lun(name, volume, lun, |lun, name| self.server.unit(lun, name))
+    pub fn add_lun(&self, name: &str, volume: &str, lun: Option<u16>, options: LunOptions) -> Result<u16, IscsiError> {
+        let find = |lun, map: &LunMap| self.server.unit(lun, map);
+        self.server.state().add_lun(name, volume, lun, options, find)
     }
 
     /// Takes a volume away. Commands in flight end as they would have; hosts are told.

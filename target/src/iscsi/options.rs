@@ -1,4 +1,5 @@
 //! What an administrator says about the iSCSI front end: plain data, in the shapes SPDK's JSON-RPC uses.
+pub use crate::scsi::options::LunOptions;
 use serde::{Deserialize, Serialize};
 use spec::iscsi::chap::Algorithm;
 use std::net::SocketAddr;
@@ -184,6 +185,9 @@ pub struct LunMap {
     pub bdev_name: String,
     /// Logical unit number.
     pub lun_id: u16,
+    /// How hosts see it.
+    #[serde(flatten)]
+    pub options: LunOptions,
 }
 
 /// What hosts log in to (`iscsi_create_target_node`), wished or as it is.

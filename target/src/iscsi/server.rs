@@ -9,8 +9,8 @@ use super::{
     auth::{Credential, Demand},
     connection,
     login::{Agreed, Directory, Hello, Refusal, Welcome},
-    options::{ConnectionInfo, IscsiError, Options, Portal},
-    state::State,
+    options::{ConnectionInfo, IscsiError, LunMap, Options, Portal},
+    state::{State, new_unit, not_found},
 };
 use crate::scsi::unit::{Device, Unit};
 use bdev::graph::Graph;
@@ -109,10 +109,12 @@ impl Server {
     }
 
     /// A unit on a volume of the graph, which cannot be removed while it is offered.
-    pub(super) fn unit(&self, lun: Lun, volume: &str) -> Option<Unit> {
-        let info = self.graph.info(volume)?;
-        let pin = self.graph.pin(&info.name, "iscsi").ok();
-        Some(Unit::new(lun, info.name, info.uuid).pinned(pin))
+    pub(super) fn unit(&self, lun: Lun, map: &LunMap) -> Result<Unit, IscsiError> {
+        let volume = &map.bdev_name;
+        let info = self.graph.info(volume).ok_or_else(|| not_found("volume", volume))?;
+        let unit = new_unit(lun, map, info.name, info.uuid, &info.geometry)?;
+        let pin = self.graph.pin(&unit.volume, "iscsi").ok();
+        Ok(unit.pinned(pin))
     }
 
     /// A line of up to `depth` credits from this core's pool. `None`: there is not even the floor.

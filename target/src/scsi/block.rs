@@ -36,7 +36,7 @@ pub(super) fn check(open: &Open, range: BlockRange) -> Result<(), Sense> {
 
 /// Writes are possible at all.
 pub(super) fn writable(open: &Open) -> Result<(), Sense> {
-    match open.unit.settings().write_protect || open.disk.geometry().read_only {
+    match open.unit.settings().write_protect || open.read_only() {
         true => Err(Sense::WRITE_PROTECTED),
         false => Ok(()),
     }
@@ -64,6 +64,7 @@ pub(super) async fn read(open: &Open, transfer: Transfer, room: u32) -> Result<O
 pub(super) async fn write(open: &Open, transfer: Transfer, data: &Buf) -> Result<(), Sense> {
     check(open, transfer.range)?;
     writable(open)?;
+    let fua = transfer.fua || open.write_through();
     let block = open.disk.block_size() as usize;
     let len = data.len().min(transfer.range.count as usize * block);
     let whole = len / block;
@@ -71,22 +72,14 @@ pub(super) async fn write(open: &Open, transfer: Transfer, data: &Buf) -> Result
     range.count = whole as u32; // no more than it was
     if whole > 0 {
         let mut io = Io::write(range, data.slice(0..whole * block));
-        io.fua = transfer.fua;
+        io.fua = fua;
         open.disk.perform(io).await.map_err(|error| sense_of(error, true))?;
     }
     match len % block {
         0 => Ok(()),
         // The host sent less than its command says (EDTL below the transfer length), and not even whole blocks. What it sent is
         // written, and the residual count says how much that was.
-        _ => {
-            write_part(
-                open,
-                range.start.0 + whole as u64,
-                &data.slice(whole * block..len),
-                transfer.fua,
-            )
-            .await
-        }
+        _ => write_part(open, range.start.0 + whole as u64, &data.slice(whole * block..len), fua).await,
     }
 }
 
@@ -147,8 +140,5 @@ pub(super) async fn synchronize(open: &Open, range: BlockRange) -> Result<(), Se
     if !range.fits(open.disk.blocks()) {
         return Err(Sense::OUT_OF_RANGE);
     }
-    open.disk
-        .perform(Io::flush())
-        .await
-        .map_err(|error| sense_of(error, true))
+    open.settle().await
 }

@@ -3,11 +3,14 @@
 //! | file | subject |
 //! |---|---|
 //! | [`mod@unit`] | what all sessions share: units, settings, news for hosts |
+//! | [`options`] | what an administrator says about a unit: plain data |
 //! | [`nexus`] | one session's view: volumes open on its core, what its host has been told |
 //! | [`server`] | from a command block to an [`Outcome`]: the checks every command shares, and who does it |
 //! | [`outcome`] | how a command ended |
 //! | `opcodes` | which commands and task management functions there are |
-//! | `primary` | commands of every device: INQUIRY, MODE SENSE, REPORT LUNS … |
+//! | `primary` | commands of every device: INQUIRY, REPORT LUNS, READ CAPACITY … |
+//! | `mode` | MODE SENSE, MODE SELECT |
+//! | `removable` | START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL |
 //! | `block` | READ, WRITE, VERIFY, SYNCHRONIZE CACHE |
 //! | `exclusive` | COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC |
 //! | `lba_status` | GET LBA STATUS, READ DEFECT DATA |
@@ -17,11 +20,14 @@
 mod block;
 mod exclusive;
 mod lba_status;
+mod mode;
 pub mod nexus;
 mod opcodes;
+pub mod options;
 pub mod outcome;
 mod primary;
 mod provisioning;
+mod removable;
 pub mod server;
 pub mod unit;
 

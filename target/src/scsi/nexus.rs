@@ -1,11 +1,20 @@
 //! One session's view of a target: its volumes open on the session's core, and what its host has been told.
-use super::unit::{Device, Happening, Table, Told, Unit};
-use bdev::graph::{Graph, Opened};
+use super::{
+    server::sense_of,
+    unit::{Device, Happening, Table, Told, Unit},
+};
+use bdev::{
+    Io,
+    graph::{Graph, Opened},
+};
 use spec::scsi::{Lun, Sense};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 /// A unit, open on this core.
@@ -14,12 +23,23 @@ pub struct Open {
     pub unit: Arc<Unit>,
     /// Its volume.
     pub disk: Opened,
+    /// Tells this open unit from every other nexus's.
+    pub(super) key: u64,
     told: RefCell<Told>,
     blocks: Cell<u64>,
     /// The longest command is this many blocks.
     pub(super) limit: u32,
     pub(super) target: Rc<str>,
     pub(super) portal_group: u16,
+}
+
+/// The end of a nexus.
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.unit.options.removable {
+            self.unit.medium.prevent(self.key, false);
+        }
+    }
 }
 
 impl Open {
@@ -37,6 +57,27 @@ impl Open {
         } else {
             None
         }
+    }
+
+    /// Nobody can write, whatever hosts set.
+    pub(super) fn read_only(&self) -> bool {
+        self.unit.options.read_only || self.disk.geometry().read_only
+    }
+
+    /// Logical block provisioning management is there (LBPME = 1).
+    pub(super) fn thin(&self) -> bool {
+        self.unit.options.thin(&self.disk.geometry())
+    }
+
+    /// Every write must be on stable storage before its status (WCE = 0).
+    pub(super) fn write_through(&self) -> bool {
+        !self.unit.settings().write_cache && self.disk.geometry().volatile_cache
+    }
+
+    /// Puts on stable storage what has been written.
+    pub(super) async fn settle(&self) -> Result<(), Sense> {
+        let done = self.disk.perform(Io::flush()).await;
+        done.map_err(|error| sense_of(error, true))
     }
 
     /// This nexus caused it, so it need not be told.
@@ -126,7 +167,9 @@ impl Nexus {
         if let Some(open) = view.open.iter().find(|open| Arc::ptr_eq(&open.unit, &unit)) {
             return Ok(open.clone());
         }
+        static KEYS: AtomicU64 = AtomicU64::new(0);
         let open = Rc::new(Open {
+            key: KEYS.fetch_add(1, Relaxed),
             told: RefCell::new(Told::new(&unit)),
             blocks: Cell::new(disk.blocks()),
             limit: self.max_transfer / disk.block_size(),
@@ -152,8 +195,7 @@ impl Nexus {
             any = true;
             unit.happened(what);
             if what == Happening::Reset {
-                unit.set_stopped(false);
-                unit.set(Default::default());
+                unit.reset();
             } else if let Some(open) = view.open.iter().find(|open| Arc::ptr_eq(&open.unit, unit)) {
                 open.told(what);
             }

@@ -24,8 +24,8 @@ pub(super) fn has(open: &Open, needs: Needs) -> bool {
     match needs {
         Needs::Nothing => true,
         Needs::Atomic => primary::limits(open).atomic > 0,
-        Needs::Unmap => primary::limits(open).unmap > 0,
-        Needs::Removable => false,
+        Needs::Unmap => open.thin(),
+        Needs::Removable => open.unit.options.removable,
     }
 }
 

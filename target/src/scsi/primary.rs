@@ -1,15 +1,15 @@
 //! Commands of every device (SPC-4), and the ones that only tell: sizes, modes, names.
-use super::{Nexus, Outcome, nexus::Open, server::sense_of, unit::Happening};
+use super::{Nexus, Outcome, nexus::Open};
 use spec::scsi::{
-    Command, Sense,
+    Sense,
     capacity::{self, Capacity16},
     inquiry::{self, Identity, Limits},
-    medium,
-    mode::{self, ModeState},
-    sense,
+    medium, sense,
 };
 use std::rc::Rc;
 
+/// Product revision level: four characters.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
 /// Most descriptors in an UNMAP: what fits a page.
 pub(super) const UNMAP_DESCRIPTORS: u32 = 255;
 /// The longest range of an UNMAP in blocks. Hosts send another one; nobody can interrupt a running one.
@@ -17,7 +17,8 @@ pub(super) const UNMAP_BLOCKS: u32 = 1 << 20;
 
 pub(super) fn limits(open: &Open) -> Limits {
     let g = open.disk.geometry();
-    let physical = (g.physical_block_size / g.block_size).max(1);
+    let physical = (open.unit.options.physical(&g) / g.block_size).max(1);
+    let thin = open.thin();
     Limits {
         transfer: open.limit,
         granularity: physical.min(u16::MAX.into()) as u16,
@@ -25,7 +26,7 @@ pub(super) fn limits(open: &Open) -> Limits {
             0 => 0,
             optimal => optimal.min(open.limit),
         },
-        unmap: if g.unmap && !g.read_only { UNMAP_BLOCKS } else { 0 },
+        unmap: if thin { UNMAP_BLOCKS } else { 0 },
         unmap_descriptors: UNMAP_DESCRIPTORS,
         unmap_granularity: g.unmap_granularity.max(1),
         // What is compared and what is written come together.
@@ -36,21 +37,23 @@ pub(super) fn limits(open: &Open) -> Limits {
             g.atomic.min(open.limit).min(u16::MAX.into())
         },
         write_same: open.limit.into(),
-        reads_zeros: g.unmap && g.unmap_reads_zero,
+        reads_zeros: thin && g.unmap_reads_zero,
         rotational: g.rotational,
     }
 }
 
 fn identity(open: &Open) -> Identity {
-    let uuid = open.unit.uuid;
+    let (uuid, options) = (open.unit.uuid, &open.unit.options);
+    let or = |said: &Option<String>, else_: &str| said.clone().unwrap_or_else(|| else_.into());
     Identity {
-        vendor: "ASHLAR".into(),
-        product: "Volume".into(),
-        revision: env!("CARGO_PKG_VERSION").into(),
-        serial: uuid.simple().to_string(),
+        vendor: or(&options.vendor, "ASHLAR"),
+        product: or(&options.product, "Volume"),
+        revision: or(&options.revision, VERSION),
+        serial: or(&options.serial, &uuid.simple().to_string()),
         uuid: uuid.into_bytes(),
         target: open.target.to_string(),
         portal_group: open.portal_group,
+        removable: options.removable,
     }
 }
 
@@ -80,58 +83,14 @@ pub(super) fn report_luns(nexus: &Nexus, select: u8, room: u32) -> Result<Outcom
 
 pub(super) fn request_sense(unit: &Result<Rc<Open>, Sense>, descriptor: bool, room: u16) -> Outcome {
     let sense = match unit {
-        Ok(open) => open.attention().unwrap_or(match open.unit.is_stopped() {
-            true => Sense::STOPPED,
-            false => Sense::NONE,
-        }),
+        Ok(open) => open
+            .attention()
+            .unwrap_or_else(|| open.unit.medium().err().unwrap_or(Sense::NONE)),
         Err(sense) => *sense,
     };
     let mut bytes = [0; sense::MAX_LEN];
     let len = sense.encode(descriptor, &mut bytes);
     Outcome::list(&bytes[..len], room.into())
-}
-
-fn mode_state(open: &Open) -> ModeState {
-    let g = open.disk.geometry();
-    ModeState {
-        settings: open.unit.settings(),
-        read_only: g.read_only,
-        write_cache: g.volatile_cache,
-        blocks: g.blocks,
-        block_size: g.block_size,
-    }
-}
-
-pub(super) fn mode_sense(open: &Open, command: &Command) -> Result<Vec<u8>, Sense> {
-    let Command::ModeSense {
-        page,
-        subpage,
-        control,
-        descriptors,
-        long_lba,
-        ten,
-        ..
-    } = *command
-    else {
-        return Err(Sense::INTERNAL);
-    };
-    mode::sense(&mode_state(open), page, subpage, control, descriptors, long_lba, ten)
-}
-
-pub(super) fn mode_select(open: &Open, list: &[u8], ten: bool, page_format: bool, save: bool) -> Result<(), Sense> {
-    if save {
-        return Err(Sense::cdb_field(1, 0)); // nothing is saved
-    }
-    if !page_format {
-        return Err(Sense::cdb_field(1, 4)); // no vendor-specific pages
-    }
-    let state = mode_state(open);
-    let settings = mode::select(&state, list, ten)?;
-    if settings != state.settings {
-        open.unit.set(settings);
-        open.caused(Happening::Mode);
-    }
-    Ok(())
 }
 
 pub(super) fn read_capacity10(open: &Open) -> Vec<u8> {
@@ -140,35 +99,15 @@ pub(super) fn read_capacity10(open: &Open) -> Vec<u8> {
 
 pub(super) fn read_capacity16(open: &Open) -> Vec<u8> {
     let g = open.disk.geometry();
+    let options = &open.unit.options;
+    let thin = open.thin();
     let data = Capacity16 {
         blocks: g.blocks,
         block_size: g.block_size,
-        physical_exponent: (g.physical_block_size / g.block_size).max(1).ilog2() as u8,
-        thin: g.unmap && !g.read_only,
-        reads_zeros: g.unmap && g.unmap_reads_zero && !g.read_only,
+        physical_exponent: (options.physical(&g) / g.block_size).max(1).ilog2() as u8,
+        lowest_aligned: options.lowest_aligned_lba,
+        thin,
+        reads_zeros: thin && g.unmap_reads_zero,
     };
     data.encode().to_vec()
-}
-
-pub(super) async fn start_stop(open: &Open, start: bool, eject: bool, condition: u8) -> Result<(), Sense> {
-    match (condition, eject, start) {
-        // Nothing to eject; loading what is loaded is done.
-        (0, true, false) => Err(Sense::cdb_field(4, 1)),
-        (0, _, true) => {
-            open.unit.set_stopped(false);
-            Ok(())
-        }
-        (0, false, false) => {
-            // What is in the cache goes to the medium first (SBC-3 5.25).
-            open.disk
-                .perform(bdev::Io::flush())
-                .await
-                .map_err(|error| sense_of(error, true))?;
-            open.unit.set_stopped(true);
-            Ok(())
-        }
-        // Active, idle, standby, control, and forcing them: all the same to us.
-        (1..=3 | 7 | 0xa | 0xb, ..) => Ok(()),
-        _ => Err(Sense::cdb_field(4, 7)),
-    }
 }

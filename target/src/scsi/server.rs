@@ -1,5 +1,7 @@
 //! From a command block to an outcome: the checks every command shares, and who does it.
-use super::{Moved, Nexus, Outcome, block, exclusive, lba_status, nexus::Open, opcodes, primary, provisioning};
+use super::{
+    Moved, Nexus, Outcome, block, exclusive, lba_status, mode, nexus::Open, opcodes, primary, provisioning, removable,
+};
 use bdev::IoError;
 use reactor::Buf;
 use spec::scsi::{Cdb, Command, Lun, Sense, Status, cdb::Data, opcodes::Needs};
@@ -94,19 +96,16 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
     let block_size = open.disk.block_size();
     let parameter = |list: Vec<u8>, room: u32| Ok(Outcome::list(&list, room as usize));
     let data = &request.data;
-    let medium = || {
-        if open.unit.is_stopped() {
-            Err(Sense::STOPPED)
-        } else {
-            Ok(())
-        }
-    };
+    let medium = || open.unit.medium();
     let done: Done = match command {
         Command::TestUnitReady => medium().map(|()| None),
-        Command::ModeSense { room, .. } => return parameter(primary::mode_sense(open, &command)?, room.into()),
+        Command::ModeSense { room, .. } => return parameter(mode::sense(open, &command)?, room.into()),
         Command::ModeSelect {
             ten, page_format, save, ..
-        } => primary::mode_select(open, &request.data.to_vec(), ten, page_format, save).map(|()| None),
+        } => {
+            let list = request.data.to_vec();
+            mode::select(open, &list, ten, page_format, save).await.map(|()| None)
+        }
         Command::ReadCapacity10 => return medium().and_then(|()| parameter(primary::read_capacity10(open), 8)),
         Command::ReadCapacity16 { room } => {
             return medium().and_then(|()| parameter(primary::read_capacity16(open), room));
@@ -116,11 +115,18 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
         }
         Command::ReportTmfs { extended, room } => return parameter(opcodes::report_tmfs(extended), room),
         Command::StartStop {
-            start,
-            eject,
             condition,
-            ..
-        } => primary::start_stop(open, start, eject, condition).await.map(|()| None),
+            no_flush,
+            load_eject,
+            start,
+        } => {
+            let done = removable::start_stop(open, condition, no_flush, load_eject, start).await;
+            done.map(|()| None)
+        }
+        Command::PreventAllow { prevent } => {
+            removable::prevent_allow(open, prevent);
+            Ok(None)
+        }
         Command::SynchronizeCache { range, .. } => {
             medium()?;
             block::synchronize(open, range).await.map(|()| None)
@@ -193,6 +199,11 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
         Data::None => (Moved::Nothing, 0),
         Data::In(n) => (Moved::In, n),
         Data::Out(n) => (Moved::Out, n),
+    };
+    // WCE = 0: what has changed the medium without FUA of its own is made to last before its status goes out.
+    let done = match done {
+        Ok(None) if command.leaves_cached() && open.write_through() => open.settle().await.map(|()| None),
+        done => done,
     };
     match done {
         Ok(data) => Ok(Outcome {

@@ -8,12 +8,14 @@
 //!   control thread: unit.happened(CAPACITY) ──► counts[CAPACITY] += 1, changes += 1
 //!   each nexus, next command: changes != seen.changes ──► counts differ at CAPACITY ──► CHECK CONDITION 2a/09
 //! ```
+use super::{options::LunOptions, removable};
+use bdev::Geometry;
 use spec::scsi::{Lun, Sense, mode::Settings};
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::*},
+        atomic::{AtomicU8, AtomicU32, Ordering::*},
     },
 };
 use uuid::Uuid;
@@ -26,6 +28,8 @@ pub enum Happening {
     Reset,
     /// Another host cleared the task set.
     Cleared,
+    /// Another host loaded the medium.
+    Medium,
     /// Another host changed a mode page.
     Mode,
     /// The volume grew or shrank.
@@ -35,9 +39,10 @@ pub enum Happening {
 }
 
 /// Every happening and the sense data that tells it.
-const TOLD: [(Happening, Sense); 5] = [
+const TOLD: [(Happening, Sense); 6] = [
     (Happening::Reset, Sense::RESET),
     (Happening::Cleared, Sense::CLEARED),
+    (Happening::Medium, Sense::MEDIUM_CHANGED),
     (Happening::Mode, Sense::MODE_CHANGED),
     (Happening::Capacity, Sense::CAPACITY_CHANGED),
     (Happening::Luns, Sense::LUNS_CHANGED),
@@ -52,24 +57,33 @@ pub struct Unit {
     pub volume: String,
     /// The volume's UUID.
     pub uuid: Uuid,
+    /// What the administrator says.
+    pub options: LunOptions,
     changes: AtomicU32,
     counts: [AtomicU32; TOLD.len()],
     settings: AtomicU8,
-    stopped: AtomicBool,
+    initial: Settings,
+    pub(super) medium: removable::Medium,
     _pin: Option<bdev::graph::Pin>,
 }
 
 impl Unit {
-    /// A unit nothing has happened to yet.
-    pub fn new(lun: Lun, volume: String, uuid: Uuid) -> Self {
+    /// A unit nothing has happened to yet. The options must have been [checked](LunOptions::check_for) for the volume.
+    pub fn new(lun: Lun, volume: String, uuid: Uuid, options: LunOptions, geometry: &Geometry) -> Self {
+        let initial = Settings {
+            write_cache: geometry.volatile_cache && options.write_cache != Some(false),
+            ..Settings::default()
+        };
         Self {
             lun,
             volume,
             uuid,
+            options,
             changes: AtomicU32::new(0),
             counts: Default::default(),
-            settings: AtomicU8::new(0),
-            stopped: AtomicBool::new(false),
+            settings: AtomicU8::new(initial.to_bits()),
+            initial,
+            medium: removable::Medium::default(),
             _pin: None,
         }
     }
@@ -91,29 +105,33 @@ impl Unit {
         of(Happening::Reset).wrapping_add(of(Happening::Cleared))
     }
 
-    /// What hosts have set by MODE SELECT.
+    /// Mode parameters as they are. One load.
     pub fn settings(&self) -> Settings {
-        let bits = self.settings.load(Relaxed);
-        Settings {
-            descriptor_sense: bits & 1 != 0,
-            write_protect: bits & 2 != 0,
-        }
+        Settings::from_bits(self.settings.load(Relaxed))
+    }
+
+    /// Mode parameters as a reset makes them.
+    pub fn initial(&self) -> Settings {
+        self.initial
     }
 
     /// MODE SELECT.
     pub fn set(&self, to: Settings) {
-        self.settings
-            .store(u8::from(to.descriptor_sense) | u8::from(to.write_protect) << 1, Relaxed);
+        self.settings.store(to.to_bits(), Relaxed);
     }
 
-    /// START STOP UNIT.
-    pub fn set_stopped(&self, stopped: bool) {
-        self.stopped.store(stopped, Relaxed);
+    /// A LUN or target reset: mode parameters are what they were, and nobody prevents the removal of the medium.
+    pub fn reset(&self) {
+        self.set(self.initial);
+        self.medium.allow_all();
     }
 
-    /// Stopped by START STOP UNIT.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Relaxed)
+    /// The medium is there.
+    pub fn medium(&self) -> Result<(), Sense> {
+        match self.medium.present() {
+            true => Ok(()),
+            false => Err(Sense::NO_MEDIUM),
+        }
     }
 }
 
@@ -233,7 +251,15 @@ mod tests {
     use super::*;
 
     fn unit(lun: u16) -> Arc<Unit> {
-        Arc::new(Unit::new(Lun::new(lun).unwrap(), "quarry".into(), Uuid::nil()))
+        let geometry = Geometry::plain(512, 8);
+        let options = LunOptions::default();
+        Arc::new(Unit::new(
+            Lun::new(lun).unwrap(),
+            "quarry".into(),
+            Uuid::nil(),
+            options,
+            &geometry,
+        ))
     }
 
     #[test]

@@ -6,6 +6,8 @@
 mod nodes;
 mod secrets;
 
+pub(super) use nodes::new_unit;
+
 use super::{
     access,
     auth::AuthGroup,
@@ -58,7 +60,7 @@ pub(super) struct State {
     pub(super) exited: u32,
 }
 
-fn not_found(what: &'static str, name: impl ToString) -> IscsiError {
+pub(super) fn not_found(what: &'static str, name: impl ToString) -> IscsiError {
     IscsiError::NotFound {
         what,
         name: name.to_string(),
@@ -309,12 +311,18 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{iscsi::options::LunMap, scsi::unit::Unit};
+    use crate::{
+        iscsi::options::{LunMap, LunOptions},
+        scsi::unit::Unit,
+    };
     use spec::scsi::Lun;
 
-    fn volume(lun: Lun, name: &str) -> Option<Unit> {
-        name.starts_with("vol")
-            .then(|| Unit::new(lun, name.into(), uuid::Uuid::from_u128(7)))
+    fn volume(lun: Lun, map: &LunMap) -> Result<Unit, IscsiError> {
+        let name = map.bdev_name.clone();
+        match name.starts_with("vol") {
+            true => new_unit(lun, map, name, uuid::Uuid::from_u128(7), &bdev::Geometry::plain(512, 8)),
+            false => Err(not_found("volume", name)),
+        }
     }
 
     fn state() -> State {
@@ -342,6 +350,7 @@ mod tests {
             luns: vec![LunMap {
                 bdev_name: "vol0".into(),
                 lun_id: 0,
+                options: LunOptions::default(),
             }],
             queue_depth: 64,
             auth: Auth::default(),
@@ -404,10 +413,26 @@ mod tests {
     fn luns_come_and_go_and_a_lost_volume_takes_its_units() {
         let mut state = state();
         state.add_node(&node("a"), volume).unwrap();
-        assert_eq!(state.add_lun("a", "vol1", None, volume).unwrap(), 1);
-        assert_eq!(state.add_lun("a", "vol0", Some(300), volume).unwrap(), 300);
-        assert!(state.add_lun("a", "vol1", Some(1), volume).is_err());
-        assert!(state.add_lun("a", "vol1", Some(16384), volume).is_err());
+        assert_eq!(
+            state.add_lun("a", "vol1", None, LunOptions::default(), volume).unwrap(),
+            1
+        );
+        assert_eq!(
+            state
+                .add_lun("a", "vol0", Some(300), LunOptions::default(), volume)
+                .unwrap(),
+            300
+        );
+        assert!(
+            state
+                .add_lun("a", "vol1", Some(1), LunOptions::default(), volume)
+                .is_err()
+        );
+        assert!(
+            state
+                .add_lun("a", "vol1", Some(16384), LunOptions::default(), volume)
+                .is_err()
+        );
         assert_eq!(state.drop_volume("vol0"), ["iqn.2016-06.io.spdk:a"]);
         let luns = &state.node_infos()[0].luns;
         assert_eq!(luns.len(), 1);

@@ -1,10 +1,12 @@
 //! Target nodes: their names, who reaches them through which portals, and the volumes they offer as LUNs.
 use super::*;
 use crate::{
-    iscsi::options::LunMap,
+    iscsi::options::{LunMap, LunOptions},
     scsi::unit::{Happening, Unit},
 };
+use bdev::Geometry;
 use spec::scsi::Lun;
+use uuid::Uuid;
 
 impl State {
     /// The full name for what a person wrote.
@@ -27,7 +29,7 @@ impl State {
     pub(in crate::iscsi) fn add_node(
         &mut self,
         wanted: &TargetNode,
-        volume: impl Fn(Lun, &str) -> Option<Unit>,
+        volume: impl Fn(Lun, &LunMap) -> Result<Unit, IscsiError>,
     ) -> Result<(), IscsiError> {
         let name = self.full_name(&wanted.name)?;
         if self.nodes.contains_key(&name) {
@@ -48,7 +50,7 @@ impl State {
         let device = Device::new(name.clone());
         device.edit(|table| {
             for map in &wanted.luns {
-                let unit = new_unit(map, &volume)?;
+                let unit = unit(map, &volume)?;
                 if table.insert(unit.lun, unit).is_some() {
                     return Err(exists("LUN", map.lun_id));
                 }
@@ -118,7 +120,8 @@ impl State {
         name: &str,
         volume: &str,
         lun: Option<u16>,
-        find: impl Fn(Lun, &str) -> Option<Unit>,
+        options: LunOptions,
+        find: impl Fn(Lun, &LunMap) -> Result<Unit, IscsiError>,
     ) -> Result<u16, IscsiError> {
         let device = self.node(name)?.device.clone();
         let (_, table) = device.table();
@@ -129,8 +132,9 @@ impl State {
         let map = LunMap {
             bdev_name: volume.into(),
             lun_id,
+            options,
         };
-        let unit = new_unit(&map, find)?;
+        let unit = unit(&map, find)?;
         if table.contains_key(&unit.lun) {
             return Err(exists("LUN", lun_id));
         }
@@ -178,6 +182,7 @@ impl State {
                 let map = |unit: &Arc<Unit>| LunMap {
                     bdev_name: unit.volume.clone(),
                     lun_id: unit.lun.number(),
+                    options: unit.options.clone(),
                 };
                 table.values().map(map).collect()
             },
@@ -190,14 +195,25 @@ impl State {
     }
 }
 
-fn new_unit(map: &LunMap, find: impl Fn(Lun, &str) -> Option<Unit>) -> Result<Arc<Unit>, IscsiError> {
+fn unit(map: &LunMap, find: impl Fn(Lun, &LunMap) -> Result<Unit, IscsiError>) -> Result<Arc<Unit>, IscsiError> {
     let lun = Lun::new(map.lun_id).ok_or_else(|| {
         invalid(
             "lun_id",
             format!("{} is not within 0 to {}", map.lun_id, Lun::LIMIT - 1),
         )
     })?;
-    find(lun, &map.bdev_name)
-        .map(Arc::new)
-        .ok_or_else(|| not_found("volume", &map.bdev_name))
+    find(lun, map).map(Arc::new)
+}
+
+/// A unit on a volume that is there, if its options make sense for it.
+pub(in crate::iscsi) fn new_unit(
+    lun: Lun,
+    map: &LunMap,
+    volume: String,
+    uuid: Uuid,
+    geometry: &Geometry,
+) -> Result<Unit, IscsiError> {
+    let checked = map.options.check_for(geometry);
+    checked.map_err(|bad| invalid(bad.what, format!("LUN {} on {volume}: {}", map.lun_id, bad.why)))?;
+    Ok(Unit::new(lun, volume, uuid, map.options.clone(), geometry))
 }
