@@ -1,4 +1,5 @@
 //! What an administrator says about a logical unit beyond its volume: plain data, and what of it makes sense.
+//! `docs/configuration.md` shows it from the user's side.
 use bdev::Geometry;
 use serde::{Deserialize, Serialize};
 

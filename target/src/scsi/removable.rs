@@ -9,6 +9,7 @@
 //!        └──── load (LOEJ = 1, START = 1): the other nexuses hear "medium may have changed"
 //! ```
 //!
+//! A medium that is out is out for every nexus, and stays out through resets; the next start of Ashlar finds it loaded.
 //! A nexus prevents removal until it allows it or ends, or the unit is reset; how often it has said so does not count.
 //!
 //! Stopping a unit without ejecting puts what is cached on the medium and stops nothing: there is no motor, and the unit is
