@@ -5,7 +5,7 @@
 //! a host may be using it.
 use crate::{
     disks, lower, paths,
-    schema::{Config, Node, Subsystem},
+    schema::{self, Config, Node, Subsystem},
 };
 use lvol::{Create, Engine, EngineError};
 use std::{
@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 use target::{
-    iscsi::{Auth, InitiatorGroup, Iscsi, IscsiError, LunMap, PgIgMap, Portal, TargetNode},
+    iscsi::{
+        Auth, InitiatorGroup, Iscsi, IscsiError, LunMap, PgIgMap, Portal, Redirect, TargetNode,
+        auth::{AuthGroup, Credential, Source},
+    },
     nvmf::{AnaState, ListenAddress, NamespaceConfig, Nvmf, NvmfError, SubsystemConfig, TransportOptions},
 };
 
@@ -94,6 +97,7 @@ pub async fn apply(
         nvmf: nvmf.clone(),
         waiting: BTreeMap::new(),
     };
+    applied.iscsi_options()?;
     applied.again().await?;
     Ok(applied)
 }
@@ -221,6 +225,7 @@ impl Applied {
         if nodes.is_empty() && !said {
             return Ok(());
         }
+        self.auth_groups()?;
         self.portals()?;
         for (i, node) in nodes.iter().enumerate() {
             let failed = |source| ApplyError::Iscsi {
@@ -257,11 +262,20 @@ impl Applied {
                         pg_ig_maps: self.maps(node, i)?,
                         luns,
                         queue_depth: self.iscsi.options().max_queue_depth,
-                        auth: Auth::default(),
+                        auth: node.auth.as_ref().map(auth).unwrap_or_default(),
                         header_digest: false,
                         data_digest: false,
                     };
                     self.iscsi.create_target_node(&wanted).map_err(failed)?;
+                    for redirect in &node.redirect {
+                        let to = Redirect {
+                            to: *redirect.to,
+                            permanent: redirect.permanent,
+                        };
+                        self.iscsi
+                            .set_redirect(&node.name, *redirect.portal_group, Some(to))
+                            .map_err(failed)?;
+                    }
                 }
             }
         }
@@ -278,8 +292,8 @@ impl Applied {
         let rest = said
             .portal_groups
             .iter()
-            .map(|g| (*g.tag, g.portals.iter().map(|p| **p).collect()));
-        for (tag, portals) in [(1, first)].into_iter().chain(rest) {
+            .map(|g| (*g.tag, g.portals.iter().map(|p| **p).collect(), Some(g)));
+        for (tag, portals, group) in [(1, first, None)].into_iter().chain(rest) {
             if there.contains(&tag) || portals.is_empty() {
                 continue;
             }
@@ -294,9 +308,73 @@ impl Applied {
                 what: format!("portal group {tag}"),
                 source,
             };
+            // Before it listens, for a host may come at once.
+            let private = group.is_some_and(|group| group.private);
             self.iscsi
-                .create_portal_group(tag, &portals, false, false)
+                .create_portal_group(tag, &portals, private, true)
                 .map_err(failed)?;
+            if let Some(demand) = group.and_then(|group| group.discovery_auth.as_ref()) {
+                self.iscsi.set_portal_group_auth(tag, auth(demand)).map_err(failed)?;
+            }
+            if let Err(source) = self.iscsi.start_portal_group(tag) {
+                // It was made a moment ago; the next attempt starts anew.
+                let _ = self.iscsi.delete_portal_group(tag);
+                return Err(failed(source));
+            }
+        }
+        Ok(())
+    }
+
+    /// What concerns the whole front end. Once: what an administrator changes later stays changed.
+    fn iscsi_options(&self) -> Result<(), ApplyError> {
+        let said = &self.config.targets.iscsi;
+        let mut options = self.iscsi.options();
+        if let Some(demand) = &said.discovery_auth {
+            let demand = auth(demand);
+            options.disable_chap = demand.disable_chap;
+            options.require_chap = demand.require_chap;
+            options.mutual_chap = demand.mutual_chap;
+            options.chap_group = demand.chap_group;
+        }
+        if let Some(list) = &said.chap_algorithms {
+            options.chap_algorithms = list.to_vec();
+        }
+        if let Some(most) = &said.max_sessions {
+            options.max_sessions = **most;
+        }
+        if options == self.iscsi.options() {
+            return Ok(());
+        }
+        let failed = |source| ApplyError::Iscsi {
+            what: "options".into(),
+            source,
+        };
+        self.iscsi.set_options(options).map_err(failed)
+    }
+
+    /// Groups of secrets, each read from its file when the group is made.
+    fn auth_groups(&self) -> Result<(), ApplyError> {
+        let there: BTreeSet<u32> = self.iscsi.auth_groups().iter().map(|group| group.tag).collect();
+        for group in &self.config.targets.iscsi.auth_groups {
+            if there.contains(&*group.tag) {
+                continue;
+            }
+            let failed = |source| ApplyError::Iscsi {
+                what: format!("auth group {}", *group.tag),
+                source,
+            };
+            let user = |user: &schema::User| {
+                let file = |path: &Path| Source::File(self.state.join(path));
+                let mutual = user.mutual.as_ref();
+                let mutual = mutual.map(|mutual| (mutual.user.to_string(), file(&mutual.secret_file)));
+                Credential::read(user.user.to_string(), file(&user.secret_file), mutual)
+            };
+            let made = AuthGroup {
+                tag: *group.tag,
+                credentials: group.users.iter().map(user).collect::<Result<_, _>>().map_err(failed)?,
+                of_auth_file: false,
+            };
+            self.iscsi.create_auth_group(made).map_err(failed)?;
         }
         Ok(())
     }
@@ -445,6 +523,16 @@ impl Applied {
             }
         }
         Ok(())
+    }
+}
+
+/// What a host must prove, as the front end has it.
+fn auth(said: &schema::Auth) -> Auth {
+    Auth {
+        disable_chap: false,
+        require_chap: said.require,
+        mutual_chap: said.mutual,
+        chap_group: *said.group,
     }
 }
 

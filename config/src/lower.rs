@@ -34,7 +34,7 @@ pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsyst
                     name: iqn(&name).into(),
                     alias: Some(name.clone()),
                     luns,
-                    access: None,
+                    ..Node::default()
                 });
             }
             if volume.over.contains(&Protocol::Nvme) && !subsystems.iter().any(|s| *s.nqn == nqn(&name)) {

@@ -3,6 +3,7 @@
 use crate::units::{Size, Span};
 use bdev::module::error::Injection;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use spec::iscsi::chap::Algorithm;
 use std::{fmt, net::SocketAddr, ops::Deref, path::PathBuf};
 use uuid::Uuid;
 
@@ -373,6 +374,18 @@ pub struct Iscsi {
     /// Further portal groups.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub portal_groups: Vec<PortalGroup>,
+    /// Hosts and their secrets, for CHAP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub auth_groups: Vec<AuthGroup>,
+    /// What a host must prove before it is told which targets there are. Default: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovery_auth: Option<Auth>,
+    /// The hashes hosts may use for CHAP. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chap_algorithms: Option<At<Vec<Algorithm>>>,
+    /// Most sessions at once. Default: 128.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<At<u32>>,
     /// Target nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<Node>,
@@ -386,6 +399,80 @@ pub struct PortalGroup {
     pub tag: At<u32>,
     /// Its addresses.
     pub portals: Vec<At<SocketAddr>>,
+    /// Told in discovery only to those who came through it: where others are sent on to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub private: bool,
+    /// What discovery through it takes. Default: `discovery_auth` of the front end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery_auth: Option<Auth>,
+}
+
+/// Hosts and their secrets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthGroup {
+    /// Its number, from 1.
+    pub tag: At<u32>,
+    /// Who is in it.
+    pub users: Vec<User>,
+}
+
+/// A host's name and secret. Secrets are never in this file, but each in a file of its own that only its owner may read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// What the host calls itself.
+    pub user: At<String>,
+    /// The file of its secret, relative to the state directory.
+    pub secret_file: PathBuf,
+    /// What the target calls itself towards this host, and its own secret's file. Default: it does not prove itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<Mutual>,
+}
+
+/// The target's own name and secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mutual {
+    /// What the target calls itself.
+    pub user: At<String>,
+    /// The file of its secret, relative to the state directory.
+    pub secret_file: PathBuf,
+}
+
+/// What a host must prove.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// The group its secret is in.
+    pub group: At<u32>,
+    /// Whether it must. If not, it may come without a name, too.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub require: bool,
+    /// Whether the target proves itself as well.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mutual: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+/// Where hosts are sent on to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// Those that came through this portal group. Default: 1.
+    #[serde(default = "group_one")]
+    pub portal_group: At<u32>,
+    /// The portal they shall use instead.
+    pub to: At<SocketAddr>,
+    /// For good, so that they may remember it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub permanent: bool,
 }
 
 /// An iSCSI target node.
@@ -402,6 +489,12 @@ pub struct Node {
     /// Who may use it from where. Default: everybody, through every portal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Vec<Access>>,
+    /// What a host must prove. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    /// Where hosts are sent on to. Default: nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirect: Vec<Redirect>,
 }
 
 /// A logical unit.

@@ -4,12 +4,15 @@
 //! the start and cannot change (reactors, socket, log level, state directory) is taken from the configuration that was loaded.
 use crate::{
     disks::{Shown, shown},
-    schema::{Access, At, Config, Iscsi, Lun, Namespace, Node, Nvme, PortalGroup, Subsystem, Targets},
+    schema::{
+        Access, At, Auth, AuthGroup, Config, Iscsi, Lun, Mutual, Namespace, Node, Nvme, PortalGroup, Redirect,
+        Subsystem, Targets, User,
+    },
 };
 use lvol::Engine;
 use std::net::SocketAddr;
 use target::{
-    iscsi::{Portal, TargetNode},
+    iscsi::{Portal, TargetNode, auth::Credential},
     nvmf::{SubsystemConfig, SubsystemInfo},
 };
 
@@ -50,9 +53,17 @@ fn iscsi(running: &target::iscsi::Iscsi) -> Iscsi {
             tag => shown.portal_groups.push(PortalGroup {
                 tag: tag.into(),
                 portals,
+                private: group.private,
+                discovery_auth: group.auth.and_then(auth),
             }),
         }
     }
+    let options = running.options();
+    shown.discovery_auth = auth(options.discovery_auth());
+    shown.chap_algorithms = (!options.chap_algorithms.is_empty()).then(|| options.chap_algorithms.clone().into());
+    let usual = target::iscsi::Options::default();
+    shown.max_sessions = (options.max_sessions != usual.max_sessions).then(|| options.max_sessions.into());
+    shown.auth_groups = running.auth_groups().iter().map(auth_group).collect();
     let tags: Vec<u32> = running.portal_groups().iter().map(|group| group.tag).collect();
     let initiators = running.initiator_groups();
     let access = |node: &TargetNode| {
@@ -81,9 +92,51 @@ fn iscsi(running: &target::iscsi::Iscsi) -> Iscsi {
             alias: (!node.alias_name.is_empty()).then(|| node.alias_name.clone()),
             luns: luns.collect(),
             access: access(&node),
+            auth: auth(node.auth),
+            redirect: redirects(running, &node.name),
         });
     }
     shown
+}
+
+/// `None`: nothing. SPDK's "CHAP is not even offered" is shown as that, for hosts cannot tell the difference.
+fn auth(auth: target::iscsi::Auth) -> Option<Auth> {
+    let said = auth.require_chap || (!auth.disable_chap && auth.chap_group != 0);
+    said.then(|| Auth {
+        group: auth.chap_group.into(),
+        require: auth.require_chap,
+        mutual: auth.mutual_chap,
+    })
+}
+
+/// A group without the users whose secrets are in no file: this form has no other place for them.
+fn auth_group(group: &target::iscsi::auth::AuthGroup) -> AuthGroup {
+    let user = |one: &Credential| {
+        let ours = one.mutual.as_ref().map(|(name, _)| Mutual {
+            user: name.as_str().into(),
+            secret_file: one.files.1.clone().unwrap_or_default(),
+        });
+        Some(User {
+            user: one.user.as_str().into(),
+            secret_file: one.files.0.clone().filter(|_| one.is_in_files())?,
+            mutual: ours,
+        })
+    };
+    AuthGroup {
+        tag: group.tag.into(),
+        users: group.credentials.iter().filter_map(user).collect(),
+    }
+}
+
+fn redirects(running: &target::iscsi::Iscsi, node: &str) -> Vec<Redirect> {
+    let all = running.redirects(node).unwrap_or_default();
+    all.into_iter()
+        .map(|(tag, redirect)| Redirect {
+            portal_group: tag.into(),
+            to: redirect.to.into(),
+            permanent: redirect.permanent,
+        })
+        .collect()
 }
 
 fn socket(portal: &Portal) -> Option<SocketAddr> {

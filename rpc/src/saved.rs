@@ -12,7 +12,7 @@ use lvol::Create;
 use serde_json::{Map, Value, json};
 
 use crate::context::{Context, Raid, Split, Waiting};
-use crate::methods::{iscsi, nvmf, nvmf_subsystem};
+use crate::methods::{iscsi, iscsi_auth, nvmf, nvmf_subsystem};
 use crate::shapes::bdev::URING;
 use crate::{raid, split};
 
@@ -265,6 +265,7 @@ fn initiators_and_nodes(context: &Context) -> Vec<Call> {
         "iscsi_set_options",
         Value::Object(iscsi::options(&context.iscsi.options())),
     )];
+    calls.extend(iscsi_auth::saved(context));
     for group in context.iscsi.portal_groups() {
         let (tag, auth, listening) = (group.tag, group.auth, group.listening);
         let mut params = plain(serde_json::to_value(iscsi::PortalGroupShape::from(group)));
@@ -287,7 +288,16 @@ fn initiators_and_nodes(context: &Context) -> Vec<Call> {
         calls.push(("iscsi_create_initiator_group", plain(serde_json::to_value(group))));
     }
     for node in context.iscsi.target_nodes() {
+        let name = node.name.clone();
         calls.push(("iscsi_create_target_node", plain(serde_json::to_value(node))));
+        for (tag, redirect) in context.iscsi.redirects(&name).unwrap_or_default() {
+            let mut params = json!({"name": name, "pg_tag": tag, "redirect_host": redirect.to.ip().to_string(),
+                                    "redirect_port": redirect.to.port().to_string()});
+            if redirect.permanent {
+                params["permanent"] = true.into();
+            }
+            calls.push(("iscsi_target_node_set_redirect", params));
+        }
     }
     calls
 }

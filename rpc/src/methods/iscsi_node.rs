@@ -203,13 +203,12 @@ async fn set_redirect(context: Arc<Context>, params: Redirect) -> RpcResult<bool
         .set_redirect(&params.name, params.pg_tag, to)
         .map_err(|error| match error {
             IscsiError::NotFound {
-                what: "portal group", ..
-            } => {
+                what: "target node", ..
+            } => RpcError::invalid_params(format!("Target {} is not found", params.name)),
+            other => {
                 let text = format!("Failed to redirect target {}, (-22): Invalid argument", params.name);
-                RpcError::invalid_params(text).because(error.to_string())
+                RpcError::invalid_params(text).because(other.to_string())
             }
-            IscsiError::NotFound { .. } => RpcError::invalid_params(format!("Target {} is not found", params.name)),
-            other => refused(other),
         })?;
     Ok(true)
 }

@@ -8,6 +8,7 @@ mod bdev_module;
 mod bdev_raid;
 mod framework;
 pub(crate) mod iscsi;
+pub(crate) mod iscsi_auth;
 mod iscsi_node;
 mod kept;
 mod log;
@@ -36,7 +37,7 @@ pub struct TableOptions {
 
 /// The table of everything this process can do, told to the context so that `rpc_get_methods` can list it.
 pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
-    let families: [fn() -> Lines; 16] = [
+    let families: [fn() -> Lines; 17] = [
         app::lines,
         framework::lines,
         thread::lines,
@@ -51,6 +52,7 @@ pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
         nvmf_subsystem::lines,
         nvmf_namespace::lines,
         iscsi::lines,
+        iscsi_auth::lines,
         iscsi_node::lines,
         ashlar::lines,
     ];

@@ -89,8 +89,48 @@ impl fmt::Debug for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Secret::new(Zeroizing::new(text.into_bytes())).map_err(serde::de::Error::custom)
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Secret;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a secret as a string")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Secret, E> {
+                Secret::new(Zeroizing::new(text.as_bytes().to_vec())).map_err(E::custom)
+            }
+            fn visit_string<E: serde::de::Error>(self, text: String) -> Result<Secret, E> {
+                Secret::new(Zeroizing::new(text.into_bytes())).map_err(E::custom)
+            }
+            // What serde would say of numbers has the number in it.
+            fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Secret, E> {
+                Err(E::custom("a secret is a string; put it in quotes"))
+            }
+            fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Secret, E> {
+                self.visit_u64(0)
+            }
+            fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Secret, E> {
+                self.visit_u64(0)
+            }
+        }
+        deserializer.deserialize_string(Visitor)
+    }
+}
+
+/// Where a secret is to be had from.
+#[derive(Debug)]
+pub enum Source {
+    /// Here it is. It will not be saved.
+    Said(Secret),
+    /// It is in this file.
+    File(PathBuf),
+}
+
+impl Source {
+    fn read(self) -> Result<(Secret, Option<PathBuf>), IscsiError> {
+        match self {
+            Source::Said(secret) => Ok((secret, None)),
+            Source::File(path) => Ok((Secret::from_file(&path)?, Some(path))),
+        }
     }
 }
 
@@ -108,6 +148,29 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// Fetches the secrets of a user and, if we are to prove ourselves too, of the name we have for that.
+    pub fn read(user: String, secret: Source, mutual: Option<(String, Source)>) -> Result<Self, IscsiError> {
+        let (secret, file) = secret.read()?;
+        let (mutual, ours) = match mutual {
+            None => (None, None),
+            Some((name, source)) => {
+                let (secret, file) = source.read()?;
+                (Some((name, secret)), file)
+            }
+        };
+        Ok(Self {
+            user,
+            secret,
+            mutual,
+            files: (file, ours),
+        })
+    }
+
+    /// Every secret of it is in a file, so it can be saved without one.
+    pub fn is_in_files(&self) -> bool {
+        self.files.0.is_some() && (self.mutual.is_none() || self.files.1.is_some())
+    }
+
     /// Checks what can be checked without knowing the others.
     pub(super) fn check(&self) -> Result<(), IscsiError> {
         let invalid = |what, why: String| Err(IscsiError::Invalid { what, why });
@@ -143,6 +206,8 @@ pub struct AuthGroup {
     pub tag: u32,
     /// One for each user.
     pub credentials: Vec<Credential>,
+    /// It is of the file that the options name ([`Options::auth_file`](super::Options::auth_file)).
+    pub of_auth_file: bool,
 }
 
 impl AuthGroup {

@@ -1,6 +1,7 @@
 //! The control handle: what RPC, configuration and the command line ask of the iSCSI front end.
 use super::{
     auth::{AuthGroup, Credential},
+    auth_file,
     options::{
         Auth, ConnectionInfo, InitiatorGroup, IscsiError, LunMap, LunOptions, Options, PgIgMap, Portal, PortalGroup,
         Redirect, Stats, TargetNode,
@@ -9,7 +10,7 @@ use super::{
 };
 use bdev::graph::Graph;
 use reactor::Reactors;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The iSCSI front end. A handle: clones mean the same thing, and it may be used from any control thread. Its methods
 /// take locks and some talk to reactors, so none of them may be called on a reactor.
@@ -33,7 +34,10 @@ impl Iscsi {
 
     /// Sets all options. They take effect at the next login. [`IscsiError::Invalid`] names the one that is wrong.
     pub fn set_options(&self, options: Options) -> Result<(), IscsiError> {
-        self.server.state().set_options(options)
+        let file = options.auth_file.as_deref().map(auth_file::read).transpose()?;
+        let mut state = self.server.state();
+        state.set_options(options)?;
+        state.take_auth_file(file.unwrap_or_default())
     }
 
     /// What discovery sessions must do.
@@ -228,9 +232,22 @@ impl Iscsi {
         Ok(())
     }
 
-    /// Sends logins that come through this portal group elsewhere (`None`: not any more).
+    /// Sends logins that come through this portal group elsewhere (`None`: not any more). Not to where they came from: a
+    /// host would go round in circles; nor from a private group, which is where others are sent to.
     pub fn set_redirect(&self, name: &str, pg_tag: u32, to: Option<Redirect>) -> Result<(), IscsiError> {
         let mut state = self.server.state();
+        let group = state.group(pg_tag)?;
+        let circle = to.is_some_and(|redirect| group.bound.contains(&redirect.to));
+        if group.private || circle {
+            let why = match circle {
+                true => "the address is of the same portal group",
+                false => "the portal group is private",
+            };
+            return Err(IscsiError::Invalid {
+                what: "redirect",
+                why: why.into(),
+            });
+        }
         let node = state.node(name)?;
         if !node.maps.iter().any(|map| map.pg_tag == pg_tag) {
             return Err(IscsiError::NotFound {
@@ -243,6 +260,11 @@ impl Iscsi {
             None => node.redirect.remove(&pg_tag),
         };
         Ok(())
+    }
+
+    /// Where logins are sent on to, by portal group.
+    pub fn redirects(&self, name: &str) -> Result<BTreeMap<u32, Redirect>, IscsiError> {
+        Ok(self.server.state().node(name)?.redirect.clone())
     }
 
     /// Asks the node's hosts (those of one portal group, if given) to log out.

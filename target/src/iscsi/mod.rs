@@ -12,6 +12,7 @@
 //! | `state` | what there is: groups, nodes, connections |
 pub mod access;
 pub mod auth;
+mod auth_file;
 pub mod chap;
 mod connection;
 pub mod control;

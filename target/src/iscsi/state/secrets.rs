@@ -3,6 +3,12 @@ use super::*;
 use crate::iscsi::auth::Credential;
 
 impl State {
+    /// Takes the groups of the file that the options name, instead of those of the one before.
+    pub(in crate::iscsi) fn take_auth_file(&mut self, groups: Vec<AuthGroup>) -> Result<(), IscsiError> {
+        self.auth_groups.retain(|_, group| !group.of_auth_file);
+        groups.into_iter().try_for_each(|group| self.add_auth_group(group))
+    }
+
     /// Makes a group, whole or not at all.
     pub(in crate::iscsi) fn add_auth_group(&mut self, group: AuthGroup) -> Result<(), IscsiError> {
         if group.tag == 0 {
@@ -18,6 +24,7 @@ impl State {
         let tag = group.tag;
         let empty = AuthGroup {
             tag,
+            of_auth_file: group.of_auth_file,
             ..AuthGroup::default()
         };
         self.auth_groups.insert(tag, empty);
@@ -99,7 +106,11 @@ mod tests {
     #[test]
     fn users_are_one_of_a_kind_and_secrets_have_one_direction() {
         let mut state = State::default();
-        let group = |tag, credentials| AuthGroup { tag, credentials };
+        let group = |tag, credentials| AuthGroup {
+            tag,
+            credentials,
+            of_auth_file: false,
+        };
         let error = |result: Result<(), IscsiError>| result.unwrap_err().to_string();
         assert!(error(state.add_auth_group(group(0, vec![]))).starts_with("tag is not valid: 0 "));
         state
@@ -144,7 +155,12 @@ mod tests {
     fn nothing_shows_a_secret() {
         let mut state = State::default();
         let credentials = vec![user("a", "hush hush hush", Some("not a word"))];
-        state.add_auth_group(AuthGroup { tag: 1, credentials }).unwrap();
+        let group = AuthGroup {
+            tag: 1,
+            credentials,
+            of_auth_file: false,
+        };
+        state.add_auth_group(group).unwrap();
         let shown = format!("{state:?}");
         assert!(shown.contains("Secret(…)") && shown.contains("\"a\""), "{shown}");
         assert!(!shown.contains("hush") && !shown.contains("word"), "{shown}");
