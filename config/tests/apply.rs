@@ -290,6 +290,50 @@ fn a_node_that_is_there_and_different_is_left_alone() {
     });
 }
 
+#[test]
+fn secrets_come_from_their_files_and_are_not_shown() {
+    use std::os::unix::fs::PermissionsExt;
+    house(async |h| {
+        let text = on_free_ports(
+            "disks: [{name: a, memory: 1MiB}]\n\
+             targets:\n  iscsi:\n    portals: [127.0.0.1:3260]\n    max_sessions: 9\n\
+             \x20   auth_groups: [{tag: 1, users: [{user: u, secret_file: u, mutual: {user: me, secret_file: me}}]}]\n\
+             \x20   discovery_auth: {group: 1, require: false}\n    chap_algorithms: [sha256]\n\
+             \x20   nodes:\n      - name: iqn.2026-11.io.ashlar:a\n        luns: [{lun: 0, volume: a}]\n\
+             \x20       auth: {group: 1, mutual: true}\n        redirect: [{to: 10.0.0.2:3260, permanent: true}]\n",
+        );
+        let config = parse(&text).unwrap();
+        let failed = h.apply(&config).await.err().unwrap().to_string();
+        assert!(
+            failed.starts_with("iSCSI auth group 1: secret file is not valid: "),
+            "{failed}"
+        );
+        assert!(failed.contains("/u: No such file"), "{failed}");
+        for (name, secret) in [("u", "the host's secret"), ("me", "the target's secret")] {
+            let path = h.state.path().join(name);
+            fs::write(&path, secret).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        h.apply(&config).await.unwrap();
+        h.apply(&config).await.unwrap();
+        let node = &h.iscsi.target_nodes()[0];
+        assert!(node.auth.require_chap && node.auth.mutual_chap && node.auth.chap_group == 1);
+        assert_eq!(
+            (h.iscsi.options().max_sessions, h.iscsi.options().chap_algorithms.len()),
+            (9, 1)
+        );
+        let shown = h.show(&config);
+        let text = to_yaml(&shown).unwrap();
+        assert!(!text.contains("'s secret"), "{text}");
+        let iscsi = &shown.targets.iscsi;
+        assert_eq!(iscsi.auth_groups[0].users[0].secret_file, h.state.path().join("u"));
+        assert_eq!(iscsi.nodes[0].auth, config.targets.iscsi.nodes[0].auth);
+        assert_eq!(iscsi.nodes[0].redirect, config.targets.iscsi.nodes[0].redirect);
+        assert_eq!(iscsi.discovery_auth, config.targets.iscsi.discovery_auth);
+        assert_eq!(parse(&text).unwrap().targets, shown.targets);
+    });
+}
+
 trait Sorted {
     fn sorted(self) -> Self;
 }

@@ -267,7 +267,7 @@ pub fn login_request(iqn: &str) -> Pdu {
     let pid = std::process::id().to_be_bytes();
     pdu.bhs[8..14].copy_from_slice(&[0x80, pid[1], pid[2], pid[3], n.to_be_bytes()[0], n.to_be_bytes()[1]]);
     let keys = format!(
-        "InitiatorName=iqn.2026-01.org.ashlar.test:host\0TargetName={iqn}\0SessionType=Normal\0AuthMethod=None\0\
+        "InitiatorName=iqn.2026-01.org.ashlar.test:host\0TargetName={iqn}\0SessionType=Normal\0\
          HeaderDigest=None\0DataDigest=None\0InitialR2T=Yes\0ImmediateData=No\0MaxRecvDataSegmentLength=262144\0\
          MaxBurstLength=262144\0FirstBurstLength=65536\0MaxOutstandingR2T=1\0MaxConnections=1\0ErrorRecoveryLevel=0\0"
     );

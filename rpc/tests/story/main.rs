@@ -2,6 +2,7 @@
 
 mod disks;
 mod harness;
+mod iscsi_auth;
 mod process;
 mod pypi;
 mod saved;

@@ -10,7 +10,7 @@ pub fn allows(group: &InitiatorGroup, name: &str, address: IpAddr) -> bool {
             None => (entry.as_str(), true),
         };
         // Names are compared without case (RFC 7143 4.2.7.2: normalised to lower case).
-        (wanted == "ANY" || wanted == "ALL" || wanted.eq_ignore_ascii_case(name)).then_some(verdict)
+        (is_any(wanted) || wanted.eq_ignore_ascii_case(name)).then_some(verdict)
     });
     named == Some(true)
         && group
@@ -41,6 +41,11 @@ pub fn check(group: &InitiatorGroup) -> Result<(), IscsiError> {
     Ok(())
 }
 
+/// Everybody, in SPDK's words of today and before.
+fn is_any(text: &str) -> bool {
+    text.eq_ignore_ascii_case("ANY") || text.eq_ignore_ascii_case("ALL")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Network {
     Any,
@@ -49,7 +54,7 @@ enum Network {
 
 impl Network {
     fn parse(text: &str) -> Option<Self> {
-        if text == "ANY" || text == "ALL" {
+        if is_any(text) {
             return Some(Network::Any);
         }
         let (address, bits) = match text.split_once('/') {
@@ -114,6 +119,9 @@ mod tests {
         assert!(at("127.0.0.0/8", "::ffff:127.0.0.1"));
         assert!(at("0.0.0.0/0", "1.2.3.4") && !at("0.0.0.0/0", "fe80::1"));
         assert!(at("[fe80::]/10", "fe80::1") && at("::1", "::1"));
+        assert!(at("2001:db8:1::/48", "2001:db8:1:ffff::9") && !at("2001:db8:1::/48", "2001:db8:2::9"));
+        assert!(at("[2001:db8::7]", "2001:db8::7") && !at("[2001:db8::7]", "2001:db8::8"));
+        assert!(at("::/0", "2001:db8::7") && at("any", "::1") && at("ALL", "1.2.3.4"));
     }
 
     #[test]
@@ -121,7 +129,7 @@ mod tests {
         assert!(check(&group(&["ANY", "!iqn.x:a"], &["ANY", "::1", "10.0.0.0/8"])).is_ok());
         assert!(check(&group(&["has space"], &[])).is_err());
         assert!(check(&group(&["!"], &[])).is_err());
-        for mask in ["10.0.0.0/33", "10.0.0", "any", ""] {
+        for mask in ["10.0.0.0/33", "10.0.0", "anybody", "[fe80::]/129", "fe80::/", ""] {
             assert!(check(&group(&[], &[mask])).is_err(), "{mask}");
         }
     }

@@ -297,13 +297,19 @@ impl Link {
     fn obey(&self, order: Order) {
         match order {
             Order::Close => self.close(Some("asked to")),
+            Order::Drop(event) => {
+                self.session.borrow_mut().drop_out(reactor::now(), event);
+                self.timer.notify_all();
+                self.stir();
+            }
             Order::Refresh => {
                 if let Some(nexus) = self.nexus.get() {
                     nexus.refresh();
                 }
             }
             Order::RequestLogout(seconds) => {
-                self.session.borrow_mut().request_logout(seconds);
+                self.session.borrow_mut().request_logout(reactor::now(), seconds);
+                self.timer.notify_all();
                 self.stir();
             }
         }

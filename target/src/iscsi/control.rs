@@ -10,6 +10,7 @@ use super::{
 };
 use bdev::graph::Graph;
 use reactor::Reactors;
+use spec::iscsi::bhs::AsyncEvent;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The iSCSI front end. A handle: clones mean the same thing, and it may be used from any control thread. Its methods
@@ -107,7 +108,7 @@ impl Iscsi {
         self.server.state().remove_group(tag)?;
         self.server.unlisten(tag);
         self.server
-            .drop_connections(|connection| connection.portal_group == tag);
+            .drop_out(AsyncEvent::ConnectionDropped, |c| c.portal_group == tag);
         Ok(())
     }
 
@@ -189,7 +190,7 @@ impl Iscsi {
     pub fn delete_target_node(&self, name: &str) -> Result<(), IscsiError> {
         let node = self.server.state().remove_node(name)?;
         self.server
-            .drop_connections(|connection| connection.target_node_name == node.device.name);
+            .drop_out(AsyncEvent::SessionDropped, |c| c.target_node_name == node.device.name);
         Ok(())
     }
 

@@ -20,9 +20,11 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// A world with one target, `iqn.t`, for everybody who does what is demanded.
 #[derive(Default)]
-struct Anyone {
-    demand: Demand,
-    drawn: u8,
+pub struct Anyone {
+    /// What is demanded.
+    pub demand: Demand,
+    /// Times it was asked for random bytes.
+    pub drawn: u8,
 }
 
 /// Two users: one proves itself, the other one wants proof, too.

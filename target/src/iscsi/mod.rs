@@ -19,6 +19,8 @@ pub mod control;
 #[doc(hidden)]
 pub mod exercise;
 pub mod login;
+#[cfg(test)]
+mod login_tests;
 pub mod options;
 mod server;
 pub mod session;

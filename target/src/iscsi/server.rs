@@ -18,7 +18,10 @@ use reactor::{
     Listener, Reactors, Stream, channel,
     pool::{Base, Line, Pool, PoolConfig},
 };
-use spec::{iscsi::LoginStatus, scsi::Lun};
+use spec::{
+    iscsi::{LoginStatus, bhs::AsyncEvent},
+    scsi::Lun,
+};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -48,6 +51,8 @@ const LOGOUT_SECONDS: u16 = 10;
 pub(super) enum Order {
     /// End.
     Close,
+    /// End, and tell the host why: the connection or its session is dropped.
+    Drop(AsyncEvent),
     /// Look at the target's units again.
     Refresh,
     /// Ask the host to leave within so many seconds.
@@ -263,6 +268,11 @@ impl Server {
         self.order_all(Order::Close, which);
     }
 
+    /// Ends connections, and tells their hosts so.
+    pub(super) fn drop_out(&self, event: AsyncEvent, which: impl Fn(&ConnectionInfo) -> bool) {
+        self.order_all(Order::Drop(event), which);
+    }
+
     pub(super) fn refresh(&self, which: impl Fn(&ConnectionInfo) -> bool) {
         self.order_all(Order::Refresh, which);
     }
@@ -300,8 +310,12 @@ fn bind(portal: &Portal) -> Result<Listener, IscsiError> {
         port: portal.port,
         source,
     };
-    let host = portal.host.trim_start_matches('[').trim_end_matches(']');
-    let host = if host == "*" { "0.0.0.0" } else { host };
+    // SPDK's way of saying everywhere: `*` and, for IPv6, `[*]`.
+    let host = match portal.host.as_str() {
+        "*" => "0.0.0.0",
+        "[*]" => "::",
+        host => host.trim_start_matches('[').trim_end_matches(']'),
+    };
     let none = || {
         fail(std::io::Error::new(
             std::io::ErrorKind::NotFound,

@@ -157,6 +157,8 @@ pub struct Session {
     /// Login: when it must be done. Then: when the host was last heard.
     since: Time,
     pinged: Option<(u32, Time)>,
+    /// The host was asked to log out by then.
+    leave_by: Option<Time>,
 }
 
 impl Session {
@@ -186,6 +188,7 @@ impl Session {
             patience,
             since: now,
             pinged: None,
+            leave_by: None,
         }
     }
 
@@ -258,7 +261,8 @@ impl Session {
             (_, Some((_, at))) => Some(after(at, self.patience.answer_within)),
             (_, None) => Some(after(self.since, self.patience.ping_after)),
         };
-        own.into_iter().chain(abort).min()
+        let leave = self.leave_by.filter(|_| self.phase == Phase::Full);
+        own.into_iter().chain(abort).chain(leave).min()
     }
 
     /// Time has passed.
@@ -273,6 +277,10 @@ impl Session {
         }
         match self.phase {
             Phase::Login if now.since(self.since) >= LOGIN_TIME => self.close(Some("login took too long")),
+            Phase::Full if self.leave_by.is_some_and(|by| by <= now) => {
+                self.cause = Some("did not log out when asked to");
+                self.drop_out(now, AsyncEvent::ConnectionDropped);
+            }
             Phase::Closing if now.since(self.since) >= LOGIN_TIME => self.close(Some("last words not taken")),
             Phase::Full if self.deadline().is_some_and(|due| due <= now) => match self.pinged {
                 Some(_) => self.close(Some("ping not answered")),
@@ -302,18 +310,41 @@ impl Session {
         }
     }
 
-    /// Tells the host that we would like it to leave (11.9.1): it has `seconds` to log out.
-    pub fn request_logout(&mut self, seconds: u16) {
+    /// Tells the host that we would like it to leave (11.9.1, event 1): it has `seconds` to log out, then it is dropped.
+    pub fn request_logout(&mut self, now: Time, seconds: u16) {
         if self.phase == Phase::Full {
-            let message = Async {
-                opcode: Opcode::Async as u8,
-                flags: FINAL,
-                itt: U32::new(NO_TAG),
-                event: AsyncEvent::LogoutRequested as u8,
-                parameters: [0.into(), 0.into(), seconds.into()],
-                ..Default::default()
-            };
-            self.answer(message.as_bytes(), Buf::empty());
+            self.leave_by = Some(Time(now.0.saturating_add(u64::from(seconds) * 1_000_000_000)));
+            self.announce(AsyncEvent::LogoutRequested, [0, 0, seconds]);
         }
+    }
+
+    /// Ends it, and tells the host so: this connection (event 2) or the whole session (event 3) is dropped. It may come
+    /// back after `DefaultTime2Wait`.
+    pub fn drop_out(&mut self, now: Time, event: AsyncEvent) {
+        if self.phase == Phase::Full {
+            let cid = match event {
+                AsyncEvent::ConnectionDropped => self.login.hello().map_or(0, |hello| hello.cid),
+                _ => 0,
+            };
+            self.announce(event, [cid, self.agreed.time2wait, self.agreed.time2retain]);
+            self.since = now;
+        }
+        match self.phase {
+            Phase::Full => self.finish(),
+            Phase::Login => self.close(Some("dropped")),
+            Phase::Closing | Phase::Closed => (),
+        }
+    }
+
+    fn announce(&mut self, event: AsyncEvent, parameters: [u16; 3]) {
+        let message = Async {
+            opcode: Opcode::Async as u8,
+            flags: FINAL,
+            itt: U32::new(NO_TAG),
+            event: event as u8,
+            parameters: parameters.map(Into::into),
+            ..Default::default()
+        };
+        self.answer(message.as_bytes(), Buf::empty());
     }
 }

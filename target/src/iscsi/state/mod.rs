@@ -275,7 +275,8 @@ impl State {
                 for bound in &group.bound {
                     // "Everywhere" is no address to tell; the one the host came to surely works.
                     let ip = if bound.ip().is_unspecified() {
-                        came_to.1.ip()
+                        // Through a socket for both, IPv4 looks like ::ffff:a.b.c.d.
+                        came_to.1.ip().to_canonical()
                     } else {
                         bound.ip()
                     };
