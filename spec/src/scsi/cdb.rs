@@ -2,7 +2,7 @@
 //!
 //! A command comes out as plain data with its range already typed. Which commands there are, and which of their bits may
 //! be set, is said by the table in [`opcodes`](super::opcodes); the functions here read blocks that passed it.
-use super::{Sense, be16, be32, be64, medium::Sanitize, opcodes::Reporting};
+use super::{Sense, be16, be32, be64, medium::Sanitize, opcodes::Reporting, reservation};
 use crate::{BlockRange, Lba};
 
 /// A command descriptor block as the transport carries it, padded with zeros to 16 bytes.
@@ -165,6 +165,27 @@ pub enum Command {
         unrestricted_exit: bool,
         len: u16,
     },
+    PersistentReserveIn {
+        action: reservation::In,
+        room: u16,
+    },
+    /// `kind` is `None` where the TYPE field is none of the standard's.
+    PersistentReserveOut {
+        action: reservation::Out,
+        kind: Option<reservation::Type>,
+        len: u32,
+    },
+    /// RESERVE (6) and (10), of the whole unit.
+    Reserve,
+    /// RELEASE (6) and (10), of the whole unit.
+    Release,
+    ReportTargetPortGroups {
+        extended: bool,
+        room: u32,
+    },
+    SetTargetPortGroups {
+        len: u32,
+    },
     ReportOpcodes {
         what: Reporting,
         timeouts: bool,
@@ -241,7 +262,10 @@ impl Command {
             | Command::GetLbaStatus { room, .. }
             | Command::ReadDefectData { room, .. }
             | Command::ReportOpcodes { room, .. }
-            | Command::ReportTmfs { room, .. } => Data::In((*room).into()),
+            | Command::ReportTmfs { room, .. }
+            | Command::ReportTargetPortGroups { room, .. } => Data::In((*room).into()),
+            Command::PersistentReserveIn { room, .. } => Data::In((*room).into()),
+            Command::PersistentReserveOut { len, .. } | Command::SetTargetPortGroups { len } => out((*len).into()),
             Command::Inquiry { room, .. } | Command::ModeSense { room, .. } | Command::RequestSense { room, .. } => {
                 Data::In((*room).into())
             }

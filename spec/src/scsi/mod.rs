@@ -12,18 +12,26 @@
 //! | [`mode`] | mode pages and parameter lists |
 //! | [`capacity`] | READ CAPACITY, REPORT LUNS, logical unit numbers |
 //! | [`unmap`] | the UNMAP parameter list |
+//! | [`reservation`] | PERSISTENT RESERVE IN and OUT |
+//! | [`target_port_groups`] | REPORT and SET TARGET PORT GROUPS: asymmetric access |
+//! | [`transport_id`] | TransportIDs: initiator ports in parameter lists |
 pub mod capacity;
 pub mod cdb;
 pub mod inquiry;
 pub mod medium;
 pub mod mode;
 pub mod opcodes;
+pub mod reservation;
 pub mod sense;
+pub mod target_port_groups;
+pub mod transport_id;
 pub mod unmap;
 
 pub use capacity::Lun;
 pub use cdb::{Cdb, CdbError, Command, Transfer};
 pub use sense::{Sense, SenseKey, Status};
+pub use target_port_groups::AccessState;
+pub use transport_id::TransportId;
 
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
@@ -58,4 +66,40 @@ pub fn fuzz_scsi_cdb(data: &[u8]) {
     let _ = unmap::parse(data).map(|list| list.count());
     let _ = Lun::from_wire(bytes[..8].try_into().unwrap_or_default());
     let _ = sense::Sense::parse(data);
+}
+
+/// Parameter lists of PERSISTENT RESERVE OUT: the first byte says of which action. What is read comes out of the encoder
+/// as what it was.
+#[doc(hidden)]
+pub fn fuzz_scsi_reservation(data: &[u8]) {
+    use reservation::{Out, Parameters};
+    let [how, list @ ..] = data else { return };
+    let action = match how % 3 {
+        0 => Out::Register,
+        1 => Out::Preempt,
+        _ => Out::RegisterAndMove,
+    };
+    if let Ok(parameters) = Parameters::parse(action, list) {
+        let again = Parameters::parse(action, &parameters.encode(action));
+        assert_eq!(again, Ok(parameters));
+    }
+    if let Some((generation, nexuses)) = reservation::parse_full_status(list) {
+        let again = reservation::read_full_status(generation, nexuses.iter().cloned());
+        assert_eq!(reservation::parse_full_status(&again), Some((generation, nexuses)));
+    }
+}
+
+/// Lists of target port groups, and TransportIDs.
+#[doc(hidden)]
+pub fn fuzz_scsi_ports(data: &[u8]) {
+    if let Some(groups) = target_port_groups::parse_report(data) {
+        let again = target_port_groups::report(&groups, data.first().is_some_and(|b| b & 1 == 1), 0);
+        assert_eq!(target_port_groups::parse_report(&again), Some(groups));
+    }
+    let _ = target_port_groups::parse_set(data);
+    if let Some((id, used)) = TransportId::parse(data) {
+        assert!(used <= data.len());
+        let bytes = id.encode();
+        assert_eq!(TransportId::parse(&bytes), Some((id, bytes.len())));
+    }
 }

@@ -22,6 +22,8 @@ use super::{
         Sanitize, compare_and_write, get_lba_status, pre_fetch, read_defect_data10, read_defect_data12, sanitize,
         write_and_verify, write_atomic,
     },
+    reservation::{In, Out, in_cdb, out_cdb},
+    target_port_groups,
 };
 
 /// What a unit must have for a command to exist on it.
@@ -36,6 +38,8 @@ pub enum Needs {
     Removable,
     /// Writes that are all or nothing.
     Atomic,
+    /// Hosts may set the states of target port groups (explicit asymmetric access).
+    ExplicitAccess,
 }
 
 /// One row of the table.
@@ -111,6 +115,8 @@ pub static TABLE: &[Entry] = &[
     row(0x0a, None, "WRITE (6)",              &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], |b| Ok(Command::Write(six(b)))),
     row(0x12, None, "INQUIRY",                &[0x12, 0x01, 0xff, 0xff, 0xff, 0], inquiry),
     row(0x15, None, "MODE SELECT (6)",        &[0x15, 0x11, 0, 0, 0xff, 0], |b| mode_select(b, false)),
+    row(0x16, None, "RESERVE (6)",            &[0x16, 0, 0, 0, 0, 0], |_| Ok(Command::Reserve)),
+    row(0x17, None, "RELEASE (6)",            &[0x17, 0, 0, 0, 0, 0], |_| Ok(Command::Release)),
     row(0x1a, None, "MODE SENSE (6)",         &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], |b| Ok(mode_sense(b, false))),
     row(0x1b, None, "START STOP UNIT",        &[0x1b, 0x01, 0, 0x0f, 0xf7, 0], start_stop),
     row(0x1e, None, "PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0], prevent_allow).only(Needs::Removable),
@@ -128,7 +134,21 @@ pub static TABLE: &[Entry] = &[
     row(0x48, Some(0x02), "SANITIZE BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::BlockErase)).only(Needs::Unmap),
     row(0x48, Some(0x1f), "SANITIZE EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::ExitFailureMode)),
     row(0x55, None, "MODE SELECT (10)",       &[0x55, 0x11, 0, 0, 0, 0, 0, 255, 255, 0], |b| mode_select(b, true)),
+    row(0x56, None, "RESERVE (10)",           &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], |_| Ok(Command::Reserve)),
+    row(0x57, None, "RELEASE (10)",           &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], |_| Ok(Command::Release)),
     row(0x5a, None, "MODE SENSE (10)",        &[0x5a, 0x18, 255, 255, 0, 0, 0, 255, 255, 0], |b| Ok(mode_sense(b, true))),
+    row(0x5e, Some(0x00), "PERSISTENT RESERVE IN (READ KEYS)", &[0x5e, 0x00, 0, 0, 0, 0, 0, 255, 255, 0], |b| in_cdb(b, In::ReadKeys)),
+    row(0x5e, Some(0x01), "PERSISTENT RESERVE IN (READ RESERVATION)", &[0x5e, 0x01, 0, 0, 0, 0, 0, 255, 255, 0], |b| in_cdb(b, In::ReadReservation)),
+    row(0x5e, Some(0x02), "PERSISTENT RESERVE IN (REPORT CAPABILITIES)", &[0x5e, 0x02, 0, 0, 0, 0, 0, 255, 255, 0], |b| in_cdb(b, In::ReportCapabilities)),
+    row(0x5e, Some(0x03), "PERSISTENT RESERVE IN (READ FULL STATUS)", &[0x5e, 0x03, 0, 0, 0, 0, 0, 255, 255, 0], |b| in_cdb(b, In::ReadFullStatus)),
+    row(0x5f, Some(0x00), "PERSISTENT RESERVE OUT (REGISTER)", &[0x5f, 0x00, 0xff, 0, 0, 255, 255, 255, 255, 0], |b| out_cdb(b, Out::Register)),
+    row(0x5f, Some(0x01), "PERSISTENT RESERVE OUT (RESERVE)", &[0x5f, 0x01, 0xff, 0, 0, 255, 255, 255, 255, 0], |b| out_cdb(b, Out::Reserve)),
+    row(0x5f, Some(0x02), "PERSISTENT RESERVE OUT (RELEASE)", &[0x5f, 0x02, 0xff, 0, 0, 255, 255, 255, 255, 0], |b| out_cdb(b, Out::Release)),
+    row(0x5f, Some(0x03), "PERSISTENT RESERVE OUT (CLEAR)", &[0x5f, 0x03, 0xff, 0, 0, 255, 255, 255, 255, 0], |b| out_cdb(b, Out::Clear)),
+    row(0x5f, Some(0x04), "PERSISTENT RESERVE OUT (PREEMPT)", &[0x5f, 0x04, 0xff, 0, 0, 255, 255, 255, 255, 0], |b| out_cdb(b, Out::Preempt)),
+    row(0x5f, Some(0x05), "PERSISTENT RESERVE OUT (PREEMPT AND ABORT)", &[0x5f, 0x05, 0xff, 0, 0, 255, 255, 255, 255, 0], |b| out_cdb(b, Out::PreemptAndAbort)),
+    row(0x5f, Some(0x06), "PERSISTENT RESERVE OUT (REGISTER AND IGNORE EXISTING KEY)", &[0x5f, 0x06, 0xff, 0, 0, 255, 255, 255, 255, 0], |b| out_cdb(b, Out::RegisterAndIgnoreExistingKey)),
+    row(0x5f, Some(0x07), "PERSISTENT RESERVE OUT (REGISTER AND MOVE)", &[0x5f, 0x07, 0xff, 0, 0, 255, 255, 255, 255, 0], |b| out_cdb(b, Out::RegisterAndMove)),
     row(0x88, None, "READ (16)",              &[0x88, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(Command::Read(protected(b, sixteen(b))?))),
     row(0x89, None, "COMPARE AND WRITE",      &[0x89, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 255, 0x1f, 0], compare_and_write),
     row(0x8a, None, "WRITE (16)",             &[0x8a, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(Command::Write(protected(b, sixteen(b))?))),
@@ -142,8 +162,10 @@ pub static TABLE: &[Entry] = &[
     row(0x9e, Some(0x10), "READ CAPACITY (16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0], read_capacity16),
     row(0x9e, Some(0x12), "GET LBA STATUS (16)", &[0x9e, 0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0], get_lba_status),
     row(0xa0, None, "REPORT LUNS",            &[0xa0, 0, 0xff, 0, 0, 0, 255, 255, 255, 255, 0, 0], |b| Ok(Command::ReportLuns { select: b[2], room: be32(b, 6) })),
+    row(0xa3, Some(0x0a), "REPORT TARGET PORT GROUPS", &[0xa3, 0xea, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0], target_port_groups::report_cdb),
     row(0xa3, Some(0x0c), "REPORT SUPPORTED OPERATION CODES", &[0xa3, 0x0c, 0x87, 255, 255, 255, 255, 255, 255, 255, 0, 0], report_opcodes),
     row(0xa3, Some(0x0d), "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &[0xa3, 0x0d, 0x80, 0, 0, 0, 255, 255, 255, 255, 0, 0], report_tmfs),
+    row(0xa4, Some(0x0a), "SET TARGET PORT GROUPS", &[0xa4, 0x0a, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0], target_port_groups::set_cdb).only(Needs::ExplicitAccess),
     row(0xa8, None, "READ (12)",              &[0xa8, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(Command::Read(protected(b, twelve(b))?))),
     row(0xaa, None, "WRITE (12)",             &[0xaa, 0xf8, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| Ok(Command::Write(protected(b, twelve(b))?))),
     row(0xae, None, "WRITE AND VERIFY (12)",  &[0xae, 0xf6, 255, 255, 255, 255, 255, 255, 255, 255, 0x1f, 0], |b| write_and_verify(b, twelve(b))),

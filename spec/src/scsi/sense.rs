@@ -119,6 +119,14 @@ impl Sense {
     pub const NOT_READY: Self = Self::new(SenseKey::NotReady, 0x04, 0x00);
     /// MEDIUM NOT PRESENT: ejected by START STOP UNIT.
     pub const NO_MEDIUM: Self = Self::new(SenseKey::NotReady, 0x3a, 0x00);
+    /// LOGICAL UNIT NOT ACCESSIBLE, ASYMMETRIC ACCESS STATE TRANSITION.
+    pub const PORT_TRANSITION: Self = Self::new(SenseKey::NotReady, 0x04, 0x0a);
+    /// LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN STANDBY STATE.
+    pub const PORT_STANDBY: Self = Self::new(SenseKey::NotReady, 0x04, 0x0b);
+    /// LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN UNAVAILABLE STATE.
+    pub const PORT_UNAVAILABLE: Self = Self::new(SenseKey::NotReady, 0x04, 0x0c);
+    /// LOGICAL UNIT NOT READY, OFFLINE.
+    pub const PORT_OFFLINE: Self = Self::new(SenseKey::NotReady, 0x04, 0x12);
     /// UNRECOVERED READ ERROR.
     pub const READ_ERROR: Self = Self::new(SenseKey::MediumError, 0x11, 0x00);
     /// WRITE ERROR.
@@ -135,6 +143,10 @@ impl Sense {
     pub const NO_LUN: Self = Self::new(SenseKey::IllegalRequest, 0x25, 0x00);
     /// INVALID FIELD IN PARAMETER LIST.
     pub const INVALID_PARAMETER: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x00);
+    /// INVALID RELEASE OF PERSISTENT RESERVATION: of another type than the one held.
+    pub const INVALID_RELEASE: Self = Self::new(SenseKey::IllegalRequest, 0x26, 0x04);
+    /// INSUFFICIENT REGISTRATION RESOURCES.
+    pub const REGISTRATION_RESOURCES: Self = Self::new(SenseKey::IllegalRequest, 0x55, 0x04);
     /// PARAMETER LIST LENGTH ERROR.
     pub const PARAMETER_LENGTH: Self = Self::new(SenseKey::IllegalRequest, 0x1a, 0x00);
     /// SAVING PARAMETERS NOT SUPPORTED.
@@ -149,6 +161,14 @@ impl Sense {
     pub const POWER_ON: Self = Self::new(SenseKey::UnitAttention, 0x29, 0x00);
     /// BUS DEVICE RESET FUNCTION OCCURRED: a LUN or target reset.
     pub const RESET: Self = Self::new(SenseKey::UnitAttention, 0x29, 0x03);
+    /// RESERVATIONS PREEMPTED: a CLEAR took the nexus's registration.
+    pub const RESERVATIONS_PREEMPTED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x03);
+    /// RESERVATIONS RELEASED.
+    pub const RESERVATIONS_RELEASED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x04);
+    /// REGISTRATIONS PREEMPTED: a PREEMPT took the nexus's registration.
+    pub const REGISTRATIONS_PREEMPTED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x05);
+    /// ASYMMETRIC ACCESS STATE CHANGED.
+    pub const ACCESS_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x06);
     /// MODE PARAMETERS CHANGED.
     pub const MODE_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x01);
     /// CAPACITY DATA HAS CHANGED.
