@@ -87,6 +87,9 @@ async fn serve(
     let graph = Graph::new(reactors.clone());
     let engine = Engine::new(graph.clone());
     let iscsi = Iscsi::new(reactors.clone(), graph.clone());
+    iscsi
+        .keep_reservations(state)
+        .map_err(|error| format!("cannot keep reservations in {}: {error}", state.display()))?;
     let nvmf = Nvmf::new(reactors.clone(), graph);
     let context = Context::new(reactors, engine.clone(), nvmf.clone(), iscsi.clone(), logs);
     let context = Arc::new(context.configured(config.clone()));

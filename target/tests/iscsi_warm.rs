@@ -9,7 +9,7 @@ use reactor::{
 };
 use spec::{
     iscsi::bhs::{DataIn, FINAL, LoginRequest, ScsiCommand, ScsiResponse, len24},
-    scsi::Lun,
+    scsi::{Lun, TransportId},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use target::{
@@ -19,7 +19,7 @@ use target::{
         session::{Event, MAX_TRANSFER, Patience, Session, Sink},
     },
     scsi::{
-        Nexus, Request,
+        Nexus, NexusId, Request,
         options::LunOptions,
         server::execute,
         unit::{Device, Unit},
@@ -29,6 +29,17 @@ use zerocopy::IntoBytes;
 
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc;
+
+fn nexus() -> NexusId {
+    NexusId {
+        initiator: TransportId {
+            name: "iqn.i".into(),
+            isid: Some([0; 6]),
+        },
+        target: "iqn.t".into(),
+        port: 1,
+    }
+}
 
 struct Anyone;
 
@@ -162,7 +173,7 @@ fn warm_reads_and_writes_cost_no_allocation_and_no_copy() {
                 let lun = Lun::default();
                 let unit = Unit::new(lun, info.name, info.uuid, LunOptions::default(), &info.geometry);
                 device.edit(|table| table.insert(lun, Arc::new(unit)));
-                let nexus = Nexus::new(graph, device, 1, MAX_TRANSFER);
+                let nexus = Nexus::new(graph, device, nexus(), 1, MAX_TRANSFER);
                 let pool = Base::credits("warm", 8)
                     .child("warm", PoolConfig::fixed(8))
                     .expect("a pool");

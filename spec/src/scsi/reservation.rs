@@ -98,7 +98,10 @@ pub(super) fn in_cdb(b: &[u8; 16], action: In) -> Result<Command, CdbError> {
 /// PERSISTENT RESERVE OUT. The scope can only be the whole unit; the type is looked at where the action has one.
 pub(super) fn out_cdb(b: &[u8; 16], action: Out) -> Result<Command, CdbError> {
     let kind = Type::from_nibble(b[2] & 0xf);
-    let typed = matches!(action, Out::Reserve | Out::Release | Out::Preempt | Out::PreemptAndAbort);
+    let typed = matches!(
+        action,
+        Out::Reserve | Out::Release | Out::Preempt | Out::PreemptAndAbort
+    );
     if typed && b[2] >> 4 != 0 {
         return Err(CdbError::Field { byte: 2, bit: 7 });
     }
@@ -183,7 +186,8 @@ impl Parameters {
             out[18..20].copy_from_slice(&self.port.to_be_bytes());
             out[20..24].copy_from_slice(&len);
         } else {
-            out[20] = u8::from(initiators.is_some()) << 3 | u8::from(self.all_target_ports) << 2 | u8::from(self.persist);
+            out[20] =
+                u8::from(initiators.is_some()) << 3 | u8::from(self.all_target_ports) << 2 | u8::from(self.persist);
             if initiators.is_some() {
                 out.extend_from_slice(&len);
             }
@@ -311,7 +315,9 @@ mod tests {
         let bytes = plain.encode(Out::Register);
         assert_eq!(
             bytes,
-            [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0xab, 0xc1, 0x23, 0, 0, 0, 0, 5, 0, 0, 0]
+            [
+                1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0xab, 0xc1, 0x23, 0, 0, 0, 0, 5, 0, 0, 0
+            ]
         );
         assert_eq!(Parameters::parse(Out::Register, &bytes), Ok(plain.clone()));
         let others = Parameters {
@@ -384,10 +390,7 @@ mod tests {
                 key: 3,
                 holds: None,
                 port: 4,
-                initiator: TransportId {
-                    isid: None,
-                    ..port(1)
-                },
+                initiator: TransportId { isid: None, ..port(1) },
             },
         ];
         let bytes = read_full_status(9, status.iter().cloned());

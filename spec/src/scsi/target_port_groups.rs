@@ -197,10 +197,7 @@ mod tests {
         assert_eq!(set(&[]), Ok(vec![]));
         assert_eq!(
             set(&[0, 0, 0, 0, 2, 0, 0, 1, 0, 0, 0x12, 0x34]),
-            Ok(vec![
-                (1, AccessState::Standby),
-                (0x1234, AccessState::ActiveOptimized)
-            ])
+            Ok(vec![(1, AccessState::Standby), (0x1234, AccessState::ActiveOptimized)])
         );
         assert_eq!(set(&[0, 0, 0, 0, 2, 0, 0]), Err(Sense::PARAMETER_LENGTH));
         assert_eq!(set(&[0, 0, 0]), Err(Sense::PARAMETER_LENGTH));

@@ -89,7 +89,7 @@ pub(super) async fn run(server: Arc<Server>, id: u64, stream: Stream, orders: ch
             server: server.clone(),
             id,
             device: None,
-            portal_group: 0,
+            nexus: None,
             depth: 0,
             line: None,
         }),
@@ -235,16 +235,18 @@ impl Link {
     fn logged_in(self: &Rc<Self>) {
         self.server.set_state(self.id, "running");
         self.timer.notify_all();
-        let (device, portal_group, line) = {
+        let (device, id, line) = {
             let mut world = self.world.borrow_mut();
-            (world.device.clone(), world.portal_group, world.line.take())
+            (world.device.clone(), world.nexus.clone(), world.line.take())
         };
         if let Some(line) = line {
             self.session.borrow_mut().lend(line);
         }
         // A discovery session has no device and no commands.
-        let Some(device) = device else { return };
-        let nexus = Nexus::new(self.server.graph().clone(), device, portal_group, MAX_TRANSFER);
+        let (Some(device), Some(id)) = (device, id) else {
+            return;
+        };
+        let nexus = Nexus::new(self.server.graph().clone(), device, id, self.id, MAX_TRANSFER);
         let depth = self.session.borrow().depth();
         let slots = (0..depth).map(|_| Notify::new()).collect();
         if self.nexus.set(nexus).is_err() || self.slots.set(slots).is_err() {
@@ -272,14 +274,17 @@ impl Link {
             Function::AbortTaskSet => session.abort_all(request.itt, wire),
             Function::ClearTaskSet => {
                 nexus.happened(scope, Happening::Cleared);
+                reactor::spawn(nexus.abort_others(scope));
                 session.abort_all(request.itt, wire);
             }
             Function::LunReset | Function::WarmReset => {
                 nexus.happened(scope, Happening::Reset);
+                reactor::spawn(nexus.abort_others(scope));
                 session.abort_all(request.itt, wire);
             }
             Function::ColdReset => {
                 nexus.happened(scope, Happening::Reset);
+                reactor::spawn(nexus.abort_others(scope));
                 session.abort_all(request.itt, wire);
                 // Every session of the target ends (RFC 7143 11.5.1); ours when the answer is out.
                 session.finish();

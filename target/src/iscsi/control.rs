@@ -11,7 +11,7 @@ use super::{
 use bdev::graph::Graph;
 use reactor::Reactors;
 use spec::iscsi::bhs::AsyncEvent;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 /// The iSCSI front end. A handle: clones mean the same thing, and it may be used from any control thread. Its methods
 /// take locks and some talk to reactors, so none of them may be called on a reactor.
@@ -26,6 +26,12 @@ impl Iscsi {
         Self {
             server: Server::new(reactors, graph),
         }
+    }
+
+    /// Keeps reservations for which hosts ask that (APTPL) below this folder. To be called before there are targets; without
+    /// it hosts are told that nothing is kept.
+    pub fn keep_reservations(&self, state_dir: &Path) -> std::io::Result<()> {
+        self.server.reservations.keep_in(state_dir)
     }
 
     /// The options as they are.

@@ -12,7 +12,11 @@ use super::{
     options::{ConnectionInfo, IscsiError, LunMap, Options, Portal},
     state::{State, new_unit, not_found},
 };
-use crate::scsi::unit::{Device, Unit};
+use crate::scsi::{
+    NexusId,
+    reservation::Registry,
+    unit::{Device, Unit},
+};
 use bdev::graph::Graph;
 use reactor::{
     Listener, Reactors, Stream, channel,
@@ -20,7 +24,7 @@ use reactor::{
 };
 use spec::{
     iscsi::{LoginStatus, bhs::AsyncEvent},
-    scsi::Lun,
+    scsi::{Lun, TransportId},
 };
 use std::{
     cell::RefCell,
@@ -81,6 +85,7 @@ pub(super) struct Server {
     links: Mutex<Links>,
     /// Credits for commands; each core has a child pool, made at its first login.
     commands: Base<()>,
+    pub(super) reservations: Registry,
     /// Connections on each core.
     load: Vec<AtomicUsize>,
     /// Dropping a sender ends the acceptor that has the other end.
@@ -96,6 +101,7 @@ impl Server {
             state: Mutex::default(),
             links: Mutex::default(),
             commands: Base::credits("iSCSI commands", COMMANDS),
+            reservations: Registry::default(),
             load,
             acceptors: Mutex::default(),
         })
@@ -119,7 +125,8 @@ impl Server {
         let info = self.graph.info(volume).ok_or_else(|| not_found("volume", volume))?;
         let unit = new_unit(lun, map, info.name, info.uuid, &info.geometry)?;
         let pin = self.graph.pin(&unit.volume, "iscsi").ok();
-        Ok(unit.pinned(pin))
+        let reservations = self.reservations.of(unit.uuid);
+        Ok(unit.pinned(pin).reserved(reservations))
     }
 
     /// A line of up to `depth` credits from this core's pool. `None`: there is not even the floor.
@@ -361,7 +368,8 @@ pub(super) struct World {
     pub(super) id: u64,
     /// The device it logged in to.
     pub(super) device: Option<Arc<Device>>,
-    pub(super) portal_group: u16,
+    /// As whom.
+    pub(super) nexus: Option<NexusId>,
     /// Commands at once, as it was told.
     pub(super) depth: u16,
     /// The credits its host will have.
@@ -407,7 +415,14 @@ impl Directory for World {
                 welcome.depth = node.queue_depth.min(options.max_queue_depth) as u16;
                 welcome.digests = (node.header_digest, node.data_digest);
                 self.device = Some(node.device.clone());
-                self.portal_group = tag as u16;
+                self.nexus = Some(NexusId {
+                    initiator: TransportId {
+                        name: hello.initiator.to_lowercase(),
+                        isid: Some(hello.isid),
+                    },
+                    target: node.device.name.clone(),
+                    port: tag as u16,
+                });
                 node.auth
             }
         };

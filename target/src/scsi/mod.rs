@@ -7,6 +7,11 @@
 //! | [`nexus`] | one session's view: volumes open on its core, what its host has been told |
 //! | [`server`] | from a command block to an [`Outcome`]: the checks every command shares, and who does it |
 //! | [`outcome`] | how a command ended |
+//! | [`nexus_id`] | who talks to whom |
+//! | [`rules`] | what each command needs: of reservations, of the state of the port |
+//! | [`reservation`] | persistent reservations, RESERVE and RELEASE |
+//! | [`ports`] | target port groups and their asymmetric access states |
+//! | [`task_set`] | commands under way by nexus, and how to end them early |
 //! | `opcodes` | which commands and task management functions there are |
 //! | `primary` | commands of every device: INQUIRY, REPORT LUNS, READ CAPACITY … |
 //! | `mode` | MODE SENSE, MODE SELECT |
@@ -22,15 +27,21 @@ mod exclusive;
 mod lba_status;
 mod mode;
 pub mod nexus;
+pub mod nexus_id;
 mod opcodes;
 pub mod options;
 pub mod outcome;
+pub mod ports;
 mod primary;
 mod provisioning;
 mod removable;
+pub mod reservation;
+pub mod rules;
 pub mod server;
+pub mod task_set;
 pub mod unit;
 
 pub use nexus::Nexus;
+pub use nexus_id::NexusId;
 pub use outcome::{Moved, Outcome};
 pub use server::Request;

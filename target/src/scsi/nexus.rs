@@ -1,13 +1,17 @@
 //! One session's view of a target: its volumes open on the session's core, and what its host has been told.
 use super::{
+    NexusId,
+    ports::Ports,
+    reservation::Verdict,
     server::sense_of,
+    task_set::Tasks,
     unit::{Device, Happening, Table, Told, Unit},
 };
 use bdev::{
     Io,
     graph::{Graph, Opened},
 };
-use spec::scsi::{Lun, Sense};
+use spec::scsi::{AccessState, Lun, Sense};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -29,17 +33,14 @@ pub struct Open {
     blocks: Cell<u64>,
     /// The longest command is this many blocks.
     pub(super) limit: u32,
-    pub(super) target: Rc<str>,
-    pub(super) portal_group: u16,
-}
-
-/// The end of a nexus.
-impl Drop for Open {
-    fn drop(&mut self) {
-        if self.unit.options.removable {
-            self.unit.medium.prevent(self.key, false);
-        }
-    }
+    pub(super) device: Arc<Device>,
+    pub(super) nexus: NexusId,
+    pub(super) session: u64,
+    pub(super) tasks: Rc<Tasks>,
+    /// Every command may be done: no reservation is in the way, and the port is active.
+    pub(super) free: Cell<bool>,
+    verdict: Cell<Verdict>,
+    access: Cell<AccessState>,
 }
 
 impl Open {
@@ -53,7 +54,9 @@ impl Open {
             told.forget(Happening::Capacity);
         }
         if told.pending(&self.unit) {
-            told.next(&self.unit)
+            let changes = self.unit.changes();
+            told.notice(self.look());
+            told.next(&self.unit, changes)
         } else {
             None
         }
@@ -80,6 +83,45 @@ impl Open {
         done.map_err(|error| sense_of(error, true))
     }
 
+    /// Finds out what reservations allow now; what this nexus alone is to be told.
+    fn look(&self) -> u8 {
+        let (verdict, notices) = self.unit.reservations.look(&self.unit, &self.nexus, self.session);
+        self.verdict.set(verdict);
+        self.judge();
+        notices
+    }
+
+    fn judge(&self) {
+        self.free
+            .set(self.verdict.get() == Verdict::All && self.access.get().is_active());
+    }
+
+    /// What reservations allow.
+    pub(super) fn verdict(&self) -> Verdict {
+        self.verdict.get()
+    }
+
+    /// The state of the port the nexus came through.
+    pub(super) fn access(&self) -> AccessState {
+        self.access.get()
+    }
+
+    fn set_access(&self, state: AccessState) {
+        self.access.set(state);
+        self.judge();
+    }
+
+    /// Relative identifiers of the target's ports.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        self.device.ports().groups().iter().map(|group| group.tag).collect()
+    }
+
+    /// This nexus changed states of ports, and need not be told. `change` says whether others must be.
+    pub(super) fn caused_access(&self, change: impl FnOnce(&mut Ports) -> bool) {
+        self.device.edit_ports(change);
+        self.told(Happening::Access);
+    }
+
     /// This nexus caused it, so it need not be told.
     pub(super) fn caused(&self, what: Happening) {
         self.unit.happened(what);
@@ -89,6 +131,17 @@ impl Open {
     /// The host has seen it another way.
     pub(super) fn told(&self, what: Happening) {
         self.told.borrow_mut().skip_one(&self.unit, what);
+    }
+}
+
+/// The end of a nexus.
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.unit.options.removable {
+            self.unit.medium.prevent(self.key, false);
+        }
+        self.unit.tasks.leave(&self.tasks);
+        self.unit.reservations.leave(&self.unit, &self.nexus, self.session);
     }
 }
 
@@ -102,21 +155,22 @@ struct View {
 pub struct Nexus {
     graph: Graph,
     device: Arc<Device>,
-    name: Rc<str>,
-    portal_group: u16,
+    id: NexusId,
+    session: u64,
     max_transfer: u32,
     view: RefCell<View>,
 }
 
 impl Nexus {
-    /// A new session: everything is still to be told. No command moves more than `max_transfer` bytes.
-    pub fn new(graph: Graph, device: Arc<Device>, portal_group: u16, max_transfer: u32) -> Self {
+    /// A new session: everything is still to be told. `session` differs from those of all other sessions. No command moves
+    /// more than `max_transfer` bytes.
+    pub fn new(graph: Graph, device: Arc<Device>, id: NexusId, session: u64, max_transfer: u32) -> Self {
         let (version, table) = device.table();
         Self {
-            name: device.name.as_str().into(),
             graph,
             device,
-            portal_group,
+            id,
+            session,
             max_transfer,
             view: RefCell::new(View {
                 version,
@@ -141,6 +195,8 @@ impl Nexus {
                     .get(&open.unit.lun)
                     .is_some_and(|unit| Arc::ptr_eq(unit, &open.unit))
             });
+            let access = self.device.ports().access(self.id.port);
+            view.open.iter().for_each(|open| open.set_access(access));
             (view.version, view.table) = (version, table);
         }
     }
@@ -168,16 +224,24 @@ impl Nexus {
             return Ok(open.clone());
         }
         static KEYS: AtomicU64 = AtomicU64::new(0);
+        unit.reservations.enter(&unit, &self.id, self.session);
         let open = Rc::new(Open {
             key: KEYS.fetch_add(1, Relaxed),
             told: RefCell::new(Told::new(&unit)),
             blocks: Cell::new(disk.blocks()),
             limit: self.max_transfer / disk.block_size(),
             disk,
-            target: self.name.clone(),
-            portal_group: self.portal_group,
+            device: self.device.clone(),
+            nexus: self.id.clone(),
+            session: self.session,
+            tasks: unit.tasks.join(self.id.clone(), self.session),
+            free: Cell::new(false),
+            verdict: Cell::default(),
+            access: Cell::new(self.device.ports().access(self.id.port)),
             unit,
         });
+        let notices = open.look();
+        open.told.borrow_mut().notice(notices);
         if view.table.get(&lun).is_some_and(|unit| Arc::ptr_eq(unit, &open.unit)) {
             view.open.push(open.clone());
         }
@@ -201,6 +265,20 @@ impl Nexus {
             }
         }
         any
+    }
+
+    /// Aborts the commands of all other sessions to the unit at `lun` (or to each), and returns when the last has ended.
+    pub fn abort_others(&self, lun: Option<Lun>) -> impl Future<Output = ()> + 'static {
+        self.refresh();
+        let session = self.session;
+        let view = self.view.borrow();
+        let hit = |unit: &&Arc<Unit>| lun.is_none_or(|lun| lun == unit.lun);
+        let units: Vec<Arc<Unit>> = view.table.values().filter(hit).cloned().collect();
+        async move {
+            for unit in units {
+                unit.tasks.abort(|member| member.session != session).await;
+            }
+        }
     }
 
     /// True if there is a unit at this number.

@@ -26,6 +26,7 @@ pub(super) fn has(open: &Open, needs: Needs) -> bool {
         Needs::Atomic => primary::limits(open).atomic > 0,
         Needs::Unmap => open.thin(),
         Needs::Removable => open.unit.options.removable,
+        Needs::ExplicitAccess => open.device.ports().explicit,
     }
 }
 

@@ -51,8 +51,8 @@ fn identity(open: &Open) -> Identity {
         revision: or(&options.revision, VERSION),
         serial: or(&options.serial, &uuid.simple().to_string()),
         uuid: uuid.into_bytes(),
-        target: open.target.to_string(),
-        portal_group: open.portal_group,
+        target: open.device.name.clone(),
+        portal_group: open.nexus.port,
         removable: options.removable,
     }
 }

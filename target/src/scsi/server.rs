@@ -1,6 +1,10 @@
 //! From a command block to an outcome: the checks every command shares, and who does it.
 use super::{
-    Moved, Nexus, Outcome, block, exclusive, lba_status, mode, nexus::Open, opcodes, primary, provisioning, removable,
+    Moved, Nexus, Outcome, block, exclusive, lba_status, mode,
+    nexus::Open,
+    opcodes, ports, primary, provisioning, removable,
+    reservation::{self, Refused},
+    rules,
 };
 use bdev::IoError;
 use reactor::Buf;
@@ -83,10 +87,18 @@ pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
         Ok(command) => command,
         Err(error) => return finish(Some(&open), Err(error.sense())),
     };
-    let generation = open.unit.generation();
+    if !open.free.get()
+        && let Err(why) = rules::check(&open, &command)
+    {
+        return match why {
+            Refused::Conflict => Outcome::status(Status::ReservationConflict),
+            Refused::Sense(sense) => finish(Some(&open), Err(sense)),
+        };
+    }
+    let task = open.tasks.begin();
     let outcome = perform(&open, command, &request).await;
-    // Another host's reset or clearing came between (TAS = 1). Our own host's is the transport's affair.
-    if open.unit.generation() != generation {
+    // Another host aborted it (TAS = 1). What our own host aborts is the transport's affair.
+    if task.is_aborted() {
         return Outcome::status(Status::TaskAborted);
     }
     finish(Some(&open), outcome)
@@ -113,6 +125,14 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
         Command::ReportOpcodes { what, timeouts, room } => {
             return parameter(opcodes::report_opcodes(open, what, timeouts)?, room);
         }
+        Command::PersistentReserveIn { action, room } => return reservation::persistent_in(open, action, room),
+        Command::PersistentReserveOut { action, kind, len } => {
+            return reservation::persistent_out(open, action, kind, len, &request.data).await;
+        }
+        Command::Reserve => return reservation::reserve(open).await,
+        Command::Release => return reservation::release(open).await,
+        Command::ReportTargetPortGroups { extended, room } => return parameter(ports::report(open, extended), room),
+        Command::SetTargetPortGroups { len } => return ports::set(open, len, &request.data),
         Command::ReportTmfs { extended, room } => return parameter(opcodes::report_tmfs(extended), room),
         Command::StartStop {
             condition,

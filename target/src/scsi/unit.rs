@@ -1,14 +1,20 @@
 //! What all sessions of a target share: its logical units, their settings, and what hosts have to be told.
 //!
-//! A unit attention must be told once to each nexus. Nobody keeps lists of nexuses for that: a [`Unit`] counts what
-//! happened to it, a nexus remembers the counts it has told its host about, and one atomic load for each command sees
-//! whether they differ.
+//! A unit attention must be told once to each nexus. For what every nexus is told nobody keeps lists: a [`Unit`] counts
+//! what happened to it, a nexus remembers the counts it has told its host about, and one atomic load for each command sees
+//! whether they differ. What concerns single nexuses is kept by [`Reservations`], which only stir the count of changes.
 //!
 //! ```text
 //!   control thread: unit.happened(CAPACITY) ──► counts[CAPACITY] += 1, changes += 1
 //!   each nexus, next command: changes != seen.changes ──► counts differ at CAPACITY ──► CHECK CONDITION 2a/09
 //! ```
-use super::{options::LunOptions, removable};
+use super::{
+    options::LunOptions,
+    ports::Ports,
+    removable,
+    reservation::{Notice, Reservations},
+    task_set::TaskSet,
+};
 use bdev::Geometry;
 use spec::scsi::{Lun, Sense, mode::Settings};
 use std::{
@@ -30,6 +36,8 @@ pub enum Happening {
     Cleared,
     /// Another host loaded the medium.
     Medium,
+    /// The state of a target port group changed.
+    Access,
     /// Another host changed a mode page.
     Mode,
     /// The volume grew or shrank.
@@ -39,10 +47,11 @@ pub enum Happening {
 }
 
 /// Every happening and the sense data that tells it.
-const TOLD: [(Happening, Sense); 6] = [
+const TOLD: [(Happening, Sense); 7] = [
     (Happening::Reset, Sense::RESET),
     (Happening::Cleared, Sense::CLEARED),
     (Happening::Medium, Sense::MEDIUM_CHANGED),
+    (Happening::Access, Sense::ACCESS_CHANGED),
     (Happening::Mode, Sense::MODE_CHANGED),
     (Happening::Capacity, Sense::CAPACITY_CHANGED),
     (Happening::Luns, Sense::LUNS_CHANGED),
@@ -59,6 +68,10 @@ pub struct Unit {
     pub uuid: Uuid,
     /// What the administrator says.
     pub options: LunOptions,
+    /// Who may do what to the volume.
+    pub reservations: Arc<Reservations>,
+    /// Commands under way.
+    pub tasks: TaskSet,
     changes: AtomicU32,
     counts: [AtomicU32; TOLD.len()],
     settings: AtomicU8,
@@ -79,6 +92,8 @@ impl Unit {
             volume,
             uuid,
             options,
+            reservations: Reservations::volatile(uuid),
+            tasks: TaskSet::default(),
             changes: AtomicU32::new(0),
             counts: Default::default(),
             settings: AtomicU8::new(initial.to_bits()),
@@ -93,16 +108,25 @@ impl Unit {
         Self { _pin: pin, ..self }
     }
 
+    /// The same, under these reservations.
+    pub fn reserved(self, reservations: Arc<Reservations>) -> Self {
+        Self { reservations, ..self }
+    }
+
     /// Every nexus will tell its host, once. Happenings of one kind between two commands are told as one.
     pub fn happened(&self, what: Happening) {
         self.counts[what as usize].fetch_add(1, Relaxed);
         self.changes.fetch_add(1, Release);
     }
 
-    /// How many resets and clearings there have been: commands taken under another count are aborted.
-    pub fn generation(&self) -> u32 {
-        let of = |what: Happening| self.counts[what as usize].load(Relaxed);
-        of(Happening::Reset).wrapping_add(of(Happening::Cleared))
+    /// Every nexus will look again what it may do and what it is to be told.
+    pub(super) fn stir(&self) {
+        self.changes.fetch_add(1, Release);
+    }
+
+    /// To be asked for before one looks at what may have changed.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes.load(Acquire)
     }
 
     /// Mode parameters as they are. One load.
@@ -120,10 +144,12 @@ impl Unit {
         self.settings.store(to.to_bits(), Relaxed);
     }
 
-    /// A LUN or target reset: mode parameters are what they were, and nobody prevents the removal of the medium.
+    /// A LUN or target reset: mode parameters are what they were, nobody prevents the removal of the
+    /// medium, and RESERVE (6) has ended.
     pub fn reset(&self) {
         self.set(self.initial);
         self.medium.allow_all();
+        self.reservations.reset();
     }
 
     /// The medium is there.
@@ -141,7 +167,16 @@ pub struct Told {
     power_on: bool,
     changes: u32,
     counts: [u32; TOLD.len()],
+    /// Bits of [`Notice`], for this nexus alone.
+    notices: u8,
 }
+
+/// Every notice and the sense data that tells it.
+const NOTICES: [(Notice, Sense); 3] = [
+    (Notice::ReservationsPreempted, Sense::RESERVATIONS_PREEMPTED),
+    (Notice::RegistrationsPreempted, Sense::REGISTRATIONS_PREEMPTED),
+    (Notice::ReservationsReleased, Sense::RESERVATIONS_RELEASED),
+];
 
 impl Told {
     /// A new nexus: power on is to be told, older happenings are no news.
@@ -150,6 +185,7 @@ impl Told {
             power_on: false,
             changes: 0,
             counts: [0; TOLD.len()],
+            notices: 0,
         };
         told.skip(unit);
         told
@@ -179,22 +215,37 @@ impl Told {
         !self.power_on || self.changes != unit.changes.load(Acquire)
     }
 
-    /// The next unit attention for the host, which counts as told by this.
-    pub fn next(&mut self, unit: &Unit) -> Option<Sense> {
+    /// This nexus has something to tell that others have not.
+    pub(super) fn notice(&mut self, notices: u8) {
+        self.notices |= notices;
+    }
+
+    /// The next unit attention for the host, which counts as told by this. `changes` is from before anybody looked at what
+    /// has changed.
+    pub fn next(&mut self, unit: &Unit, changes: u32) -> Option<Sense> {
         if !self.power_on {
             self.power_on = true;
             return Some(Sense::POWER_ON);
         }
-        let changes = unit.changes.load(Acquire);
-        for (what, sense) in TOLD {
+        let mut counted = |(what, sense): (Happening, Sense)| {
             let count = unit.counts[what as usize].load(Relaxed);
-            if self.counts[what as usize] != count {
-                self.counts[what as usize] = count;
+            (std::mem::replace(&mut self.counts[what as usize], count) != count).then_some(sense)
+        };
+        // A reset goes before everything (SAM-5 5.14.1).
+        if let Some(sense) = counted(TOLD[0]) {
+            return Some(sense);
+        }
+        for (notice, sense) in NOTICES {
+            if self.notices & notice as u8 != 0 {
+                self.notices &= !(notice as u8);
                 return Some(sense);
             }
         }
-        self.changes = changes;
-        None
+        let next = TOLD[1..].iter().find_map(|one| counted(*one));
+        if next.is_none() {
+            self.changes = changes;
+        }
+        next
     }
 }
 
@@ -207,6 +258,7 @@ pub struct Device {
     /// iSCSI name.
     pub name: String,
     table: Mutex<Arc<Table>>,
+    ports: Mutex<Ports>,
     version: AtomicU32,
 }
 
@@ -216,11 +268,12 @@ impl Device {
         Self {
             name,
             table: Mutex::default(),
+            ports: Mutex::default(),
             version: AtomicU32::new(0),
         }
     }
 
-    /// Changes whenever the table does. One load: this is asked for every command.
+    /// Changes whenever the table or the ports do. One load: this is asked for every command.
     pub fn version(&self) -> u32 {
         self.version.load(Acquire)
     }
@@ -246,6 +299,24 @@ impl Device {
     }
 }
 
+impl Device {
+    /// The ports there are now. Takes a lock: for whoever has seen the version change.
+    pub fn ports(&self) -> Ports {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the ports. If `change` says that a host would see it, every unit's hosts are told.
+    pub fn edit_ports(&self, change: impl FnOnce(&mut Ports) -> bool) {
+        let seen = change(&mut self.ports.lock().unwrap_or_else(PoisonError::into_inner));
+        // Before hosts are told, so that whoever is told finds the new state.
+        self.version.fetch_add(1, Release);
+        if seen {
+            let (_, table) = self.table();
+            table.values().for_each(|unit| unit.happened(Happening::Access));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,23 +333,27 @@ mod tests {
         ))
     }
 
+    fn next(told: &mut Told, unit: &Unit) -> Option<Sense> {
+        told.next(unit, unit.changes())
+    }
+
     #[test]
     fn each_nexus_is_told_once_and_in_order() {
         let unit = unit(0);
         unit.happened(Happening::Capacity); // before anybody came
         let (mut a, mut b) = (Told::new(&unit), Told::new(&unit));
         assert!(a.pending(&unit));
-        assert_eq!(a.next(&unit), Some(Sense::POWER_ON));
-        assert_eq!(a.next(&unit), None);
+        assert_eq!(next(&mut a, &unit), Some(Sense::POWER_ON));
+        assert_eq!(next(&mut a, &unit), None);
         assert!(!a.pending(&unit));
         unit.happened(Happening::Capacity);
         unit.happened(Happening::Capacity);
         unit.happened(Happening::Reset);
         assert!(a.pending(&unit));
-        assert_eq!(a.next(&unit), Some(Sense::RESET));
-        assert_eq!(a.next(&unit), Some(Sense::CAPACITY_CHANGED));
-        assert_eq!((a.next(&unit), a.pending(&unit)), (None, false));
-        let all: Vec<_> = std::iter::from_fn(|| b.next(&unit)).collect();
+        assert_eq!(next(&mut a, &unit), Some(Sense::RESET));
+        assert_eq!(next(&mut a, &unit), Some(Sense::CAPACITY_CHANGED));
+        assert_eq!((next(&mut a, &unit), a.pending(&unit)), (None, false));
+        let all: Vec<_> = std::iter::from_fn(|| next(&mut b, &unit)).collect();
         assert_eq!(all, [Sense::POWER_ON, Sense::RESET, Sense::CAPACITY_CHANGED]);
     }
 
@@ -287,15 +362,21 @@ mod tests {
         let unit = unit(0);
         let (mut a, mut b) = (Told::new(&unit), Told::new(&unit));
         assert_eq!(
-            (a.next(&unit), b.next(&unit)),
+            (next(&mut a, &unit), next(&mut b, &unit)),
             (Some(Sense::POWER_ON), Some(Sense::POWER_ON))
         );
         unit.happened(Happening::Mode);
         a.skip_one(&unit, Happening::Mode);
-        assert_eq!((a.next(&unit), b.next(&unit)), (None, Some(Sense::MODE_CHANGED)));
+        assert_eq!(
+            (next(&mut a, &unit), next(&mut b, &unit)),
+            (None, Some(Sense::MODE_CHANGED))
+        );
         b.forget(Happening::Capacity);
         assert!(b.pending(&unit));
-        assert_eq!((b.next(&unit), b.next(&unit)), (Some(Sense::CAPACITY_CHANGED), None));
+        assert_eq!(
+            (next(&mut b, &unit), next(&mut b, &unit)),
+            (Some(Sense::CAPACITY_CHANGED), None)
+        );
     }
 
     #[test]
@@ -305,10 +386,10 @@ mod tests {
         let (version, table) = device.table();
         let first = table.values().next().unwrap().clone();
         let mut told = Told::new(&first);
-        told.next(&first);
+        next(&mut told, &first);
         device.edit(|table| table.insert(Lun::new(1).unwrap(), unit(1)));
         assert_ne!(device.version(), version);
-        assert_eq!(told.next(&first), Some(Sense::LUNS_CHANGED));
+        assert_eq!(next(&mut told, &first), Some(Sense::LUNS_CHANGED));
         assert_eq!(table.len(), 1, "an old table stays what it was");
     }
 }

@@ -168,9 +168,10 @@ impl State {
     /// Removes the group and every map through it; the nodes that lost a map may lose connections.
     pub(super) fn remove_group(&mut self, tag: u32) -> Result<(), IscsiError> {
         self.groups.remove(&tag).ok_or_else(|| not_found("portal group", tag))?;
-        self.nodes
-            .values_mut()
-            .for_each(|node| node.maps.retain(|map| map.pg_tag != tag));
+        for node in self.nodes.values_mut() {
+            node.maps.retain(|map| map.pg_tag != tag);
+            node.ports_changed();
+        }
         Ok(())
     }
 

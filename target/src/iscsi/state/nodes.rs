@@ -57,6 +57,10 @@ impl State {
             }
             Ok(())
         })?;
+        device.edit_ports(|ports| {
+            ports.keep(tags(&wanted.pg_ig_maps));
+            false // nobody is there yet
+        });
         self.nodes.insert(
             name,
             Node {
@@ -102,7 +106,9 @@ impl State {
     pub(in crate::iscsi) fn add_maps(&mut self, name: &str, maps: &[PgIgMap]) -> Result<(), IscsiError> {
         let have = self.node(name)?.maps.clone();
         self.check_maps(&have, maps)?;
-        self.node(name)?.maps.extend_from_slice(maps);
+        let node = self.node(name)?;
+        node.maps.extend_from_slice(maps);
+        node.ports_changed();
         Ok(())
     }
 
@@ -112,6 +118,7 @@ impl State {
             return Err(not_found("map", format!("{}:{}", map.pg_tag, map.ig_tag)));
         }
         node.maps.retain(|map| !maps.contains(map));
+        node.ports_changed();
         Ok(())
     }
 
@@ -193,6 +200,22 @@ impl State {
         };
         self.nodes.iter().map(info).collect()
     }
+}
+
+impl Node {
+    /// The target has a port for each portal group that somebody may come through.
+    pub(in crate::iscsi) fn ports_changed(&self) {
+        self.device.edit_ports(|ports| {
+            let before = ports.groups();
+            ports.keep(tags(&self.maps));
+            ports.groups() != before
+        });
+    }
+}
+
+fn tags(maps: &[PgIgMap]) -> impl Iterator<Item = u16> {
+    // Checked when the group was made.
+    maps.iter().filter_map(|map| u16::try_from(map.pg_tag).ok())
 }
 
 fn unit(map: &LunMap, find: impl Fn(Lun, &LunMap) -> Result<Unit, IscsiError>) -> Result<Arc<Unit>, IscsiError> {
