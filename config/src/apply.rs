@@ -19,7 +19,7 @@ use target::{
         Auth, InitiatorGroup, Iscsi, IscsiError, LunMap, PgIgMap, Portal, Redirect, TargetNode,
         auth::{AuthGroup, Credential, Source},
     },
-    nvmf::{AnaState, ListenAddress, NamespaceConfig, Nvmf, NvmfError, SubsystemConfig, TransportOptions},
+    nvmf::{AnaState, HostKeys, ListenAddress, NamespaceConfig, Nvmf, NvmfError, SubsystemConfig, TransportOptions},
 };
 
 /// How often [`Applied::keep`] looks for disks that come, grow or go without telling.
@@ -466,7 +466,9 @@ impl Applied {
                 };
                 self.nvmf.create_subsystem(wanted).map_err(failed.clone())?;
                 for host in subsystem.hosts.iter().flatten() {
-                    self.nvmf.add_host(nqn, host).map_err(failed.clone())?;
+                    self.nvmf
+                        .add_host(nqn, host, HostKeys::default())
+                        .map_err(failed.clone())?;
                 }
             }
             let there = self.nvmf.subsystem(nqn).map_err(failed.clone())?;

@@ -168,7 +168,7 @@ fn nvme(running: &target::nvmf::Nvmf) -> Nvme {
                 .filter(|m| *m != SubsystemConfig::MODEL)
                 .map(Into::into),
             namespaces: namespaces.collect(),
-            hosts: (!info.allow_any_host).then(|| info.hosts.iter().map(|h| h.as_str().into()).collect()),
+            hosts: (!info.allow_any_host).then(|| info.hosts.iter().map(|(nqn, _)| nqn.as_str().into()).collect()),
             listeners: (own != everywhere).then(|| at(&own)),
         }
     };

@@ -86,8 +86,6 @@ pub(crate) struct Facts {
     pub waiting: Vec<Waiting>,
     /// Names that were examined by wish (`bdev_examine`).
     pub examined: Vec<String>,
-    /// DH-HMAC-CHAP lists of `nvmf_set_config`: digests, groups.
-    pub dhchap: (Option<Vec<String>>, Option<Vec<String>>),
     /// Numbers for disks that were given no name.
     pub unnamed: u32,
 }
@@ -212,14 +210,6 @@ impl Context {
 
     pub(crate) fn set_scheduler_period(&self, period: u64) {
         self.scheduler_period.store(period, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_dhchap(&self, digests: Option<Vec<String>>, groups: Option<Vec<String>>) {
-        self.facts().dhchap = (digests, groups);
-    }
-
-    pub(crate) fn dhchap(&self) -> (Option<Vec<String>>, Option<Vec<String>>) {
-        self.facts().dhchap.clone()
     }
 
     /// Nanoseconds since the process made its context: the clock of the statistics' differences.

@@ -12,19 +12,20 @@ use lvol::Create;
 use serde_json::{Map, Value, json};
 
 use crate::context::{Context, Raid, Split, Waiting};
-use crate::methods::{iscsi, iscsi_auth, nvmf, nvmf_subsystem};
+use crate::methods::{iscsi, iscsi_auth, keyring, nvmf, nvmf_subsystem};
 use crate::shapes::bdev::URING;
 use crate::{raid, split};
 
 /// The subsystems and what each needs, in the order they are started.
-pub(crate) const SUBSYSTEMS: [(&str, &[&str]); 8] = [
+pub(crate) const SUBSYSTEMS: [(&str, &[&str]); 9] = [
+    ("keyring", &[]),
     ("scheduler", &[]),
     ("iobuf", &[]),
     ("sock", &[]),
     ("accel", &["iobuf"]),
     ("bdev", &["accel", "sock", "iobuf"]),
     ("scsi", &["bdev"]),
-    ("nvmf", &["bdev", "sock", "iobuf"]),
+    ("nvmf", &["bdev", "keyring", "sock", "iobuf"]),
     ("iscsi", &["scsi", "sock"]),
 ];
 
@@ -44,6 +45,7 @@ pub(crate) fn config(context: &Context, subsystem: &str, batches: bool) -> Optio
     let mut calls: Vec<Value> = context.kept.saved(subsystem).into_iter().map(call).collect();
     match subsystem {
         "iobuf" | "accel" => {}
+        "keyring" => calls.extend(keyring::saved(context).into_iter().map(call)),
         "scheduler" => {
             let mut params = json!({"name": "static"});
             if context.scheduler_period() != 0 {

@@ -210,7 +210,7 @@ async fn get_targets(context: Arc<Context>, _: NoParams) -> RpcResult<Value> {
             "nqn": s.nqn,
             "discovery": s.discovery,
             "allow_any_host": s.allow_any_host,
-            "allowed_hosts": s.hosts,
+            "allowed_hosts": s.hosts.iter().map(|(nqn, _)| nqn).collect::<Vec<_>>(),
             "listeners": s.listen_addresses.iter().map(address).collect::<Vec<_>>(),
             "namespaces": namespaces,
             "controllers": hosts,

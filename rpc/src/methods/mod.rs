@@ -11,6 +11,7 @@ pub(crate) mod iscsi;
 pub(crate) mod iscsi_auth;
 mod iscsi_node;
 mod kept;
+pub(crate) mod keyring;
 mod log;
 mod notify;
 pub(crate) mod nvmf;
@@ -37,13 +38,14 @@ pub struct TableOptions {
 
 /// The table of everything this process can do, told to the context so that `rpc_get_methods` can list it.
 pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
-    let families: [fn() -> Lines; 17] = [
+    let families: [fn() -> Lines; 18] = [
         app::lines,
         framework::lines,
         thread::lines,
         log::lines,
         notify::lines,
         kept::lines,
+        keyring::lines,
         bdev::lines,
         bdev_leaf::lines,
         bdev_module::lines,

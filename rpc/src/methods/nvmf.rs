@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use target::nvmf::{
-    DiscoveryFilter, ListenAddress, NvmfError, Referral, ReportedOptions, TARGET_NAME, TransportOptions,
+    DiscoveryFilter, GroupId, HashId, ListenAddress, NvmfError, Referral, ReportedOptions, TARGET_NAME,
+    TransportOptions,
 };
 
 use super::{Line, Lines, Manner::*, Phases::*};
@@ -127,6 +128,21 @@ fn filter(words: &[String]) -> RpcResult<DiscoveryFilter> {
     Ok(filter)
 }
 
+/// Those of `all` that are named; all names must be known, and there must be one.
+fn chosen<T: Copy>(what: &str, names: &[String], all: &[T], name_of: fn(T) -> &'static str) -> RpcResult<Vec<T>> {
+    let known = || all.iter().map(|item| name_of(*item)).collect::<Vec<_>>().join(", ");
+    let find = |name: &String| {
+        all.iter()
+            .copied()
+            .find(|item| name_of(*item) == name)
+            .ok_or_else(|| RpcError::invalid().because(format!("{what}: {name:?} is none of {}", known())))
+    };
+    match names {
+        [] => Err(RpcError::invalid().because(format!("{what}: name at least one of {}", known()))),
+        _ => names.iter().map(find).collect(),
+    }
+}
+
 async fn set_config(context: Arc<Context>, params: SetConfig) -> RpcResult<bool> {
     const PASSTHRU: [&str; 9] = [
         "identify_ctrlr",
@@ -166,9 +182,13 @@ async fn set_config(context: Arc<Context>, params: SetConfig) -> RpcResult<bool>
     let mut config = context.nvmf.config();
     config.discovery_filter = filter;
     config.poll_groups_mask = params.poll_groups_mask;
+    if let Some(names) = params.dhchap_digests {
+        config.dhchap.hashes = chosen("dhchap_digests", &names, &HashId::ALL, HashId::name)?;
+    }
+    if let Some(names) = params.dhchap_dhgroups {
+        config.dhchap.groups = chosen("dhchap_dhgroups", &names, &GroupId::ALL, GroupId::name)?;
+    }
     context.nvmf.set_config(config);
-    // DH-HMAC-CHAP is not there yet: the lists limit nothing and are shown again.
-    context.set_dhchap(params.dhchap_digests, params.dhchap_dhgroups);
     Ok(true)
 }
 
@@ -183,7 +203,6 @@ pub(crate) fn saved_config(context: &Context) -> Value {
     .into_iter()
     .filter_map(|(on, word)| on.then_some(word))
     .collect();
-    let (digests, groups) = context.dhchap();
     let filter = if words.is_empty() {
         "match_any".to_owned()
     } else {
@@ -193,11 +212,11 @@ pub(crate) fn saved_config(context: &Context) -> Value {
     if let Some(mask) = config.poll_groups_mask {
         params.insert("poll_groups_mask".into(), mask.into());
     }
-    for (name, list) in [("dhchap_digests", digests), ("dhchap_dhgroups", groups)] {
-        if let Some(list) = list {
-            params.insert(name.into(), list.into());
-        }
-    }
+    let (hashes, groups) = (&config.dhchap.hashes, &config.dhchap.groups);
+    let names: Vec<&str> = hashes.iter().map(|hash| hash.name()).collect();
+    params.insert("dhchap_digests".into(), names.into());
+    let names: Vec<&str> = groups.iter().map(|group| group.name()).collect();
+    params.insert("dhchap_dhgroups".into(), names.into());
     params.insert("dup_host_policy".into(), "allow".into());
     Value::Object(params)
 }

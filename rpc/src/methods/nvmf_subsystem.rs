@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use target::nvmf::{AnaState, ListenAddress, NvmfError, SubsystemConfig, SubsystemInfo};
+use target::nvmf::{AnaState, HostKeys, ListenAddress, NvmfError, SubsystemConfig, SubsystemInfo};
 
 use super::nvmf::{AddressParams, address, check_target, refused};
 use super::nvmf_namespace;
@@ -34,6 +34,7 @@ pub(super) fn lines() -> Lines {
             set_ana_state,
         ),
         Line::new("nvmf_subsystem_add_host", Runtime, Change, BAD, add_host),
+        Line::new("nvmf_subsystem_set_keys", Runtime, Change, BAD, set_keys),
         Line::new("nvmf_subsystem_remove_host", Runtime, Change, BAD, remove_host),
         Line::new("nvmf_subsystem_allow_any_host", Runtime, Change, BAD, allow_any_host),
         Line::new("nvmf_subsystem_get_controllers", Runtime, Look, BAD, controllers),
@@ -152,7 +153,7 @@ fn subsystem(s: &SubsystemInfo) -> Value {
         "subtype": if s.discovery { "Discovery" } else { "NVMe" },
         "listen_addresses": s.listen_addresses.iter().map(address).collect::<Vec<_>>(),
         "allow_any_host": s.allow_any_host,
-        "hosts": s.hosts.iter().map(|nqn| json!({"nqn": nqn})).collect::<Vec<_>>(),
+        "hosts": s.hosts.iter().map(|(nqn, keys)| with_keys(json!({"nqn": nqn}), keys)).collect::<Vec<_>>(),
     });
     if let (false, Some(members)) = (s.discovery, shape.as_object_mut()) {
         let more = json!({
@@ -284,12 +285,55 @@ struct AddHost {
 
 async fn add_host(context: Arc<Context>, params: AddHost) -> RpcResult<bool> {
     check_target(&params.tgt_name, RpcError::invalid)?;
-    if params.psk.is_some() || params.dhchap_key.is_some() || params.dhchap_ctrlr_key.is_some() {
+    if params.psk.is_some() {
         // Letting the host in without the check it asks for would be worse than not letting it in.
-        return Err(RpcError::invalid().because("psk and dhchap keys: hosts cannot be authenticated yet"));
+        return Err(RpcError::invalid().because("psk: there is no TLS yet"));
     }
-    context.nvmf.add_host(&params.nqn, &params.host).map_err(refused)?;
+    let keys = HostKeys {
+        dhchap_key: params.dhchap_key,
+        dhchap_ctrlr_key: params.dhchap_ctrlr_key,
+    };
+    context
+        .nvmf
+        .add_host(&params.nqn, &params.host, keys)
+        .map_err(refused)?;
     Ok(true)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetKeys {
+    nqn: String,
+    host: String,
+    tgt_name: Option<String>,
+    dhchap_key: Option<String>,
+    dhchap_ctrlr_key: Option<String>,
+}
+
+async fn set_keys(context: Arc<Context>, params: SetKeys) -> RpcResult<bool> {
+    check_target(&params.tgt_name, RpcError::invalid)?;
+    let keys = HostKeys {
+        dhchap_key: params.dhchap_key,
+        dhchap_ctrlr_key: params.dhchap_ctrlr_key,
+    };
+    context
+        .nvmf
+        .set_keys(&params.nqn, &params.host, keys)
+        .map_err(refused)?;
+    Ok(true)
+}
+
+/// A host as `nvmf_get_subsystems` tells it and `nvmf_subsystem_add_host` takes it: key names, where there are keys.
+fn with_keys(mut shape: Value, keys: &HostKeys) -> Value {
+    for (name, key) in [
+        ("dhchap_key", &keys.dhchap_key),
+        ("dhchap_ctrlr_key", &keys.dhchap_ctrlr_key),
+    ] {
+        if let Some(key) = key {
+            shape[name] = key.as_str().into();
+        }
+    }
+    shape
 }
 
 #[derive(Deserialize)]
@@ -417,11 +461,12 @@ pub(crate) fn saved(context: &Context) -> [Vec<(&'static str, Value)>; 5] {
                 "passthrough": false, "enable_nssr": false,
             }),
         ));
-        hosts.extend(
-            s.hosts
-                .iter()
-                .map(|host| ("nvmf_subsystem_add_host", json!({"nqn": s.nqn, "host": host}))),
-        );
+        hosts.extend(s.hosts.iter().map(|(host, keys)| {
+            (
+                "nvmf_subsystem_add_host",
+                with_keys(json!({"nqn": s.nqn, "host": host}), keys),
+            )
+        }));
         for n in &s.namespaces {
             namespaces.push((
                 "nvmf_subsystem_add_ns",

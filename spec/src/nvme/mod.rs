@@ -4,6 +4,7 @@
 //! Transport Specification 1.0d ("TCP"). Everything on the wire is little-endian. Structures are views of the exact
 //! bytes ([`zerocopy`]): a length check is the whole parse, and afterwards nothing can fail.
 pub mod ana;
+pub mod auth;
 pub mod command;
 pub mod discovery;
 pub mod exercise;

@@ -8,7 +8,9 @@ use super::{
 };
 use bdev::Io;
 use spec::nvme::{
-    DISCOVERY_NQN, Sqe, Status, command,
+    DISCOVERY_NQN, Sqe, Status,
+    auth::AUTH_REQUIRED,
+    command,
     fabrics::{Connect, ConnectData, Property, fctype, invalid},
     nqn_is_valid,
     property::{self, Cc},
@@ -21,8 +23,9 @@ fn wrong(parameter: u32) -> Reply {
     Reply::fail_with(Status::CONNECT_INVALID_PARAMETERS, parameter)
 }
 
-/// Runs a command on a connection that is no queue yet. Success gives the queue and the controller id.
-pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> Result<((Bound, Connect), u16), Reply> {
+/// Runs a command on a connection that is no queue yet. Success gives the queue and the result: the controller id,
+/// and whether the queue must be authenticated.
+pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> Result<((Bound, Connect), u32), Reply> {
     let sqe = &command.sqe;
     if !command.fault.is_success() {
         return Err(Reply::fail(command.fault));
@@ -49,8 +52,9 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
         0 => admin_queue(connection, &connect, &data, nqn, host)?,
         qid => io_queue(connection, qid, &connect, &data, nqn, host)?,
     };
-    let cntlid = bound.controller.cntlid;
-    Ok(((bound, connect), cntlid))
+    let required = if bound.lock.is_open() { 0 } else { AUTH_REQUIRED };
+    let granted = u32::from(bound.controller.cntlid) | required;
+    Ok(((bound, connect), granted))
 }
 
 fn queue_of(connection: &Connection) -> Queue {
@@ -123,6 +127,7 @@ fn admin_queue(
         .ok_or(Reply::fail(Status::CONNECT_CONTROLLER_BUSY))?;
     let controller = make(cntlid, Some(subsystem.clone()));
     inner.controllers.insert(cntlid, controller.clone());
+    drop(inner);
     Ok(Bound::new(controller, 0))
 }
 

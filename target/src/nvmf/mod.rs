@@ -11,6 +11,7 @@
 //! slot; `connect`, `admin` and `io` are the commands; `control` is the handle everything else uses.
 mod admin;
 mod ana;
+mod auth;
 mod compare;
 mod connect;
 mod connection;
@@ -26,6 +27,7 @@ mod identify;
 mod io;
 mod logs;
 mod memory;
+mod off_core;
 mod options;
 mod port;
 mod reservation;
@@ -35,7 +37,12 @@ mod shared;
 mod space;
 mod subsystem;
 
+pub use auth::{NotASecret, Offer, Secret};
 pub use control::Nvmf;
 pub use error::NvmfError;
 pub use options::*;
-pub use spec::nvme::ana::AnaState;
+pub use spec::nvme::{
+    ana::AnaState,
+    auth::{GroupId, HashId},
+};
+pub use subsystem::HostKeys;

@@ -1,4 +1,5 @@
 //! What the control plane says and what it gets back: plain data, one struct for each noun of the `nvmf_*` methods.
+use super::{auth::Offer, subsystem::HostKeys};
 use spec::nvme::ana::AnaState;
 use std::net::SocketAddr;
 use uuid::Uuid;
@@ -212,7 +213,8 @@ pub struct SubsystemInfo {
     pub discovery: bool,
     pub listen_addresses: Vec<ListenAddress>,
     pub allow_any_host: bool,
-    pub hosts: Vec<String>,
+    /// Hosts that may connect, and the names of their keys.
+    pub hosts: Vec<(String, HostKeys)>,
     pub serial_number: String,
     pub model_number: String,
     pub max_namespaces: u32,
@@ -292,6 +294,8 @@ pub struct TargetConfig {
     pub admin_cmd_passthru_identify: bool,
     /// Kept and reported: reactors serve, whatever the mask says.
     pub poll_groups_mask: Option<String>,
+    /// Hashes and groups of in-band authentication.
+    pub dhchap: Offer,
 }
 
 /// Which listeners the discovery log shows: all, or those like the one the host asked through.

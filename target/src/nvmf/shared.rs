@@ -6,6 +6,7 @@ use super::{
     port::Port,
     subsystem::Subsystem,
 };
+use crate::keyring::Keyring;
 use bdev::graph::Graph;
 use reactor::Reactors;
 use std::{
@@ -23,6 +24,8 @@ pub struct Shared {
     pub reactors: Reactors,
     /// Where its volumes are.
     pub graph: Graph,
+    /// Keys by name.
+    pub keyring: Keyring,
     state: Mutex<State>,
     /// Connections on each core.
     load: Vec<AtomicUsize>,
@@ -75,6 +78,7 @@ impl Shared {
         Self {
             reactors,
             graph,
+            keyring: Keyring::default(),
             state: Mutex::new(state),
             load,
             next: AtomicU64::new(1),

@@ -9,7 +9,7 @@ use super::{
 };
 use spec::nvme::{identify::NamespaceIds, nqn_is_valid};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -31,12 +31,21 @@ pub struct Subsystem {
     inner: Mutex<Inner>,
 }
 
+/// Names of a host's keys in the keyring.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostKeys {
+    /// The host proves that it has this one.
+    pub dhchap_key: Option<String>,
+    /// The controller proves that it has this one, when the host asks.
+    pub dhchap_ctrlr_key: Option<String>,
+}
+
 /// What changes.
 pub struct Inner {
     /// Any host may connect.
     pub allow_any_host: bool,
     /// Hosts that may.
-    pub hosts: BTreeSet<String>,
+    pub hosts: BTreeMap<String, HostKeys>,
     /// Namespaces by id.
     pub namespaces: BTreeMap<u32, Namespace>,
     /// Listeners in the order they came.
@@ -121,7 +130,7 @@ impl Subsystem {
         }
         let inner = Inner {
             allow_any_host: config.allow_any_host,
-            hosts: BTreeSet::new(),
+            hosts: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             listeners: Vec::new(),
             controllers: BTreeMap::new(),
@@ -156,7 +165,7 @@ impl Subsystem {
             discovery: false,
             listen_addresses: inner.listeners.iter().map(|l| l.address.clone()).collect(),
             allow_any_host: inner.allow_any_host,
-            hosts: inner.hosts.iter().cloned().collect(),
+            hosts: inner.hosts.clone().into_iter().collect(),
             serial_number: self.serial.clone(),
             model_number: self.model.clone(),
             max_namespaces: self.config.max_namespaces,
@@ -222,9 +231,14 @@ impl Subsystem {
 }
 
 impl Inner {
+    /// True if `host` must prove who it is before it may use a queue.
+    pub fn must_authenticate(&self, host: &str) -> bool {
+        self.hosts.get(host).is_some_and(|keys| keys.dhchap_key.is_some())
+    }
+
     /// True if `host` may connect.
     pub fn allows(&self, host: &str) -> bool {
-        self.allow_any_host || self.hosts.contains(host)
+        self.allow_any_host || self.hosts.contains_key(host)
     }
 
     /// True if a connection that came in at `local` came through one of our listeners.

@@ -129,7 +129,7 @@ fn connect_is_refused_with_the_parameter_that_is_wrong() {
     assert_eq!(refused(NQN, 1, cntlid, &options), (invalid, 42), "that queue exists");
     bench.nvmf.allow_any_host(NQN, false).unwrap();
     assert_eq!(refused(NQN, 0, 0xffff, &options).0, Status::CONNECT_INVALID_HOST);
-    bench.nvmf.add_host(NQN, &options.hostnqn).unwrap();
+    bench.nvmf.add_host(NQN, &options.hostnqn, Default::default()).unwrap();
     assert_eq!(refused(NQN, 0, 0xffff, &options).0, Status::SUCCESS);
     // Nothing but Connect comes first.
     let mut bare = Client::open(bench.address, &options).unwrap();

@@ -29,6 +29,7 @@ pub use reply::Reply;
 pub use table::{abort, abort_all, close, close_all, stats, tell};
 
 use super::{
+    auth::Lock,
     connect,
     controller::Controller,
     memory,
@@ -40,12 +41,14 @@ use reactor::{
     Buf, Notify, Stream,
     pool::{Pool, Reservation},
 };
+use spec::nvme::DISCOVERY_NQN;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::VecDeque,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 use table::CORE;
 use writer::{Batch, SEGMENTS};
@@ -58,6 +61,8 @@ pub struct Bound {
     pub qid: u16,
     /// Namespaces on this core; a discovery controller has an empty table.
     spaces: Rc<Spaces>,
+    /// Whether it may be used.
+    pub lock: Lock,
 }
 
 /// A command slot: its task sleeps on `wake`.
@@ -193,6 +198,14 @@ impl Connection {
         self.stream.shutdown();
     }
 
+    /// Ends the connection when the host has had time to read what is on its way.
+    pub fn shut_soon(self: &Rc<Self>) {
+        self.clone().start(|connection| async move {
+            reactor::sleep(Duration::from_millis(200)).await;
+            connection.shut();
+        });
+    }
+
     // ---- what commands need ----
 
     /// The controller this queue belongs to; `None` before Connect.
@@ -273,6 +286,11 @@ impl Connection {
 impl Bound {
     /// Queue `qid` of `controller`.
     pub fn new(controller: Arc<Controller>, qid: u16) -> Self {
+        let (locked, nqn) = match &controller.subsystem {
+            Some(s) => (s.inner().must_authenticate(&controller.hostnqn), s.nqn()),
+            None => (false, DISCOVERY_NQN),
+        };
+        let lock = Lock::new(locked, &controller.hostnqn, nqn, reactor::now().0);
         let spaces = controller
             .subsystem
             .as_ref()
@@ -282,6 +300,7 @@ impl Bound {
             controller,
             qid,
             spaces,
+            lock,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The life of a command slot: woken by the reader, it gets memory and data, runs its command and has it answered.
 use super::*;
-use crate::nvmf::{admin, io};
-use spec::nvme::{Sqe, Status, command};
+use crate::nvmf::{admin, auth, io};
+use spec::nvme::{Sqe, Status, command, fabrics::fctype};
 
 impl Connection {
     pub(super) fn wake(&self, slot: u16) {
@@ -52,6 +52,13 @@ impl Connection {
             return self.failed(bound, &command.sqe, Reply::fail(command.fault));
         }
         let reply = match (bound.qid, command.sqe.opcode) {
+            (_, command::FABRICS) if command.sqe.fctype() == fctype::AUTH_SEND => {
+                Box::pin(auth::send(self, bound, slot, command)).await
+            }
+            (_, command::FABRICS) if command.sqe.fctype() == fctype::AUTH_RECEIVE => {
+                Box::pin(auth::receive(self, bound, slot, command)).await
+            }
+            _ if !bound.lock.is_open() => Reply::fail(Status::AUTHENTICATION_REQUIRED),
             _ if command.sqe.fuse() != 0 => Box::pin(self.run_fused(slot)).await,
             (0, _) => admin::run(self, bound, slot, command).await,
             (_, command::FABRICS) => connect::on_io_queue(&command.sqe),

@@ -55,7 +55,8 @@ async fn watch() {
             if let Some(bound) = connection.bound.get() {
                 connection.publish(bound);
             }
-            let late = connection.session.borrow().expired(now);
+            let late =
+                connection.session.borrow().expired(now) || connection.bound.get().is_some_and(|b| b.lock.is_late(now));
             let silent = connection
                 .bound
                 .get()

@@ -1,0 +1,154 @@
+//! In-band authentication of a queue (Base 2.0d, 8.13): hosts that have a key must prove it on every queue.
+//!
+//! | file | subject |
+//! |---|---|
+//! | this one | a queue's lock, and the two commands that open it |
+//! | `exchange` | the messages of one DH-HMAC-CHAP exchange |
+//! | `group`, `digest` | the arithmetic |
+//! | `secret` | keys as administrators keep them |
+mod digest;
+mod exchange;
+mod group;
+mod secret;
+
+pub use exchange::Offer;
+pub use secret::{NotASecret, Secret};
+
+use super::{
+    connection::{Bound, Connection, Reply},
+    off_core,
+    session::Command,
+    shared::Shared,
+    subsystem::HostKeys,
+};
+use exchange::{Exchange, Names, Progress, Secrets};
+use spec::nvme::{
+    Status,
+    auth::{MAX_LEN, is_ours, length},
+};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+/// A queue that is not authenticated after this long is closed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether a queue may be used, and the exchange that decides it.
+pub struct Lock {
+    open: Cell<bool>,
+    /// `None` while a message is being worked on elsewhere.
+    exchange: RefCell<Option<Exchange>>,
+    since: u64,
+}
+
+impl Lock {
+    /// A queue of a host that must prove who it is (`locked`) or need not. `now` is the reactor's clock.
+    pub fn new(locked: bool, host: &str, subsystem: &str, now: u64) -> Self {
+        Self {
+            open: Cell::new(!locked),
+            exchange: RefCell::new(Some(exchange(host, subsystem))),
+            since: now,
+        }
+    }
+
+    /// The queue may be used.
+    pub fn is_open(&self) -> bool {
+        self.open.get()
+    }
+
+    /// The host has been asked for long enough.
+    pub fn is_late(&self, now: u64) -> bool {
+        !self.open.get() && now.saturating_sub(self.since) > PATIENCE.as_nanos() as u64
+    }
+}
+
+fn exchange(host: &str, subsystem: &str) -> Exchange {
+    Exchange::new(Names {
+        host: host.into(),
+        subsystem: subsystem.into(),
+    })
+}
+
+/// Authentication Send: a message from the host. What it comes to is told by the next Receive.
+pub async fn send(connection: &Rc<Connection>, bound: &Bound, slot: u16, command: &Command) -> Reply {
+    let buf = connection.buffer_of(slot);
+    if !is_ours(&command.sqe) || length(&command.sqe) as usize != buf.len() || buf.len() > MAX_LEN {
+        return Reply::fail(Status::INVALID_FIELD);
+    }
+    let Some(subsystem) = bound.controller.subsystem.clone() else {
+        return Reply::fail(Status::INVALID_FIELD);
+    };
+    let Some(mut exchange) = bound.lock.exchange.take() else {
+        return Reply::fail(Status::COMMAND_SEQUENCE_ERROR);
+    };
+    let message = buf.to_vec();
+    let host = bound.controller.hostnqn.clone();
+    if exchange.progress() != Progress::Going {
+        // The host begins anew on a queue that is in use (reauthentication).
+        exchange = self::exchange(&host, subsystem.nqn());
+    }
+    let shared = connection.shared.clone();
+    let worked = off_core::run(move || {
+        let offer = shared.state().config.dhchap.clone();
+        let keys = subsystem.inner().hosts.get(&host).cloned();
+        exchange.send(&message, &offer, || secrets(&shared, &keys?));
+        exchange
+    });
+    let Some(exchange) = worked.await else {
+        return Reply::fail(Status::INTERNAL_ERROR);
+    };
+    let progress = exchange.progress();
+    bound.lock.exchange.replace(Some(exchange));
+    match progress {
+        Progress::Done => bound.lock.open.set(true),
+        Progress::Failed(reason) => {
+            bound.lock.open.set(false);
+            tracing::warn!(host = bound.controller.hostnqn, peer = %connection.peer, ?reason, "a host could not be authenticated");
+        }
+        Progress::Going => {}
+    }
+    Reply::done()
+}
+
+/// Both keys, read where they are kept. `None`: the host has none, or it cannot be read.
+fn secrets(shared: &Shared, keys: &HostKeys) -> Option<Secrets> {
+    let read = |name: &String| {
+        let text = shared.keyring.read(name).map_err(|error| error.to_string());
+        let secret = text.and_then(|text| Secret::parse(&text).map_err(|error| error.to_string()));
+        secret
+            .inspect_err(|error| tracing::warn!(key = %name, %error, "a key cannot be used"))
+            .ok()
+    };
+    Some(Secrets {
+        host: read(keys.dhchap_key.as_ref()?)?,
+        controller: match &keys.dhchap_ctrlr_key {
+            None => None,
+            Some(name) => Some(read(name)?),
+        },
+    })
+}
+
+/// Authentication Receive: the message for the host. After a failure, it is the last thing the host hears.
+pub async fn receive(connection: &Rc<Connection>, bound: &Bound, slot: u16, command: &Command) -> Reply {
+    let room = length(&command.sqe) as usize;
+    if !is_ours(&command.sqe) || (command.sqe.sgl.length.get() as usize) < room {
+        return Reply::fail(Status::INVALID_FIELD);
+    }
+    let (message, progress) = match &mut *bound.lock.exchange.borrow_mut() {
+        Some(exchange) => (exchange.receive(), exchange.progress()),
+        None => return Reply::fail(Status::COMMAND_SEQUENCE_ERROR),
+    };
+    let Some(message) = message else {
+        return Reply::fail(Status::COMMAND_SEQUENCE_ERROR);
+    };
+    if message.len() > room || message.len() > connection.max_io() {
+        return Reply::fail(Status::INVALID_FIELD);
+    }
+    if matches!(progress, Progress::Failed(_)) {
+        connection.shut_soon();
+    }
+    connection.room(slot, message.len()).await.write_at(0, &message);
+    Reply::data(message.len() as u32)
+}
