@@ -4,9 +4,15 @@
 //! costs nothing per I/O. Everything that is checked about an I/O is checked here, once: that the range lies inside
 //! the window and that the data is as long as the range. Devices rely on it.
 use crate::{BlockDevice, Geometry, Io, IoError, IoResult, Mapped, Op, frames::Frames, module::linear::Extent};
-use reactor::{Buf, IoFuture};
+use reactor::{Buf, IoFuture, Serve};
 use spec::BlockRange;
-use std::{fmt, rc::Rc};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 /// What the stack stores: a device and the count of frames that stand on it.
 struct Node<T> {
@@ -37,8 +43,7 @@ impl<T: BlockDevice> AnyDevice for Node<T> {
     }
     fn submit(self: Rc<Self>, io: Io) -> IoFuture<IoResult> {
         let epoch = self.frames.enter();
-        let standing = Standing { node: self, epoch };
-        IoFuture::new(async move { standing.node.device.submit(io).await })
+        IoFuture::lent(Standing { node: self, epoch }, io)
     }
     fn below(&self, visit: &mut dyn FnMut(&Disk)) {
         self.device.below(visit)
@@ -58,9 +63,52 @@ struct Standing<T> {
     epoch: u64,
 }
 
+impl<T: BlockDevice> Serve for Standing<T> {
+    type Ask = Io;
+    type Answer = IoResult;
+    #[inline]
+    fn serve(&self, io: Io) -> impl Future<Output = IoResult> {
+        self.node.device.submit(io)
+    }
+}
+
 impl<T> Drop for Standing<T> {
     fn drop(&mut self) {
         self.node.frames.leave(self.epoch)
+    }
+}
+
+/// What came of a walk.
+enum Way {
+    /// This device keeps the I/O, which now addresses it.
+    Stays(Rc<dyn AnyDevice>),
+    /// It was done, or refused, on the way.
+    Done(IoResult),
+}
+
+/// See [`Disk::perform`].
+#[must_use = "an operation does nothing unless awaited"]
+pub struct Perform<'a> {
+    disk: &'a Disk,
+    running: IoFuture<IoResult>,
+    /// The same I/O carefully, while it is not known to be needless.
+    again: Option<Io>,
+}
+
+impl Future for Perform<'_> {
+    type Output = IoResult;
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<IoResult> {
+        loop {
+            let done = match Pin::new(&mut self.running).poll(cx) {
+                Poll::Ready(done) => done,
+                Poll::Pending => return Poll::Pending,
+            };
+            match (done, self.again.take()) {
+                (Err(error), Some(again)) if error.is_mendable() => self.running = self.disk.submit(again),
+                _ => return Poll::Ready(done),
+            }
+        }
     }
 }
 
@@ -175,20 +223,24 @@ impl Disk {
             .filter(|_| self.base == 0 && self.blocks == self.device.geometry().blocks)
     }
 
-    /// Sends an I/O. The single place where its range and length are checked.
+    /// Sends an I/O.
     #[inline]
-    pub fn submit(&self, io: Io) -> IoFuture<IoResult> {
-        if !io.range.fits(self.blocks) {
-            return IoFuture::ready(Err(IoError::OutOfRange));
+    pub fn submit(&self, mut io: Io) -> IoFuture<IoResult> {
+        match self.walk(&mut io) {
+            Way::Stays(device) => device.submit(io),
+            Way::Done(done) => IoFuture::ready(done),
         }
-        if io.op.carries_data() && io.data.len() as u64 != u64::from(io.range.count) << self.block_shift {
-            return IoFuture::ready(Err(IoError::Misaligned));
-        }
-        self.walk(io)
     }
 
-    /// Follows `map` down and makes one frame, at the first device that keeps the I/O.
-    fn walk(&self, mut io: Io) -> IoFuture<IoResult> {
+    /// Checks an I/O, the single place where its range and length are, and follows `map` down to the first device that keeps it.
+    /// `io` is by reference: what is done where it is mapped is moved nowhere.
+    fn walk(&self, io: &mut Io) -> Way {
+        if !io.range.fits(self.blocks) {
+            return Way::Done(Err(IoError::OutOfRange));
+        }
+        if io.op.carries_data() && io.data.len() as u64 != u64::from(io.range.count) << self.block_shift {
+            return Way::Done(Err(IoError::Misaligned));
+        }
         let mut disk = self;
         loop {
             debug_assert!(io.range.fits(disk.blocks), "a map left its disk");
@@ -196,26 +248,51 @@ impl Disk {
             if disk.base != 0 {
                 io.range.start.0 += disk.base
             }
-            let mapped = match io.careful {
-                true => Mapped::Stay,
-                false => disk.device.map(&mut io),
-            };
-            match mapped {
-                Mapped::Stay => return disk.device.clone().submit(io),
+            if io.careful {
+                return Way::Stays(disk.device.clone());
+            }
+            match disk.device.map(io) {
+                Mapped::Stay => return Way::Stays(disk.device.clone()),
                 Mapped::To(below) => disk = below,
-                Mapped::Through(below) => return below.submit(io),
-                Mapped::Done(done) => return IoFuture::ready(done),
+                Mapped::Through(below) => return below.walk(io),
+                Mapped::Done(done) => return Way::Done(done),
             }
         }
     }
 
     /// What a command slot calls. A module that mapped a read away cannot mend its failure, so a failed read is sent
     /// once more with nothing mapped; the module that can mend it (raid5, mirror, bbr) then sees the error itself.
-    pub async fn perform(&self, io: Io) -> IoResult {
-        let again = (io.op == Op::Read && !io.careful).then(|| io.clone());
-        match (self.submit(io).await, again) {
-            (Err(error), Some(again)) if error.is_mendable() => self.submit(again.careful()).await,
-            (done, _) => done,
+    #[inline]
+    pub fn perform(&self, mut io: Io) -> Perform<'_> {
+        let asked = io.range;
+        let mends = io.op == Op::Read && !io.careful;
+        match self.walk(&mut io) {
+            Way::Stays(device) => {
+                let again = mends.then(|| Io {
+                    range: asked,
+                    ..io.clone().careful()
+                });
+                let running = device.submit(io);
+                Perform {
+                    disk: self,
+                    running,
+                    again,
+                }
+            }
+            Way::Done(Err(error)) if mends && error.is_mendable() => {
+                let io = Io { range: asked, ..io };
+                let running = self.submit(io.careful());
+                Perform {
+                    disk: self,
+                    running,
+                    again: None,
+                }
+            }
+            Way::Done(done) => Perform {
+                disk: self,
+                running: IoFuture::ready(done),
+                again: None,
+            },
         }
     }
 

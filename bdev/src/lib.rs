@@ -27,7 +27,7 @@ pub mod table;
 mod turnstile;
 
 pub use device::{BlockDevice, Mapped};
-pub use disk::Disk;
+pub use disk::{Disk, Perform};
 pub use events::{Event, Subscription};
 pub use geometry::Geometry;
 pub use graph::{Claim, Exclusive, Graph, Opened, Pin};

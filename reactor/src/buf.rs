@@ -204,12 +204,17 @@ impl Buf {
     pub fn fill(&self, byte: u8) {
         let (at, end) = self.span();
         for piece in self.pieces(0, self.len()) {
-            if byte == 0 && piece.list.covers(piece.page, at, end) && !page::is_zero_page(piece.list.get(piece.page)) {
-                piece.list.set(piece.page, page::zero_page());
-            } else if byte != 0 || !page::is_zero_page(piece.list.get(piece.page)) {
-                // SAFETY: [UNIQUE-WRITE] by `write`; `len` bytes from there are inside the page.
-                piece.write(|to| unsafe { to.write_bytes(byte, piece.len) });
+            if byte == 0 {
+                if page::is_zero_page(piece.list.get(piece.page)) {
+                    continue;
+                }
+                if piece.list.covers(piece.page, at, end) {
+                    piece.list.set(piece.page, page::zero_page());
+                    continue;
+                }
             }
+            // SAFETY: [UNIQUE-WRITE] by `write`; `len` bytes from there are inside the page.
+            piece.write(|to| unsafe { to.write_bytes(byte, piece.len) });
         }
     }
     /// A copy of the bytes, for tests and the control path.

@@ -49,7 +49,7 @@ pub mod testing;
 
 pub use buf::Buf;
 pub use checksum::{crc32c, crc32c_append};
-pub use future::IoFuture;
+pub use future::{IoFuture, Serve};
 pub use page::{CHUNK, PAGE, Page, release_free_pages};
 pub use parcel::Parcel;
 pub use pin::PinList;
@@ -72,8 +72,8 @@ mod waker;
 
 pub use io::{Direct, File, Inbox, Listener, OpenHow, Outbox, Received, Stream};
 pub use reactors::{
-    Call, Config, Gone, IoBackend, Poll, Reactors, core, is_stopping, reactors, spawn, spawn_background, stopping,
-    try_core, yield_now,
+    Call, Config, Gone, IoBackend, Poll, Reactors, Yield, core, is_stopping, reactors, spawn, spawn_background,
+    stopping, try_core, yield_now,
 };
 pub use stats::CoreStats;
 pub use sync::{Join, KeyGuard, KeyLocks, Notify, Wait};

@@ -375,18 +375,29 @@ pub async fn stopping() {
 }
 
 /// Gives way to everything else that is ready, and to I/O: continues in the next turn.
-pub async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
+#[inline]
+pub fn yield_now() -> Yield {
+    Yield { yielded: false }
+}
+
+/// See [`yield_now`].
+#[must_use = "gives way when it is awaited"]
+pub struct Yield {
+    yielded: bool,
+}
+
+impl Future for Yield {
+    type Output = ();
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<()> {
+        if std::mem::replace(&mut self.yielded, true) {
             return Polled::Ready(());
         }
         if !crate::turn::with_current(|core| core.is_some_and(|core| core.tasks.run_again_next_turn())) {
             cx.waker().wake_by_ref()
         }
         Polled::Pending
-    })
-    .await
+    }
 }
 
 /// The reactor ended (or the task that was called panicked) before there was an answer.

@@ -37,12 +37,16 @@ pub(crate) struct Tasks {
     core: u16,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
-    ready: RefCell<VecDeque<u32>>,
+    ready: RefCell<Vec<u32>>,
     /// Tasks that yielded: ready in the next turn.
     later: RefCell<Vec<u32>>,
+    /// The room for a round that [`run`](Self::run) takes from `ready`, while there is none.
+    spare: Cell<Vec<u32>>,
     /// Spawned while every slot was taken.
     waiting: RefCell<VecDeque<(Task, bool)>>,
     running: Cell<Option<u32>>,
+    /// The running task has yielded.
+    yielded: Cell<bool>,
     live: Cell<usize>,
     background: Cell<usize>,
     polls: Cell<u64>,
@@ -56,8 +60,10 @@ impl Tasks {
             free: RefCell::default(),
             ready: RefCell::default(),
             later: RefCell::default(),
+            spare: Cell::default(),
             waiting: RefCell::default(),
             running: Cell::new(None),
+            yielded: Cell::new(false),
             live: Cell::new(0),
             background: Cell::new(0),
             polls: Cell::new(0),
@@ -83,13 +89,12 @@ impl Tasks {
                 });
                 // Room for every slot at once, here and not when waking.
                 let n = slots.len();
-                let mut ready = self.ready.borrow_mut();
-                let mut later = self.later.borrow_mut();
-                if ready.capacity() < n {
-                    let (queued, yielded) = (ready.len(), later.len());
-                    ready.reserve(n.next_power_of_two() - queued);
-                    later.reserve(n.next_power_of_two() - yielded);
-                    self.free.borrow_mut().reserve(n.next_power_of_two());
+                for queue in [&self.ready, &self.later, &self.free] {
+                    let mut queue = queue.borrow_mut();
+                    if queue.capacity() < n {
+                        let more = n.next_power_of_two() - queue.len();
+                        queue.reserve(more)
+                    }
                 }
                 (n - 1) as u32
             }
@@ -99,7 +104,7 @@ impl Tasks {
         place.task = Some(task);
         place.background = background;
         if !std::mem::replace(&mut place.queued, true) {
-            self.ready.borrow_mut().push_back(slot)
+            self.ready.borrow_mut().push(slot)
         }
         self.live.set(self.live.get() + 1);
         self.background.set(self.background.get() + background as usize);
@@ -110,93 +115,124 @@ impl Tasks {
         let mut slots = self.slots.borrow_mut();
         if let Some(slot) = slots.get_mut(id.slot() as usize)
             && slot.generation == id.generation()
-            && !slot.queued
         {
+            self.queue(slot, id.slot())
+        }
+    }
+
+    /// To the ready queue, unless it is in one already; a task that has just yielded waits for the next turn.
+    fn queue(&self, slot: &mut Slot, number: u32) {
+        let yielding = self.yielded.get() && self.running.get() == Some(number);
+        if !slot.queued && !yielding {
             slot.queued = true;
-            self.ready.borrow_mut().push_back(id.slot())
+            self.ready.borrow_mut().push(number)
         }
     }
 
     /// A wake from elsewhere: it lost the generation on the way, so it may wake a successor once too often.
     pub(crate) fn wake_slot(&self, number: u32) {
         let mut slots = self.slots.borrow_mut();
-        if let Some(slot) = slots.get_mut(number as usize)
-            && !slot.queued
-        {
-            slot.queued = true;
-            self.ready.borrow_mut().push_back(number)
+        if let Some(slot) = slots.get_mut(number as usize) {
+            self.queue(slot, number)
         }
     }
 
-    /// Queues the running task for the next turn. False: no task is running.
+    /// Queues the running task for the next turn, once it has been polled. False: no task is running.
+    #[inline]
     pub(crate) fn run_again_next_turn(&self) -> bool {
-        let Some(number) = self.running.get() else { return false };
-        let slot = &mut self.slots.borrow_mut()[number as usize];
-        if !slot.queued {
-            slot.queued = true;
-            self.later.borrow_mut().push(number)
-        }
-        true
+        let running = self.running.get().is_some();
+        self.yielded.set(running);
+        running
     }
 
     /// The turn begins: who yielded in the last one is ready.
     pub(crate) fn begin_turn(&self) {
-        let mut later = self.later.borrow_mut();
-        if !later.is_empty() {
-            self.ready.borrow_mut().extend(later.drain(..))
+        let (mut ready, mut later) = (self.ready.borrow_mut(), self.later.borrow_mut());
+        match ready.is_empty() {
+            true => std::mem::swap(&mut *ready, &mut *later),
+            false => ready.append(&mut later),
         }
     }
 
     /// Polls what is ready, and what that makes ready, up to a bound. True: something ran. A panic of a task ends that task and is
     /// given to `on_panic`.
     pub(crate) fn run(&self, mut on_panic: impl FnMut(Box<dyn Any + Send>)) -> bool {
+        let mut round = self.spare.take();
         let mut worked = false;
         for _ in 0..ROUNDS {
-            let round = self.ready.borrow().len();
-            if round == 0 {
-                break;
+            {
+                let mut ready = self.ready.borrow_mut();
+                if ready.is_empty() {
+                    break;
+                }
+                std::mem::swap(&mut round, &mut *ready);
+                // Who is woken meanwhile finds room, as `place` made it.
+                ready.reserve(round.capacity())
             }
             worked = true;
-            for _ in 0..round {
-                let Some(number) = self.ready.borrow_mut().pop_front() else {
-                    break;
-                };
-                if let Err(panic) = self.poll(number) {
-                    on_panic(panic)
+            self.polls.set(self.polls.get() + round.len() as u64);
+            let mut left = round.iter();
+            // One net under the whole round: most rounds catch nothing.
+            let mut polled = None;
+            while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+                for &number in left.by_ref() {
+                    self.poll(number, &mut polled)
                 }
+            })) {
+                self.broken(polled.take());
+                on_panic(panic)
             }
+            self.running.set(None);
+            round.clear()
         }
+        self.spare.set(round);
         worked
     }
 
-    fn poll(&self, number: u32) -> Result<(), Box<dyn Any + Send>> {
-        let (taken, generation) = {
+    /// Polls a task, which lies in `polled` meanwhile.
+    #[inline]
+    fn poll(&self, number: u32, polled: &mut Option<Task>) {
+        let generation = {
             let slot = &mut self.slots.borrow_mut()[number as usize];
             slot.queued = false;
-            (slot.task.take(), slot.generation)
+            *polled = slot.task.take();
+            slot.generation
         };
-        let Some(mut task) = taken else { return Ok(()) };
-        self.polls.set(self.polls.get() + 1);
-        let waker = TaskId::new(self.core, number, generation).waker();
-        let before = self.running.replace(Some(number));
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            task.as_mut().poll(&mut Context::from_waker(&waker))
-        }));
-        self.running.set(before);
-        match polled {
-            Ok(Poll::Pending) => self.slots.borrow_mut()[number as usize].task = Some(task),
-            Ok(Poll::Ready(())) => {
-                self.release(number);
-                drop(task)
+        let Some(task) = polled else { return };
+        self.running.set(Some(number));
+        let waker = TaskId::new(self.core, number, generation).waker_for_a_poll();
+        match task.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => {
+                let slot = &mut self.slots.borrow_mut()[number as usize];
+                slot.task = polled.take();
+                self.again(slot, number)
             }
-            Err(panic) => {
+            Poll::Ready(()) => {
+                self.yielded.set(false);
+                let ended = polled.take();
                 self.release(number);
-                // What a broken task leaves behind may break again while it is dropped.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
-                return Err(panic);
+                drop(ended)
             }
         }
-        Ok(())
+    }
+
+    /// Queues a task that has yielded.
+    #[inline]
+    fn again(&self, slot: &mut Slot, number: u32) {
+        if self.yielded.replace(false) && !std::mem::replace(&mut slot.queued, true) {
+            self.later.borrow_mut().push(number)
+        }
+    }
+
+    /// The running task has panicked, in its poll or while it was dropped at its end.
+    #[cold]
+    fn broken(&self, task: Option<Task>) {
+        self.yielded.set(false);
+        if let (Some(number), Some(task)) = (self.running.take(), task) {
+            self.release(number);
+            // What a broken task leaves behind may break again while it is dropped.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
+        }
     }
 
     fn release(&self, number: u32) {
@@ -216,10 +252,11 @@ impl Tasks {
 
     /// Runs `f` as if it were the task in slot `number`: the future of a `block_on` lives on its caller's stack.
     pub(crate) fn run_as<R>(&self, number: u32, f: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        let waker = TaskId::new(self.core, number, 0).waker();
+        let waker = TaskId::new(self.core, number, 0).waker_for_a_poll();
         let before = self.running.replace(Some(number));
         let result = f(&mut Context::from_waker(&waker));
         self.running.set(before);
+        self.again(&mut self.slots.borrow_mut()[number as usize], number);
         result
     }
 
@@ -261,5 +298,78 @@ impl Tasks {
                 None => break,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{future::poll_fn, rc::Rc};
+
+    /// Polled again and again; `each` is told which time it is.
+    fn tasks(each: impl Fn(&Tasks, u32) -> Poll<()> + 'static) -> Rc<Tasks> {
+        let tasks = Rc::new(Tasks::new(0));
+        let (inside, times) = (Rc::downgrade(&tasks), Cell::new(0));
+        let task = poll_fn(move |_| {
+            times.set(times.get() + 1);
+            each(&inside.upgrade().expect("it runs inside"), times.get())
+        });
+        tasks.spawn(task, false);
+        tasks
+    }
+    fn turn(tasks: &Tasks) -> (u64, usize) {
+        let (before, mut panics) = (tasks.polls(), 0);
+        tasks.begin_turn();
+        tasks.run(|_| panics += 1);
+        (tasks.polls() - before, panics)
+    }
+
+    #[test]
+    fn who_yields_runs_once_in_the_next_turn_even_if_woken_meanwhile() {
+        let myself = TaskId::new(0, 0, 0);
+        let tasks = tasks(move |tasks, time| {
+            assert!(tasks.run_again_next_turn());
+            if time % 2 == 0 {
+                tasks.wake(myself)
+            }
+            Poll::Pending
+        });
+        for _ in 0..4 {
+            assert_eq!(turn(&tasks), (1, 0));
+            tasks.wake(myself);
+            tasks.wake_slot(0);
+        }
+        assert!(!tasks.run_again_next_turn(), "nobody runs");
+    }
+
+    #[test]
+    fn a_panic_ends_its_task_and_nothing_of_the_round() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("while dropped")
+            }
+        }
+        let tasks = tasks(|tasks, _| {
+            for what in 0..5 {
+                let bomb = (what % 2 == 1).then(|| Bomb);
+                // 1 and 2 break where they are polled, 1 once more when it is dropped; 3 breaks when it has ended.
+                let task = poll_fn(move |_| {
+                    let _held = &bomb;
+                    assert!(what != 1 && what != 2, "while polled");
+                    Poll::Ready(())
+                });
+                tasks.spawn(task, false)
+            }
+            Poll::Ready(())
+        });
+        let quiet = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| ()));
+        let (polls, panics) = turn(&tasks);
+        std::panic::set_hook(quiet);
+        assert_eq!((polls, panics), (6, 3));
+        assert_eq!((tasks.live(), tasks.idle()), (0, true));
+        tasks.spawn(async {}, false);
+        assert_eq!(turn(&tasks), (1, 0), "and their slots are used again");
     }
 }

@@ -5,7 +5,10 @@
 //! to the ready queue, a wake from elsewhere through the core's mailbox, a wake of a task or a core that is gone goes
 //! nowhere. [INTEGER-WAKER]
 use crate::{cores, turn};
-use std::task::{RawWaker, RawWakerVTable, Waker};
+use std::{
+    mem::ManuallyDrop,
+    task::{RawWaker, RawWakerVTable, Waker},
+};
 
 const _: () = assert!(usize::BITS == 64, "a task's name is packed into one 64-bit word");
 
@@ -22,6 +25,7 @@ pub(crate) const CORES: usize = 1 << (64 - SLOT_BITS - GENERATION_BITS);
 pub(crate) struct TaskId(u64);
 
 impl TaskId {
+    #[inline]
     pub(crate) fn new(core: u16, slot: u32, generation: u64) -> Self {
         Self(
             (core as u64) << (SLOT_BITS + GENERATION_BITS)
@@ -29,19 +33,29 @@ impl TaskId {
                 | generation & ((1 << GENERATION_BITS) - 1),
         )
     }
+    #[inline]
     pub(crate) fn core(self) -> u16 {
         (self.0 >> (SLOT_BITS + GENERATION_BITS)) as u16
     }
+    #[inline]
     pub(crate) fn slot(self) -> u32 {
         (self.0 >> GENERATION_BITS) as u32 & ((1 << SLOT_BITS) - 1)
     }
+    #[inline]
     pub(crate) fn generation(self) -> u64 {
         self.0 & ((1 << GENERATION_BITS) - 1)
     }
 
+    #[inline]
     pub(crate) fn waker(self) -> Waker {
         // SAFETY: [INTEGER-WAKER] no function of the vtable dereferences the data, all may run on any thread.
         unsafe { Waker::from_raw(raw(self)) }
+    }
+
+    /// The same for the length of a poll: nothing has to be done when it ends, not even to find that out.
+    #[inline]
+    pub(crate) fn waker_for_a_poll(self) -> ManuallyDrop<Waker> {
+        ManuallyDrop::new(self.waker())
     }
 
     fn wake(self) {
@@ -58,6 +72,7 @@ impl TaskId {
     }
 }
 
+#[inline]
 fn raw(id: TaskId) -> RawWaker {
     RawWaker::new(std::ptr::without_provenance(id.0 as usize), &VTABLE)
 }
