@@ -158,6 +158,23 @@ pub enum TargetCommand {
     /// List iSCSI target nodes and NVMe subsystems with portals, hosts allowed and hosts connected.
     #[command(alias = "list")]
     Ls,
+    /// Set how well the portals of a group reach an iSCSI target's LUNs. Hosts with multipath follow within seconds.
+    SetAlua(SetAlua),
+}
+
+/// `ashlar target set-alua`.
+#[derive(Debug, Args)]
+pub struct SetAlua {
+    /// IQN of the target.
+    pub name: String,
+    /// Tag of the portal group.
+    pub portal_group: u32,
+    /// The state its ports shall have.
+    #[arg(value_parser = ["active_optimized", "active_non_optimized", "standby", "unavailable", "offline", "transitioning"])]
+    pub state: String,
+    /// Hosts should rather use it (true), or need not (false).
+    #[arg(long, value_name = "BOOL")]
+    pub preferred: Option<bool>,
 }
 
 /// `ashlar top`.

@@ -2,7 +2,7 @@
 use crate::{ask, cli, human};
 use rpc::client::ClientError;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The part of `ashlar_get_targets` that is shown.
 #[derive(Debug, Deserialize)]
@@ -56,7 +56,25 @@ struct Lun {
 
 /// Runs the command.
 pub fn run(ask: &cli::Ask, command: &cli::TargetCommand) -> Result<(), ClientError> {
-    let cli::TargetCommand::Ls = command;
+    match command {
+        cli::TargetCommand::Ls => ls(ask),
+        cli::TargetCommand::SetAlua(set) => set_alua(ask, set),
+    }
+}
+
+fn set_alua(ask: &cli::Ask, set: &cli::SetAlua) -> Result<(), ClientError> {
+    let mut params = json!({"name": set.name, "pg_tag": set.portal_group, "alua_state": set.state});
+    if let Some(preferred) = set.preferred {
+        params["preferred"] = preferred.into();
+    }
+    let done: bool = ask::connect(ask)?.call("iscsi_target_node_set_alua_state", params)?;
+    if ask.json {
+        ask::print_json(&done);
+    }
+    Ok(())
+}
+
+fn ls(ask: &cli::Ask) -> Result<(), ClientError> {
     let mut client = ask::connect(ask)?;
     if ask.json {
         let targets: Value = client.call("ashlar_get_targets", ())?;

@@ -267,6 +267,15 @@ impl Applied {
                         data_digest: false,
                     };
                     self.iscsi.create_target_node(&wanted).map_err(failed)?;
+                    if node.explicit_alua {
+                        self.iscsi.set_explicit_alua(&node.name, true).map_err(failed)?;
+                    }
+                    for alua in &node.alua {
+                        let tag = *alua.portal_group;
+                        self.iscsi
+                            .set_alua_state(&node.name, tag, alua.state, Some(alua.preferred))
+                            .map_err(failed)?;
+                    }
                     for redirect in &node.redirect {
                         let to = Redirect {
                             to: *redirect.to,
@@ -381,9 +390,9 @@ impl Applied {
 
     /// Who may come from where to a node: a group of hosts for each way in, made here. Group 1 is everybody.
     fn maps(&self, node: &Node, number: usize) -> Result<Vec<PgIgMap>, ApplyError> {
-        let have: BTreeSet<u32> = self.iscsi.initiator_groups().iter().map(|group| group.tag).collect();
         let make = |tag: u32, initiators: Vec<String>, netmasks: Vec<String>| {
-            if have.contains(&tag) {
+            // Everybody's group may have been made for another way in a moment ago.
+            if self.iscsi.initiator_groups().iter().any(|group| group.tag == tag) {
                 return Ok(tag);
             }
             let group = InitiatorGroup {

@@ -465,11 +465,24 @@ impl<'a> Checker<'a> {
                 }
             }
             self.auth(&node.auth, &key("auth"), &groups);
+            let reached = |tag: u32| {
+                tags.contains(&tag)
+                    && node
+                        .access
+                        .as_ref()
+                        .is_none_or(|ways| ways.iter().any(|way| *way.portal_group == tag))
+            };
+            for (j, alua) in node.alua.iter().enumerate() {
+                if !reached(*alua.portal_group) {
+                    let message = format!(
+                        "hosts do not come through portal group {}; expected one of `access`",
+                        *alua.portal_group
+                    );
+                    self.wrong(&alua.portal_group, key(&format!("alua[{j}].portal_group")), message);
+                }
+            }
             for (j, redirect) in node.redirect.iter().enumerate() {
-                let way = |access: &Vec<crate::schema::Access>| {
-                    access.iter().any(|way| *way.portal_group == *redirect.portal_group)
-                };
-                if !tags.contains(&*redirect.portal_group) || !node.access.as_ref().is_none_or(way) {
+                if !reached(*redirect.portal_group) {
                     let message = format!(
                         "hosts do not come through portal group {}; expected one of `access`",
                         *redirect.portal_group

@@ -475,6 +475,21 @@ pub struct Redirect {
     pub permanent: bool,
 }
 
+/// How well a portal group reaches the LUNs of a target node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alua {
+    /// Which. Default: 1.
+    #[serde(default = "group_one")]
+    pub portal_group: At<u32>,
+    /// Its asymmetric access state. Default: active_optimized.
+    #[serde(default, with = "target::iscsi::StateName", skip_serializing_if = "is_default")]
+    pub state: target::iscsi::AccessState,
+    /// Hosts should rather use this one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub preferred: bool,
+}
+
 /// An iSCSI target node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -495,6 +510,12 @@ pub struct Node {
     /// Where hosts are sent on to. Default: nowhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redirect: Vec<Redirect>,
+    /// Portal groups that are not simply active. Default: all are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alua: Vec<Alua>,
+    /// Hosts may set these states themselves (SET TARGET PORT GROUPS).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub explicit_alua: bool,
 }
 
 /// A logical unit.

@@ -5,7 +5,7 @@
 use crate::{
     disks::{Shown, shown},
     schema::{
-        Access, At, Auth, AuthGroup, Config, Iscsi, Lun, Mutual, Namespace, Node, Nvme, PortalGroup, Redirect,
+        Access, Alua, At, Auth, AuthGroup, Config, Iscsi, Lun, Mutual, Namespace, Node, Nvme, PortalGroup, Redirect,
         Subsystem, Targets, User,
     },
 };
@@ -94,9 +94,23 @@ fn iscsi(running: &target::iscsi::Iscsi) -> Iscsi {
             access: access(&node),
             auth: auth(node.auth),
             redirect: redirects(running, &node.name),
+            explicit_alua: running.alua(&node.name).is_ok_and(|alua| alua.explicit),
+            alua: alua(running, &node.name),
         });
     }
     shown
+}
+
+/// Portal groups that are not simply active.
+fn alua(running: &target::iscsi::Iscsi, name: &str) -> Vec<Alua> {
+    let groups = running.alua(name).unwrap_or_default().portal_groups;
+    let said = groups.iter().filter(|group| !group.is_plain());
+    said.map(|group| Alua {
+        portal_group: group.pg_tag.into(),
+        state: group.alua_state,
+        preferred: group.preferred,
+    })
+    .collect()
 }
 
 /// `None`: nothing. SPDK's "CHAP is not even offered" is shown as that, for hosts cannot tell the difference.

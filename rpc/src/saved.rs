@@ -300,6 +300,16 @@ fn initiators_and_nodes(context: &Context) -> Vec<Call> {
             }
             calls.push(("iscsi_target_node_set_redirect", params));
         }
+        let alua = context.iscsi.alua(&name).unwrap_or_default();
+        if alua.explicit {
+            let params = json!({"name": name, "enable": true});
+            calls.push(("iscsi_target_node_set_explicit_alua", params));
+        }
+        for group in alua.portal_groups.into_iter().filter(|group| !group.is_plain()) {
+            let mut params = plain(serde_json::to_value(group));
+            params["name"] = name.as_str().into();
+            calls.push(("iscsi_target_node_set_alua_state", params));
+        }
     }
     calls
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use target::iscsi::{Auth, IscsiError, LunMap, LunOptions, PgIgMap, TargetNode};
+use target::iscsi::{AccessState, Alua, Auth, IscsiError, LunMap, LunOptions, PgIgMap, TargetNode};
 
 use super::iscsi::{AuthParams, refused};
 use super::{Line, Lines, Manner::*, Phases::*};
@@ -25,6 +25,15 @@ pub(super) fn lines() -> Lines {
         Line::new("iscsi_target_node_remove_pg_ig_maps", Runtime, Change, BAD, remove_maps),
         Line::new("iscsi_target_node_add_lun", Runtime, Change, BAD, add_lun),
         Line::new("iscsi_target_node_set_redirect", Runtime, Change, BAD, set_redirect),
+        Line::new("iscsi_target_node_get_alua", Runtime, Look, BAD, get_alua),
+        Line::new("iscsi_target_node_set_alua_state", Runtime, Change, BAD, set_alua_state),
+        Line::new(
+            "iscsi_target_node_set_explicit_alua",
+            Runtime,
+            Change,
+            BAD,
+            set_explicit_alua,
+        ),
         Line::new("iscsi_target_node_request_logout", Runtime, Change, BAD, request_logout),
     ]
 }
@@ -210,6 +219,45 @@ async fn set_redirect(context: Arc<Context>, params: Redirect) -> RpcResult<bool
                 RpcError::invalid_params(text).because(other.to_string())
             }
         })?;
+    Ok(true)
+}
+
+async fn get_alua(context: Arc<Context>, params: Name) -> RpcResult<Alua> {
+    context.iscsi.alua(&params.name).map_err(refused)
+}
+
+/// Named after `nvmf_subsystem_listener_set_ana_state`; SPDK has none for iSCSI.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetAluaState {
+    name: String,
+    pg_tag: u32,
+    #[serde(with = "target::iscsi::StateName")]
+    alua_state: AccessState,
+    /// As it was, if nothing is said.
+    preferred: Option<bool>,
+}
+
+async fn set_alua_state(context: Arc<Context>, params: SetAluaState) -> RpcResult<bool> {
+    context
+        .iscsi
+        .set_alua_state(&params.name, params.pg_tag, params.alua_state, params.preferred)
+        .map_err(refused)?;
+    Ok(true)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetExplicitAlua {
+    name: String,
+    enable: bool,
+}
+
+async fn set_explicit_alua(context: Arc<Context>, params: SetExplicitAlua) -> RpcResult<bool> {
+    context
+        .iscsi
+        .set_explicit_alua(&params.name, params.enable)
+        .map_err(refused)?;
     Ok(true)
 }
 

@@ -6,7 +6,7 @@
 //! format 01b    iqn.2020-01.org.x:a,i,0x400001370000     one port: name and ISID
 //! ```
 //!
-//! Names are UTF-8 in the normal form of RFC 3722 (lower case), NUL-terminated and padded with NULs.
+//! Names are UTF-8, NUL-terminated and padded with NULs; letters are small (RFC 3722).
 use super::be16;
 use std::fmt;
 
@@ -49,7 +49,7 @@ impl TransportId {
         if name.is_empty() || name.len() > NAME_MAX {
             return None;
         }
-        let name = name.to_lowercase();
+        let name = name.to_ascii_lowercase();
         Some((Self { name, isid }, 4 + len))
     }
 

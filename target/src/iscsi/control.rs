@@ -3,14 +3,20 @@ use super::{
     auth::{AuthGroup, Credential},
     auth_file,
     options::{
-        Auth, ConnectionInfo, InitiatorGroup, IscsiError, LunMap, LunOptions, Options, PgIgMap, Portal, PortalGroup,
-        Redirect, Stats, TargetNode,
+        Alua, AluaGroup, Auth, ConnectionInfo, InitiatorGroup, IscsiError, LunMap, LunOptions, Options, PgIgMap,
+        Portal, PortalGroup, Redirect, Stats, TargetNode,
     },
     server::Server,
 };
 use bdev::graph::Graph;
 use reactor::Reactors;
-use spec::iscsi::bhs::AsyncEvent;
+use spec::{
+    iscsi::bhs::AsyncEvent,
+    scsi::{
+        AccessState,
+        target_port_groups::{Cause, Group},
+    },
+};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 /// The iSCSI front end. A handle: clones mean the same thing, and it may be used from any control thread. Its methods
@@ -272,6 +278,56 @@ impl Iscsi {
     /// Where logins are sent on to, by portal group.
     pub fn redirects(&self, name: &str) -> Result<BTreeMap<u32, Redirect>, IscsiError> {
         Ok(self.server.state().node(name)?.redirect.clone())
+    }
+
+    // ---- asymmetric access
+
+    /// How well each portal group reaches the node's units.
+    pub fn alua(&self, name: &str) -> Result<Alua, IscsiError> {
+        let ports = self.server.state().node(name)?.device.ports();
+        let group = |group: &Group| AluaGroup {
+            pg_tag: group.tag.into(),
+            alua_state: group.state,
+            preferred: group.preferred,
+        };
+        Ok(Alua {
+            explicit: ports.explicit,
+            portal_groups: ports.groups().iter().map(group).collect(),
+        })
+    }
+
+    /// Sets the state of a portal group of the node, and whether it is preferred (`None`: as it was). Hosts are told (unit
+    /// attention), and commands find the new state at once.
+    pub fn set_alua_state(
+        &self,
+        name: &str,
+        pg_tag: u32,
+        state: AccessState,
+        preferred: Option<bool>,
+    ) -> Result<(), IscsiError> {
+        let device = self.server.state().node(name)?.device.clone();
+        let mut known = false;
+        device.edit_ports(|ports| {
+            let tag = u16::try_from(pg_tag).unwrap_or(0); // no group has tag 0
+            let set = ports.set(tag, state, Cause::Implicit);
+            known = set.is_some();
+            let moved = preferred.and_then(|preferred| ports.prefer(tag, preferred));
+            set == Some(true) || moved == Some(true)
+        });
+        match known {
+            true => Ok(()),
+            false => Err(super::state::not_found("portal group", pg_tag)),
+        }
+    }
+
+    /// Whether hosts may set states. They read it from INQUIRY data, when they look at it the next time.
+    pub fn set_explicit_alua(&self, name: &str, explicit: bool) -> Result<(), IscsiError> {
+        let device = self.server.state().node(name)?.device.clone();
+        device.edit_ports(|ports| {
+            ports.explicit = explicit;
+            false
+        });
+        Ok(())
     }
 
     /// Asks the node's hosts (those of one portal group, if given) to log out.

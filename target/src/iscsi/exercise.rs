@@ -404,6 +404,8 @@ mod tests {
         replay("iscsi_bhs", spec::iscsi::fuzz_iscsi_bhs);
         replay("iscsi_text", spec::iscsi::fuzz_iscsi_text);
         replay("scsi_cdb", spec::scsi::fuzz_scsi_cdb);
+        replay("scsi_reservation", spec::scsi::fuzz_scsi_reservation);
+        replay("scsi_ports", spec::scsi::fuzz_scsi_ports);
     }
 
     /// Records that are PDUs more often than not.

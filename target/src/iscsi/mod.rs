@@ -31,3 +31,4 @@ mod state;
 
 pub use control::Iscsi;
 pub use options::*;
+pub use spec::scsi::AccessState;

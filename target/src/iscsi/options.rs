@@ -2,6 +2,7 @@
 pub use crate::scsi::options::LunOptions;
 use serde::{Deserialize, Serialize};
 use spec::iscsi::chap::Algorithm;
+use spec::scsi::AccessState;
 use std::net::SocketAddr;
 
 /// Limits and defaults of the whole front end (`iscsi_set_options`).
@@ -188,6 +189,49 @@ pub struct LunMap {
     /// How hosts see it.
     #[serde(flatten)]
     pub options: LunOptions,
+}
+
+/// How well the ports of one portal group reach the units of a target node (`iscsi_target_node_set_alua_state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AluaGroup {
+    /// Portal group, which is the target port group too.
+    pub pg_tag: u32,
+    /// Asymmetric access state.
+    #[serde(with = "StateName")]
+    pub alua_state: AccessState,
+    /// Hosts should rather use this one (PREF).
+    #[serde(default)]
+    pub preferred: bool,
+}
+
+impl AluaGroup {
+    /// As it is without anybody saying so.
+    pub fn is_plain(&self) -> bool {
+        self.alua_state == AccessState::default() && !self.preferred
+    }
+}
+
+/// Asymmetric access of a target node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Alua {
+    /// Hosts may set states (SET TARGET PORT GROUPS).
+    pub explicit: bool,
+    /// Every portal group hosts may come through.
+    pub portal_groups: Vec<AluaGroup>,
+}
+
+/// The states' names in RPC and YAML.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "AccessState", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the standard's own words")]
+pub enum StateName {
+    ActiveOptimized,
+    ActiveNonOptimized,
+    Standby,
+    Unavailable,
+    Offline,
+    Transitioning,
 }
 
 /// What hosts log in to (`iscsi_create_target_node`), wished or as it is.

@@ -417,7 +417,7 @@ impl Directory for World {
                 self.device = Some(node.device.clone());
                 self.nexus = Some(NexusId {
                     initiator: TransportId {
-                        name: hello.initiator.to_lowercase(),
+                        name: hello.initiator.to_ascii_lowercase(),
                         isid: Some(hello.isid),
                     },
                     target: node.device.name.clone(),
