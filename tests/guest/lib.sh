@@ -1,11 +1,35 @@
 # For guest scripts, sourced before them.
 step() { read -r up _ < /proc/uptime; echo "== [$up] $*"; }
-die() { echo "FAIL: $*"; exit 1; }
+die() { echo "FAIL: $*" >&2; exit 1; }
 # run CMD...: say it, run it, end the script when it fails.
 run() { echo "+ $*"; "$@" || die "'$*' ended with status $?"; }
 # wait_for SECONDS CMD...: until CMD succeeds.
 wait_for() { local n=$(($1 * 10)); shift; until "$@" >/dev/null 2>&1; do n=$((n - 1)); [ $n -gt 0 ] || return 1; sleep 0.1; done; }
 sha() { sha256sum "$@" | cut -d' ' -f1; }
+# ask WORD...: has the story on the host do it (blackbox::Helper); prints its answer.  x=$(ask ...) || exit 1
+ask() {
+  local reply
+  exec 9<>/dev/tcp/127.0.0.1/$HELPER_PORT || die "the host's helper is not there"
+  echo "$*" >&9; IFS= read -r reply <&9; exec 9>&-
+  case $reply in FAIL*) echo "$* -> $reply" >&2; return 1 ;; esac
+  echo "$reply"
+}
+# ask_until SECONDS WANTED WORD...: until the answer is as wanted (a pattern).
+ask_until() {
+  local n=$1 wanted=$2 reply; shift 2
+  while :; do
+    reply=$(ask "$@") || return 1
+    case $reply in $wanted) return 0 ;; esac
+    n=$((n - 1)); [ $n -gt 0 ] || { echo "$* -> $reply, not $wanted" >&2; return 1; }
+    sleep 1
+  done
+}
+# fails TEXT CMD...: it must fail, and say TEXT.
+fails() {
+  local text=$1 said; shift
+  if said=$("$@" 2>&1); then die "'$*' should have failed, but said: $said"; fi
+  case $said in *"$text"*) echo "+ $* -> $text" ;; *) die "'$*' failed without saying '$text': $said" ;; esac
+}
 
 # ---- NVMe/TCP
 nvme_start() { modprobe nvme_core multipath=Y; modprobe nvme-tcp || die "no nvme-tcp"; }
@@ -29,14 +53,34 @@ iscsi_start() {
   setsid iscsid -f > /tmp/iscsid.log 2>&1 &
   wait_for 10 iscsiadm -m iface || die "iscsid does not answer: $(cat /tmp/iscsid.log)"
 }
-# iscsi_disk IQN [LUN]: the block device of a logged-in session's LUN.
+# iscsi_disk IQN [LUN [PORT [INITIATOR]]]: the block device of a logged-in session's LUN; of the session through this port, of this host.
 iscsi_disk() {
   local s b
   for s in /sys/class/iscsi_session/session*; do
     [ "$(cat $s/targetname 2>/dev/null)" = "$1" ] || continue
+    [ -z "${3:-}" ] || [ "$(cat $s/device/connection*/iscsi_connection/*/persistent_port 2>/dev/null)" = "$3" ] || continue
+    [ -z "${4:-}" ] || [ "$(cat $s/initiatorname 2>/dev/null)" = "$4" ] || continue
     for b in $s/device/target*/*:*:*:${2:-0}/block/sd*; do [ -b /dev/${b##*/} ] && { echo /dev/${b##*/}; return 0; }; done
   done
   return 1
+}
+# iscsi_login IQN PORT [IFACE [NAME=VALUE...]]: logs in without discovery, with these settings of the node record.
+iscsi_login() {
+  local iqn=$1 port=$2 iface=${3:-default} setting; shift 2; shift
+  local record="-m node -T $iqn -p 127.0.0.1:$port -I $iface"
+  run iscsiadm $record -o new > /dev/null
+  for setting in "$@"; do run iscsiadm $record -o update -n "${setting%%=*}" -v "${setting#*=}" > /dev/null; done
+  run iscsiadm $record --login > /dev/null
+}
+# iscsi_host IFACE NAME: another initiator name for logins with this interface.
+iscsi_host() {
+  run iscsiadm -m iface -I $1 -o new > /dev/null
+  run iscsiadm -m iface -I $1 -o update -n iface.initiatorname -v $2 > /dev/null
+}
+# A device manager, for those who need its names and rules (multipathd).
+udev_start() {
+  /usr/lib/systemd/systemd-udevd --daemon || die "no udevd"
+  udevadm trigger --action=add --subsystem-match=block --subsystem-match=scsi; udevadm settle -t 30
 }
 
 # fio_verify FILE SECONDS [ARGS...]: random writes and reads, every block checked.

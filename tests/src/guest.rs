@@ -1,10 +1,46 @@
 //! The Linux host that `tests/guest/make` builds: open-iscsi and nvme-tcp of a real kernel.
+use crate::Result;
 use crate::tool::{needs, skip, tree};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+/// Answers what a guest's script asks of its host (`ask WORD...` in lib.sh): one line in, one line out.
+///
+/// So that a flow of "do this there, see that here" is one script and not two in step.
+#[derive(Debug)]
+pub struct Helper {
+    port: u16,
+}
+
+impl Helper {
+    /// Answers until this process ends. The thread's panic, if `answer` does, shows as an answer that never comes.
+    pub fn new(mut answer: impl FnMut(&str) -> Result<String> + Send + 'static) -> Helper {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("a bound socket").port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(std::io::Result::ok) {
+                let mut line = String::new();
+                if BufReader::new(&stream).read_line(&mut line).is_err() {
+                    continue;
+                }
+                let reply = answer(line.trim()).unwrap_or_else(|error| format!("FAIL {error}"));
+                println!("   host| {} -> {reply}", line.trim());
+                // A guest that has gone misses nothing.
+                let _ = writeln!(stream, "{}", reply.replace('\n', " "));
+            }
+        });
+        Helper { port }
+    }
+
+    /// The variable by which a script finds it.
+    pub fn variable(&self) -> (&'static str, String) {
+        ("HELPER_PORT", self.port.to_string())
+    }
+}
 
 /// A guest that runs a script of `tests/guest/scripts`.
 #[derive(Debug)]

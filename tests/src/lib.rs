@@ -12,7 +12,7 @@ pub mod rpc;
 pub mod serve;
 pub mod tool;
 
-pub use guest::Guest;
+pub use guest::{Guest, Helper};
 pub use serve::{Ports, Server};
 pub use tool::{Tool, needs, skip};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use target::nvmf::{
-    DiscoveryFilter, GroupId, HashId, ListenAddress, NvmfError, Referral, ReportedOptions, TARGET_NAME,
+    DiscoveryFilter, GroupId, HashId, ListenAddress, NvmfError, Offer, Referral, ReportedOptions, TARGET_NAME,
     TransportOptions,
 };
 
@@ -19,6 +19,7 @@ pub(super) fn lines() -> Lines {
     const BAD: Complaint = Complaint::Invalid;
     vec![
         Line::new("nvmf_set_config", Startup, Change, BAD, set_config),
+        Line::new("ashlar_nvmf_set_dhchap", Runtime, Change, BAD, set_dhchap),
         Line::new("nvmf_set_max_subsystems", Startup, Change, BAD, set_max_subsystems),
         Line::new("nvmf_set_crdt", Startup, Change, BAD, set_crdt),
         Line::new("nvmf_create_target", Runtime, Change, BAD, create_target),
@@ -128,6 +129,34 @@ fn filter(words: &[String]) -> RpcResult<DiscoveryFilter> {
     Ok(filter)
 }
 
+/// Hashes and groups that hosts may authenticate with; what is absent stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dhchap {
+    digests: Option<Vec<String>>,
+    dhgroups: Option<Vec<String>>,
+}
+
+impl Dhchap {
+    fn apply(&self, to: &mut Offer) -> RpcResult<()> {
+        if let Some(names) = &self.digests {
+            to.hashes = chosen("dhchap_digests", names, &HashId::ALL, HashId::name)?;
+        }
+        if let Some(names) = &self.dhgroups {
+            to.groups = chosen("dhchap_dhgroups", names, &GroupId::ALL, GroupId::name)?;
+        }
+        Ok(())
+    }
+}
+
+/// The same as two members of `nvmf_set_config`, for a target that runs: the next authentication goes by it.
+async fn set_dhchap(context: Arc<Context>, params: Dhchap) -> RpcResult<bool> {
+    let mut config = context.nvmf.config();
+    params.apply(&mut config.dhchap)?;
+    context.nvmf.set_config(config);
+    Ok(true)
+}
+
 /// Those of `all` that are named; all names must be known, and there must be one.
 fn chosen<T: Copy>(what: &str, names: &[String], all: &[T], name_of: fn(T) -> &'static str) -> RpcResult<Vec<T>> {
     let known = || all.iter().map(|item| name_of(*item)).collect::<Vec<_>>().join(", ");
@@ -182,12 +211,11 @@ async fn set_config(context: Arc<Context>, params: SetConfig) -> RpcResult<bool>
     let mut config = context.nvmf.config();
     config.discovery_filter = filter;
     config.poll_groups_mask = params.poll_groups_mask;
-    if let Some(names) = params.dhchap_digests {
-        config.dhchap.hashes = chosen("dhchap_digests", &names, &HashId::ALL, HashId::name)?;
-    }
-    if let Some(names) = params.dhchap_dhgroups {
-        config.dhchap.groups = chosen("dhchap_dhgroups", &names, &GroupId::ALL, GroupId::name)?;
-    }
+    let choice = Dhchap {
+        digests: params.dhchap_digests,
+        dhgroups: params.dhchap_dhgroups,
+    };
+    choice.apply(&mut config.dhchap)?;
     context.nvmf.set_config(config);
     Ok(true)
 }
