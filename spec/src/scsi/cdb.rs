@@ -2,7 +2,7 @@
 //!
 //! A command comes out as plain data with its range already typed. Which commands there are, and which of their bits may
 //! be set, is said by the table in [`opcodes`](super::opcodes); the functions here read blocks that passed it.
-use super::{Sense, be16, be32, be64, medium::Sanitize, opcodes::Reporting, reservation};
+use super::{Sense, be16, be32, be64, log::LogControl, medium::Sanitize, opcodes::Reporting, reservation};
 use crate::{BlockRange, Lba};
 
 /// A command descriptor block as the transport carries it, padded with zeros to 16 bytes.
@@ -92,6 +92,20 @@ pub enum Command {
         page_format: bool,
         save: bool,
         ten: bool,
+        len: u16,
+    },
+    LogSense {
+        page: u8,
+        subpage: u8,
+        control: LogControl,
+        pointer: u16,
+        room: u16,
+    },
+    /// `reset` is PCR.
+    LogSelect {
+        reset: bool,
+        page: u8,
+        subpage: u8,
         len: u16,
     },
     ReadCapacity10,
@@ -253,9 +267,10 @@ impl Command {
                 _ => Data::None,
             },
             Command::WriteSame { no_data: false, .. } => out(block_size.into()),
-            Command::Unmap { len, .. } | Command::ModeSelect { len, .. } | Command::Sanitize { len, .. } => {
-                out((*len).into())
-            }
+            Command::Unmap { len, .. }
+            | Command::ModeSelect { len, .. }
+            | Command::LogSelect { len, .. }
+            | Command::Sanitize { len, .. } => out((*len).into()),
             Command::ReadCapacity10 => Data::In(8),
             Command::ReadCapacity16 { room }
             | Command::ReportLuns { room, .. }
@@ -264,11 +279,12 @@ impl Command {
             | Command::ReportOpcodes { room, .. }
             | Command::ReportTmfs { room, .. }
             | Command::ReportTargetPortGroups { room, .. } => Data::In((*room).into()),
-            Command::PersistentReserveIn { room, .. } => Data::In((*room).into()),
             Command::PersistentReserveOut { len, .. } | Command::SetTargetPortGroups { len } => out((*len).into()),
-            Command::Inquiry { room, .. } | Command::ModeSense { room, .. } | Command::RequestSense { room, .. } => {
-                Data::In((*room).into())
-            }
+            Command::Inquiry { room, .. }
+            | Command::ModeSense { room, .. }
+            | Command::LogSense { room, .. }
+            | Command::PersistentReserveIn { room, .. }
+            | Command::RequestSense { room, .. } => Data::In((*room).into()),
             _ => Data::None,
         }
     }
@@ -422,6 +438,42 @@ pub(super) fn mode_select(b: &[u8; 16], ten: bool) -> Result<Command, CdbError> 
         save: b[1] & 0x01 != 0,
         ten,
         len: if ten { be16(b, 7) } else { b[4].into() },
+    })
+}
+
+pub(super) fn log_sense(b: &[u8; 16]) -> Result<Command, CdbError> {
+    // SP: nothing is saved.
+    if b[1] & 1 != 0 {
+        return Err(CdbError::Field { byte: 1, bit: 0 });
+    }
+    Ok(Command::LogSense {
+        page: b[2] & 0x3f,
+        subpage: b[3],
+        control: match b[2] >> 6 {
+            0 => LogControl::Threshold,
+            1 => LogControl::Cumulative,
+            2 => LogControl::DefaultThreshold,
+            _ => LogControl::DefaultCumulative,
+        },
+        pointer: be16(b, 5),
+        room: be16(b, 7),
+    })
+}
+
+pub(super) fn log_select(b: &[u8; 16]) -> Result<Command, CdbError> {
+    if b[1] & 1 != 0 {
+        return Err(CdbError::Field { byte: 1, bit: 0 });
+    }
+    let (reset, len) = (b[1] & 2 != 0, be16(b, 7));
+    // A reset comes without a list (SPC-4 6.7).
+    if reset && len != 0 {
+        return Err(CdbError::Field { byte: 1, bit: 1 });
+    }
+    Ok(Command::LogSelect {
+        reset,
+        page: b[2] & 0x3f,
+        subpage: b[3],
+        len,
     })
 }
 

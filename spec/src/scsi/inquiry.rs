@@ -1,10 +1,11 @@
 //! Standard INQUIRY data (SPC-4 6.4.2) and vital product data pages (SPC-4 7.8, SBC-3 6.6).
+use super::{opcodes, vpd};
 
 /// PERIPHERAL QUALIFIER 011b, type 1fh: no unit at this number.
 pub const NO_UNIT: u8 = 0x7f;
 
 /// Who answers, in the shapes INQUIRY wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// T10 vendor identification, padded to eight bytes when encoded.
     pub vendor: String,
@@ -20,8 +21,14 @@ pub struct Identity {
     pub target: String,
     /// Target portal group tag, which is the relative target port identifier.
     pub portal_group: u16,
+    /// Tags of all portal groups the target can be reached through.
+    pub ports: Vec<u16>,
     /// The medium can be taken out (RMB).
     pub removable: bool,
+    /// Hosts may set the states of target port groups.
+    pub explicit_access: bool,
+    /// There is a volatile cache (V_SUP).
+    pub volatile_cache: bool,
 }
 
 /// What the block pages tell (SBC-3 6.6.3 to 6.6.5). Counts are in logical blocks.
@@ -51,7 +58,7 @@ pub struct Limits {
     pub rotational: bool,
 }
 
-fn padded<const N: usize>(text: &str) -> [u8; N] {
+pub(super) fn padded<const N: usize>(text: &str) -> [u8; N] {
     let mut out = [b' '; N];
     for (to, from) in out.iter_mut().zip(text.bytes()) {
         // SPC-4 4.4.1: left-aligned printable ASCII.
@@ -64,19 +71,26 @@ fn padded<const N: usize>(text: &str) -> [u8; N] {
     out
 }
 
-/// Standard data: a direct-access block device over iSCSI, SPC-4 and SBC-3.
+/// Standard data: a direct-access block device over iSCSI. VERSION says SPC-4, the newest that every host has heard of; what
+/// is done of SPC-5 and SBC-4 is said by version descriptors.
 pub fn standard(id: &Identity) -> [u8; 96] {
     let mut out = [0; 96];
     out[1] = u8::from(id.removable) << 7;
     out[2] = 0x06; // SPC-4
     out[3] = 0x12; // HISUP, response data format 2
     out[4] = 91;
+    // TPGS and 3PC: what the table of commands has.
+    let implicit = u8::from(opcodes::exists(0xa3, 0x0a));
+    let explicit = u8::from(id.explicit_access && opcodes::exists(0xa4, 0x0a));
+    out[5] = explicit << 5 | implicit << 4 | u8::from(opcodes::exists(0x83, 0x00)) << 3;
+    out[6] = u8::from(id.ports.len() > 1) << 4; // MULTIP
     out[7] = 0x02; // CMDQUE
     out[8..16].copy_from_slice(&padded::<8>(&id.vendor));
     out[16..32].copy_from_slice(&padded::<16>(&id.product));
     out[32..36].copy_from_slice(&padded::<4>(&id.revision));
-    // Version descriptors: SAM-5, iSCSI, SPC-4, SBC-3, no particular revision.
-    for (i, version) in [0x00a0u16, 0x0960, 0x0460, 0x04c0].into_iter().enumerate() {
+    // Version descriptors: SAM-5, iSCSI, SPC-5, SPC-4, SBC-4, SBC-3, no particular revision.
+    let versions = [0x00a0u16, 0x0960, 0x05c0, 0x0460, 0x0600, 0x04c0];
+    for (i, version) in versions.into_iter().enumerate() {
         out[58 + 2 * i..60 + 2 * i].copy_from_slice(&version.to_be_bytes());
     }
     out
@@ -90,14 +104,18 @@ pub fn absent() -> [u8; 96] {
 }
 
 /// Supported vital product data pages.
-pub const PAGES: [u8; 6] = [0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2];
+pub const PAGES: [u8; 10] = [0x00, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2];
 
 /// A vital product data page, uncut; `None` if there is no such page.
 pub fn vpd(page: u8, id: &Identity, limits: &Limits) -> Option<Vec<u8>> {
     let body = match page {
         0x00 => PAGES.to_vec(),
-        0x80 => padded_serial(&id.serial),
-        0x83 => identification(id),
+        0x80 => serial(&id.serial),
+        0x83 => vpd::identification(id),
+        0x85 => vpd::management(),
+        0x86 => vpd::extended(id),
+        0x87 => vpd::policy(),
+        0x88 => vpd::ports(id),
         0xb0 => block_limits(limits).to_vec(),
         0xb1 => {
             let mut body = vec![0; 60];
@@ -119,7 +137,7 @@ pub fn vpd(page: u8, id: &Identity, limits: &Limits) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn padded_serial(serial: &str) -> Vec<u8> {
+pub(super) fn serial(serial: &str) -> Vec<u8> {
     serial.bytes().filter(u8::is_ascii_graphic).take(252).collect()
 }
 
@@ -145,42 +163,6 @@ fn block_limits(limits: &Limits) -> [u8; 60] {
     out
 }
 
-/// Device identification: the unit (UUID, NAA, T10 vendor), its port and its device.
-fn identification(id: &Identity) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    let mut designator = |protocol: u8, association_type: u8, value: &[u8]| {
-        // Each value is padded below; none comes near 255 bytes (a name is at most 223, RFC 7143 4.2.7.1).
-        let len = value.len().min(252);
-        out.extend_from_slice(&[protocol, association_type, 0, len as u8]);
-        out.extend_from_slice(&value[..len]);
-    };
-    // NAA 3h, locally assigned: 60 bits of the UUID's random part.
-    let mut naa = [0; 8];
-    naa.copy_from_slice(&id.uuid[8..]);
-    naa[0] = 0x30 | naa[0] & 0x0f;
-    designator(0x01, 0x03, &naa);
-    let mut uuid = [0; 18];
-    uuid[0] = 0x10;
-    uuid[2..].copy_from_slice(&id.uuid);
-    designator(0x01, 0x0a, &uuid);
-    let mut t10 = padded::<8>(&id.vendor).to_vec();
-    t10.extend_from_slice(&padded_serial(&id.serial));
-    designator(0x02, 0x01, &t10);
-    // iSCSI protocol (5), PIV; SCSI name strings are UTF-8, NUL-terminated, a multiple of four long (SPC-4 7.8.6.11).
-    let named = |name: String| {
-        let mut bytes = name.into_bytes();
-        bytes.truncate(248);
-        bytes.push(0);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    };
-    let [hi, lo] = id.portal_group.to_be_bytes();
-    designator(0x51, 0x94, &[0, 0, hi, lo]);
-    designator(0x53, 0x98, &named(format!("{},t,0x{:04x}", id.target, id.portal_group)));
-    designator(0x53, 0xa8, &named(id.target.clone()));
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,32 +176,25 @@ mod tests {
             uuid: *b"\x01\x02\x03\x04\x05\x06\x47\x08\x89\x0a\x0b\x0c\x0d\x0e\x0f\x10",
             target: "iqn.2016-06.io.spdk:a".into(),
             portal_group: 1,
-            removable: false,
+            ports: vec![1],
+            ..Identity::default()
         }
     }
 
     #[test]
     fn standard_data_is_padded_and_names_its_standards() {
         let data = standard(&identity());
-        assert_eq!(data[..8], [0, 0, 6, 0x12, 91, 0, 0, 2]);
+        assert_eq!(data[..5], [0, 0, 6, 0x12, 91]);
+        assert_eq!((data[5] & 0xc7, data[6..8].to_vec()), (0, vec![0, 2]));
+        let two = Identity {
+            ports: vec![1, 2],
+            removable: true,
+            ..identity()
+        };
+        assert_eq!((standard(&two)[1], standard(&two)[6]), (0x80, 0x10));
         assert_eq!(&data[8..36], b"ASHLAR  quarry          0.1 ");
-        assert_eq!(data[58..66], [0, 0xa0, 9, 0x60, 4, 0x60, 4, 0xc0]);
+        assert_eq!(data[58..72], [0, 0xa0, 9, 0x60, 5, 0xc0, 4, 0x60, 6, 0, 4, 0xc0, 0, 0]);
         assert_eq!(absent()[0], 0x7f);
-    }
-
-    #[test]
-    fn page_83_has_every_designator_whole() {
-        let page = vpd(0x83, &identity(), &Limits::default()).unwrap();
-        assert_eq!(usize::from(super::super::be16(&page, 2)), page.len() - 4);
-        let naa = [0x01, 0x03, 0, 8, 0x39, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10];
-        assert_eq!(page[4..16], naa);
-        let mut kinds = Vec::new();
-        let mut rest = &page[4..];
-        while !rest.is_empty() {
-            kinds.push((rest[1] >> 4 & 3, rest[1] & 0xf));
-            rest = &rest[4 + usize::from(rest[3])..];
-        }
-        assert_eq!(kinds, [(0, 3), (0, 10), (0, 1), (1, 4), (1, 8), (2, 8)]);
     }
 
     #[test]
@@ -249,9 +224,16 @@ mod tests {
         assert_eq!(vpd(0xb1, &identity(), &limits).unwrap()[4..6], [0, 1]);
         assert_eq!(
             vpd(0x00, &identity(), &limits).unwrap(),
-            [0, 0, 0, 6, 0, 0x80, 0x83, 0xb0, 0xb1, 0xb2]
+            [0, 0, 0, 10, 0, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2]
         );
         assert_eq!(vpd(0x80, &identity(), &limits).unwrap(), *b"\0\x80\0\x045eed");
-        assert_eq!(vpd(0x86, &identity(), &limits), None);
+        assert_eq!(vpd(0x81, &identity(), &limits), None);
+        for code in PAGES {
+            let page = vpd(code, &identity(), &limits).unwrap();
+            assert_eq!(
+                (page[1], usize::from(super::super::be16(&page, 2))),
+                (code, page.len() - 4)
+            );
+        }
     }
 }

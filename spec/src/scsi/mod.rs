@@ -11,6 +11,8 @@
 //! | [`inquiry`] | standard INQUIRY data and vital product data pages |
 //! | [`mode`] | mode pages and parameter lists |
 //! | [`capacity`] | READ CAPACITY, REPORT LUNS, logical unit numbers |
+//! | [`log`] | log pages and parameter lists |
+//! | `vpd` | vital product data pages about the device |
 //! | [`unmap`] | the UNMAP parameter list |
 //! | [`reservation`] | PERSISTENT RESERVE IN and OUT |
 //! | [`target_port_groups`] | REPORT and SET TARGET PORT GROUPS: asymmetric access |
@@ -18,6 +20,7 @@
 pub mod capacity;
 pub mod cdb;
 pub mod inquiry;
+pub mod log;
 pub mod medium;
 pub mod mode;
 pub mod opcodes;
@@ -26,6 +29,7 @@ pub mod sense;
 pub mod target_port_groups;
 pub mod transport_id;
 pub mod unmap;
+mod vpd;
 
 pub use capacity::Lun;
 pub use cdb::{Cdb, CdbError, Command, Transfer};

@@ -15,8 +15,8 @@
 use super::{
     Cdb, CdbError, Command, Sense, be32,
     cdb::{
-        inquiry, mode_select, mode_sense, prevent_allow, protected, read_capacity10, read_capacity16, request_sense,
-        six, sixteen, start_stop, synchronize, ten, twelve, unmap, verify, write_same,
+        inquiry, log_select, log_sense, mode_select, mode_sense, prevent_allow, protected, read_capacity10,
+        read_capacity16, request_sense, six, sixteen, start_stop, synchronize, ten, twelve, unmap, verify, write_same,
     },
     medium::{
         Sanitize, compare_and_write, get_lba_status, pre_fetch, read_defect_data10, read_defect_data12, sanitize,
@@ -133,6 +133,8 @@ pub static TABLE: &[Entry] = &[
     row(0x48, Some(0x01), "SANITIZE OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, 255, 255, 0], |b| sanitize(b, Sanitize::Overwrite)),
     row(0x48, Some(0x02), "SANITIZE BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::BlockErase)).only(Needs::Unmap),
     row(0x48, Some(0x1f), "SANITIZE EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::ExitFailureMode)),
+    row(0x4c, None, "LOG SELECT",             &[0x4c, 0x03, 0xff, 0xff, 0, 0, 0, 255, 255, 0], log_select),
+    row(0x4d, None, "LOG SENSE",              &[0x4d, 0x01, 0xff, 0xff, 0, 255, 255, 255, 255, 0], log_sense),
     row(0x55, None, "MODE SELECT (10)",       &[0x55, 0x11, 0, 0, 0, 0, 0, 255, 255, 0], |b| mode_select(b, true)),
     row(0x56, None, "RESERVE (10)",           &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], |_| Ok(Command::Reserve)),
     row(0x57, None, "RELEASE (10)",           &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], |_| Ok(Command::Release)),
@@ -182,6 +184,13 @@ static INDEX: [u8; 256] = {
     }
     index
 };
+
+/// There is such a command, on some unit. For an operation code without service actions, `action` does not count.
+pub fn exists(opcode: u8, action: u8) -> bool {
+    rows(opcode)
+        .iter()
+        .any(|row| row.action.is_none_or(|own| own == action))
+}
 
 /// The rows of one operation code.
 fn rows(opcode: u8) -> &'static [Entry] {

@@ -171,6 +171,8 @@ impl Sense {
     pub const ACCESS_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x06);
     /// MODE PARAMETERS CHANGED.
     pub const MODE_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x01);
+    /// LOG PARAMETERS CHANGED.
+    pub const LOG_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x02);
     /// CAPACITY DATA HAS CHANGED.
     pub const CAPACITY_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x09);
     /// COMMANDS CLEARED BY ANOTHER INITIATOR.

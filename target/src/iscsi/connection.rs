@@ -233,7 +233,11 @@ impl Link {
     }
 
     fn logged_in(self: &Rc<Self>) {
-        self.server.set_state(self.id, "running");
+        let negotiated = {
+            let session = self.session.borrow();
+            session.agreed().told(session.depth())
+        };
+        self.server.set_running(self.id, negotiated);
         self.timer.notify_all();
         let (device, id, line) = {
             let mut world = self.world.borrow_mut();

@@ -4,7 +4,7 @@ use super::{
     auth_file,
     options::{
         Alua, AluaGroup, Auth, ConnectionInfo, InitiatorGroup, IscsiError, LunMap, LunOptions, Options, PgIgMap,
-        Portal, PortalGroup, Redirect, Stats, TargetNode,
+        Portal, PortalGroup, Redirect, Stats, TargetNode, UnitInfo,
     },
     server::Server,
 };
@@ -209,6 +209,11 @@ impl Iscsi {
     /// All target nodes by name.
     pub fn target_nodes(&self) -> Vec<TargetNode> {
         self.server.state().node_infos()
+    }
+
+    /// The units of a node as they are: what hosts have set, ejected and reserved.
+    pub fn units(&self, name: &str) -> Result<Vec<UnitInfo>, IscsiError> {
+        self.server.state().unit_infos(name)
     }
 
     /// What hosts of this node must do. Sessions that are there stay.

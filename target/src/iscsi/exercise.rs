@@ -406,6 +406,8 @@ mod tests {
         replay("scsi_cdb", spec::scsi::fuzz_scsi_cdb);
         replay("scsi_reservation", spec::scsi::fuzz_scsi_reservation);
         replay("scsi_ports", spec::scsi::fuzz_scsi_ports);
+        replay("scsi_mode_select", spec::scsi::mode::fuzz_mode_select);
+        replay("scsi_log_select", spec::scsi::log::fuzz_log_select);
     }
 
     /// Records that are PDUs more often than not.

@@ -6,6 +6,7 @@
 use super::{
     auth::{Credential, Demand},
     chap::Chap,
+    options::Negotiated,
 };
 use spec::iscsi::{
     Bhs, LoginStatus, Opcode, Stage,
@@ -122,6 +123,24 @@ pub struct Agreed {
     pub time2wait: u16,
     /// Seconds after that for which its tasks could be taken up again; at level 0 only the session's name is.
     pub time2retain: u16,
+}
+
+impl Agreed {
+    /// The same for people.
+    pub(super) fn told(&self, queue_depth: u16) -> Negotiated {
+        Negotiated {
+            header_digest: self.header_digest,
+            data_digest: self.data_digest,
+            initial_r2t: self.initial_r2t,
+            immediate_data: self.immediate_data,
+            max_burst_length: self.max_burst,
+            first_burst_length: self.first_burst,
+            max_send_segment: self.their_segment,
+            max_connections: self.max_connections,
+            max_outstanding_r2t: self.max_outstanding_r2t,
+            queue_depth,
+        }
+    }
 }
 
 impl Default for Agreed {

@@ -281,6 +281,44 @@ pub struct ConnectionInfo {
     pub portal_group: u32,
     /// Text of its state: `login`, `running`, `exiting`.
     pub state: &'static str,
+    /// What was agreed at login.
+    pub negotiated: Option<Negotiated>,
+}
+
+/// What a host and we have agreed on, by the names of RFC 7143 chapter 13; lengths in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the standard's own words")]
+pub struct Negotiated {
+    pub header_digest: bool,
+    pub data_digest: bool,
+    pub initial_r2t: bool,
+    pub immediate_data: bool,
+    pub max_burst_length: u32,
+    pub first_burst_length: u32,
+    /// The host's MaxRecvDataSegmentLength: the longest data segment it is sent.
+    pub max_send_segment: u32,
+    pub max_connections: u16,
+    pub max_outstanding_r2t: u16,
+    /// Commands it may have in flight on the connection.
+    pub queue_depth: u16,
+}
+
+/// A logical unit as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnitInfo {
+    /// Its volume, its number and how hosts see it.
+    #[serde(flatten)]
+    pub map: LunMap,
+    /// Hosts cannot write: the administrator or a host (SWP) says so. What the volume says comes on top.
+    pub read_only: bool,
+    /// WCE.
+    pub write_cache: bool,
+    /// It has not been ejected.
+    pub medium_present: bool,
+    /// Errors of writes, of reads, and others.
+    pub errors: [u64; 3],
+    /// Who may do what.
+    pub reservations: crate::scsi::reservation::Snapshot,
 }
 
 /// Connections by state (`iscsi_get_stats`).

@@ -9,7 +9,7 @@ use super::{
     auth::{Credential, Demand},
     connection,
     login::{Agreed, Directory, Hello, Refusal, Welcome},
-    options::{ConnectionInfo, IscsiError, LunMap, Options, Portal},
+    options::{ConnectionInfo, IscsiError, LunMap, Negotiated, Options, Portal},
     state::{State, new_unit, not_found},
 };
 use crate::scsi::{
@@ -228,6 +228,7 @@ impl Server {
             target_node_name: String::new(),
             portal_group: tag,
             state: "login",
+            negotiated: None,
         };
         let too_many = {
             let mut state = self.state();
@@ -291,6 +292,14 @@ impl Server {
     pub(super) fn set_state(&self, id: u64, now: &'static str) {
         if let Some(connection) = self.state().connections.get_mut(&id) {
             connection.state = now;
+        }
+    }
+
+    /// A login is done.
+    pub(super) fn set_running(&self, id: u64, negotiated: Negotiated) {
+        if let Some(connection) = self.state().connections.get_mut(&id) {
+            connection.state = "running";
+            connection.negotiated = Some(negotiated);
         }
     }
 

@@ -15,6 +15,7 @@
 //! | `opcodes` | which commands and task management functions there are |
 //! | `primary` | commands of every device: INQUIRY, REPORT LUNS, READ CAPACITY … |
 //! | `mode` | MODE SENSE, MODE SELECT |
+//! | `log` | LOG SENSE, LOG SELECT |
 //! | `removable` | START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL |
 //! | `block` | READ, WRITE, VERIFY, SYNCHRONIZE CACHE |
 //! | `exclusive` | COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC |
@@ -25,6 +26,7 @@
 mod block;
 mod exclusive;
 mod lba_status;
+mod log;
 mod mode;
 pub mod nexus;
 pub mod nexus_id;

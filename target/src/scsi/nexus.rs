@@ -15,10 +15,7 @@ use spec::scsi::{AccessState, Lun, Sense};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
 };
 
 /// A unit, open on this core.
@@ -27,12 +24,11 @@ pub struct Open {
     pub unit: Arc<Unit>,
     /// Its volume.
     pub disk: Opened,
-    /// Tells this open unit from every other nexus's.
-    pub(super) key: u64,
     told: RefCell<Told>,
     blocks: Cell<u64>,
     /// The longest command is this many blocks.
     pub(super) limit: u32,
+    pub(super) graph: Graph,
     pub(super) device: Arc<Device>,
     pub(super) nexus: NexusId,
     pub(super) session: u64,
@@ -138,7 +134,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if self.unit.options.removable {
-            self.unit.medium.prevent(self.key, false);
+            self.unit.medium.prevent(self.session, false);
         }
         self.unit.tasks.leave(&self.tasks);
         self.unit.reservations.leave(&self.unit, &self.nexus, self.session);
@@ -223,14 +219,13 @@ impl Nexus {
         if let Some(open) = view.open.iter().find(|open| Arc::ptr_eq(&open.unit, &unit)) {
             return Ok(open.clone());
         }
-        static KEYS: AtomicU64 = AtomicU64::new(0);
         unit.reservations.enter(&unit, &self.id, self.session);
         let open = Rc::new(Open {
-            key: KEYS.fetch_add(1, Relaxed),
             told: RefCell::new(Told::new(&unit)),
             blocks: Cell::new(disk.blocks()),
             limit: self.max_transfer / disk.block_size(),
             disk,
+            graph: self.graph.clone(),
             device: self.device.clone(),
             nexus: self.id.clone(),
             session: self.session,

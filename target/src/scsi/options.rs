@@ -65,8 +65,9 @@ impl LunOptions {
         ];
         for (what, text, most) in texts {
             let Some(text) = text else { continue };
-            let fits = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-            if !fits || text.trim() != text {
+            // A serial number is compared as a whole: spaces in it are padding to some hosts.
+            let fits = |b: u8| b.is_ascii_graphic() || b == b' ' && what != "serial";
+            if !(1..=most).contains(&text.len()) || !text.bytes().all(fits) || text.trim() != text {
                 let why = format!("{text:?} is not 1 to {most} printable ASCII characters without spaces around them");
                 return Err(BadOption { what, why });
             }

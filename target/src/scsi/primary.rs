@@ -53,7 +53,10 @@ fn identity(open: &Open) -> Identity {
         uuid: uuid.into_bytes(),
         target: open.device.name.clone(),
         portal_group: open.nexus.port,
+        ports: open.ports(),
         removable: options.removable,
+        explicit_access: open.device.ports().explicit,
+        volatile_cache: open.disk.geometry().volatile_cache,
     }
 }
 

@@ -29,7 +29,7 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct Medium {
     absent: AtomicBool,
-    /// Nexuses that prevent its removal.
+    /// Sessions of the nexuses that prevent its removal.
     preventing: Mutex<BTreeSet<u64>>,
 }
 
@@ -44,10 +44,10 @@ impl Medium {
     }
 
     /// PREVENT ALLOW MEDIUM REMOVAL by this nexus. The end of a nexus allows.
-    pub(super) fn prevent(&self, nexus: u64, prevent: bool) {
+    pub(super) fn prevent(&self, session: u64, prevent: bool) {
         match prevent {
-            true => self.preventing().insert(nexus),
-            false => self.preventing().remove(&nexus),
+            true => self.preventing().insert(session),
+            false => self.preventing().remove(&session),
         };
     }
 
@@ -101,7 +101,7 @@ pub(super) async fn start_stop(
 
 /// PREVENT ALLOW MEDIUM REMOVAL.
 pub(super) fn prevent_allow(open: &Open, prevent: bool) {
-    open.unit.medium.prevent(open.key, prevent);
+    open.unit.medium.prevent(open.session, prevent);
 }
 
 #[cfg(test)]

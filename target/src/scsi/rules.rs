@@ -58,7 +58,8 @@ impl Rule {
             Command::ModeSense { .. } | Command::ReportOpcodes { .. } | Command::ReportTmfs { .. } => {
                 (Free, false, Standby)
             }
-            Command::ModeSelect { .. } => (Changes, false, Standby),
+            Command::LogSense { .. } => (Free, true, Standby),
+            Command::ModeSelect { .. } | Command::LogSelect { .. } => (Changes, false, Standby),
             Command::ReadCapacity10 | Command::ReadCapacity16 { .. } => (Free, true, Standby),
             Command::PersistentReserveIn { .. } | Command::PersistentReserveOut { .. } => (Own, false, Standby),
             Command::Reserve | Command::Release => (Own, true, Active),

@@ -1,6 +1,6 @@
 //! From a command block to an outcome: the checks every command shares, and who does it.
 use super::{
-    Moved, Nexus, Outcome, block, exclusive, lba_status, mode,
+    Moved, Nexus, Outcome, block, exclusive, lba_status, log, mode,
     nexus::Open,
     opcodes, ports, primary, provisioning, removable,
     reservation::{self, Refused},
@@ -117,6 +117,13 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
         } => {
             let list = request.data.to_vec();
             mode::select(open, &list, ten, page_format, save).await.map(|()| None)
+        }
+        Command::LogSense { room, .. } => return parameter(log::sense(open, &command).await?, room.into()),
+        Command::LogSelect {
+            reset, page, subpage, ..
+        } => {
+            let list = request.data.to_vec();
+            log::select(open, reset, page, subpage, &list).await.map(|()| None)
         }
         Command::ReadCapacity10 => return medium().and_then(|()| parameter(primary::read_capacity10(open), 8)),
         Command::ReadCapacity16 { room } => {
@@ -244,6 +251,9 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
 
 fn finish(open: Option<&Open>, done: Result<Outcome, Sense>) -> Outcome {
     let outcome = done.unwrap_or_else(Outcome::failed);
+    if let (Some(open), Some(sense)) = (open, &outcome.sense) {
+        open.unit.log.failed(sense);
+    }
     Outcome {
         descriptor_sense: open.is_some_and(|open| open.unit.settings().descriptor_sense),
         ..outcome

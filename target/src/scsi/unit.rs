@@ -9,6 +9,7 @@
 //!   each nexus, next command: changes != seen.changes ──► counts differ at CAPACITY ──► CHECK CONDITION 2a/09
 //! ```
 use super::{
+    log,
     options::LunOptions,
     ports::Ports,
     removable,
@@ -40,6 +41,8 @@ pub enum Happening {
     Access,
     /// Another host changed a mode page.
     Mode,
+    /// Another host started the counters of a log page anew.
+    Log,
     /// The volume grew or shrank.
     Capacity,
     /// LUNs came or went.
@@ -47,12 +50,13 @@ pub enum Happening {
 }
 
 /// Every happening and the sense data that tells it.
-const TOLD: [(Happening, Sense); 7] = [
+const TOLD: [(Happening, Sense); 8] = [
     (Happening::Reset, Sense::RESET),
     (Happening::Cleared, Sense::CLEARED),
     (Happening::Medium, Sense::MEDIUM_CHANGED),
     (Happening::Access, Sense::ACCESS_CHANGED),
     (Happening::Mode, Sense::MODE_CHANGED),
+    (Happening::Log, Sense::LOG_CHANGED),
     (Happening::Capacity, Sense::CAPACITY_CHANGED),
     (Happening::Luns, Sense::LUNS_CHANGED),
 ];
@@ -77,6 +81,7 @@ pub struct Unit {
     settings: AtomicU8,
     initial: Settings,
     pub(super) medium: removable::Medium,
+    pub(super) log: log::Log,
     _pin: Option<bdev::graph::Pin>,
 }
 
@@ -99,6 +104,7 @@ impl Unit {
             settings: AtomicU8::new(initial.to_bits()),
             initial,
             medium: removable::Medium::default(),
+            log: log::Log::default(),
             _pin: None,
         }
     }

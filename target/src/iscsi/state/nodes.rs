@@ -1,7 +1,7 @@
 //! Target nodes: their names, who reaches them through which portals, and the volumes they offer as LUNs.
 use super::*;
 use crate::{
-    iscsi::options::{LunMap, LunOptions},
+    iscsi::options::{LunMap, LunOptions, UnitInfo},
     scsi::unit::{Happening, Unit},
 };
 use bdev::Geometry;
@@ -179,6 +179,20 @@ impl State {
         touched
     }
 
+    /// The units of a node as they are.
+    pub(in crate::iscsi) fn unit_infos(&mut self, name: &str) -> Result<Vec<UnitInfo>, IscsiError> {
+        let (_, table) = self.node(name)?.device.table();
+        let info = |unit: &Arc<Unit>| UnitInfo {
+            map: lun_map(unit),
+            read_only: unit.options.read_only || unit.settings().write_protect,
+            write_cache: unit.settings().write_cache,
+            medium_present: unit.medium().is_ok(),
+            errors: unit.errors(),
+            reservations: unit.reservations.snapshot(),
+        };
+        Ok(table.values().map(info).collect())
+    }
+
     pub(in crate::iscsi) fn node_infos(&self) -> Vec<TargetNode> {
         let info = |(name, node): (&String, &Node)| TargetNode {
             name: name.clone(),
@@ -186,12 +200,7 @@ impl State {
             pg_ig_maps: node.maps.clone(),
             luns: {
                 let (_, table) = node.device.table();
-                let map = |unit: &Arc<Unit>| LunMap {
-                    bdev_name: unit.volume.clone(),
-                    lun_id: unit.lun.number(),
-                    options: unit.options.clone(),
-                };
-                table.values().map(map).collect()
+                table.values().map(lun_map).collect()
             },
             queue_depth: node.queue_depth,
             auth: node.auth,
@@ -216,6 +225,14 @@ impl Node {
 fn tags(maps: &[PgIgMap]) -> impl Iterator<Item = u16> {
     // Checked when the group was made.
     maps.iter().filter_map(|map| u16::try_from(map.pg_tag).ok())
+}
+
+fn lun_map(unit: &Arc<Unit>) -> LunMap {
+    LunMap {
+        bdev_name: unit.volume.clone(),
+        lun_id: unit.lun.number(),
+        options: unit.options.clone(),
+    }
 }
 
 fn unit(map: &LunMap, find: impl Fn(Lun, &LunMap) -> Result<Unit, IscsiError>) -> Result<Arc<Unit>, IscsiError> {
