@@ -158,6 +158,11 @@ pub enum TargetCommand {
     /// List iSCSI target nodes and NVMe subsystems with portals, hosts allowed and hosts connected.
     #[command(alias = "list")]
     Ls,
+    /// Who is connected, from where and with which parameters; the units, their options and reservations.
+    Show {
+        /// An IQN or NQN, or what follows its last colon. Default: every target.
+        name: Option<String>,
+    },
     /// Set how well the portals of a group reach an iSCSI target's LUNs. Hosts with multipath follow within seconds.
     SetAlua(SetAlua),
 }

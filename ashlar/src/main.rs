@@ -5,6 +5,7 @@ mod disk;
 mod human;
 mod logging;
 mod serve;
+mod target_show;
 mod targets;
 mod top;
 mod volume;

@@ -1,5 +1,5 @@
 //! `ashlar target`: the front ends, what they show, and who is there.
-use crate::{ask, cli, human};
+use crate::{ask, cli, human, target_show};
 use rpc::client::ClientError;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -58,6 +58,7 @@ struct Lun {
 pub fn run(ask: &cli::Ask, command: &cli::TargetCommand) -> Result<(), ClientError> {
     match command {
         cli::TargetCommand::Ls => ls(ask),
+        cli::TargetCommand::Show { name } => target_show::run(ask, name.as_deref()),
         cli::TargetCommand::SetAlua(set) => set_alua(ask, set),
     }
 }

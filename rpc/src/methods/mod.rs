@@ -2,6 +2,7 @@
 
 mod app;
 mod ashlar;
+mod ashlar_target;
 mod bdev;
 mod bdev_leaf;
 mod bdev_module;
@@ -38,7 +39,7 @@ pub struct TableOptions {
 
 /// The table of everything this process can do, told to the context so that `rpc_get_methods` can list it.
 pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
-    let families: [fn() -> Lines; 18] = [
+    let families: [fn() -> Lines; 19] = [
         app::lines,
         framework::lines,
         thread::lines,
@@ -57,6 +58,7 @@ pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
         iscsi_auth::lines,
         iscsi_node::lines,
         ashlar::lines,
+        ashlar_target::lines,
     ];
     let mut table = Table::new(families.into_iter().flat_map(|lines| lines()).collect());
     if let Some(names) = options.allowed {

@@ -478,3 +478,53 @@ fn a_deleted_disk_disappears_from_its_targets() {
         json!([{"bdev_name": "null", "lun_id": 1}])
     );
 }
+
+#[test]
+fn a_lun_has_options_of_ours_that_are_shown_and_saved() {
+    let mut p = Process::started();
+    disks(&mut p);
+    p.ok(
+        "iscsi_create_portal_group",
+        json!({"tag": 1, "portals": [{"host": "127.0.0.1", "port": port().to_string()}]}),
+    );
+    p.ok(
+        "iscsi_create_initiator_group",
+        json!({"tag": 1, "initiators": ["ANY"], "netmasks": ["ANY"]}),
+    );
+    let node = |lun: Value| json!({"name": "n", "alias_name": "n", "pg_ig_maps": [{"pg_tag": 1, "ig_tag": 1}], "luns": [lun], "queue_depth": 8});
+    let first = json!({"bdev_name": "vol", "lun_id": 0, "read_only": true, "serial": "S1"});
+    for bad in [
+        json!({"bdev_name": "vol", "lun_id": 0, "readonly": true}),
+        json!({"bdev_name": "vol", "lun_id": 0, "vendor": "TOO LONG A NAME"}),
+    ] {
+        invalid(&mut p, "iscsi_create_target_node", node(bad));
+    }
+    p.ok("iscsi_create_target_node", node(first.clone()));
+    p.ok(
+        "iscsi_target_node_add_lun",
+        json!({"name": "n", "bdev_name": "null", "removable": true, "thin": false}),
+    );
+    let second = json!({"bdev_name": "null", "lun_id": 1, "removable": true, "thin": false});
+    assert_eq!(
+        p.ok("iscsi_get_target_nodes", json!({}))[0]["luns"],
+        json!([first, second])
+    );
+    let saved = p.ok("framework_get_config", json!({"name": "iscsi"})).to_string();
+    assert!(
+        saved.contains("\"serial\":\"S1\"") && saved.contains("\"removable\":true"),
+        "{saved}"
+    );
+    let shown = p.ok("ashlar_show_targets", json!({"name": "n"}));
+    let luns = &shown["iscsi"][0]["luns"];
+    assert_eq!(
+        (&luns[0]["options"]["serial"], &luns[0]["read_only"]),
+        (&json!("S1"), &json!(true))
+    );
+    assert_eq!(
+        (&luns[1]["medium_present"], &luns[1]["in_flight"]),
+        (&json!(true), &json!(0))
+    );
+    assert_eq!(shown["iscsi"][0]["sessions"], json!([]));
+    let (_, text) = p.refused("ashlar_show_targets", json!({"name": "nobody"}));
+    assert!(text.contains("no target is called \"nobody\""), "{text}");
+}
