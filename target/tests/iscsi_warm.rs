@@ -1,9 +1,9 @@
-//! A warm 4 KiB read and write from the PDU to the medium and back: no call to the allocator, and below the session no
-//! byte copied by the CPU.
+//! A warm 4 KiB read and write from the PDU to the medium and back: no call to the allocator, no lock, and below the
+//! session no byte copied by the CPU.
 use bdev::{Table, graph::Graph, node::NodeSpec};
 use reactor::{
     Buf, Reactors,
-    counters::bytes_copied,
+    counters::{bytes_copied, locks_taken},
     pool::{Base, Line, PoolConfig},
     testing::{CountingAlloc, allocations},
 };
@@ -137,7 +137,7 @@ async fn io(session: &mut Session, nexus: &Nexus, cmd_sn: u32, write: bool) -> W
 }
 
 #[test]
-fn warm_reads_and_writes_cost_no_allocation_and_no_copy() {
+fn warm_reads_and_writes_cost_no_allocation_no_lock_and_no_copy() {
     let reactors = Reactors::start(reactor::Config::default()).expect("a reactor");
     let graph = Graph::new(reactors.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -167,7 +167,7 @@ fn warm_reads_and_writes_cost_no_allocation_and_no_copy() {
             .block_on(graph.build(NodeSpec::new(name, table)))
             .expect("built");
         let graph = graph.clone();
-        let (allocated, copied) = reactors
+        let (allocated, locks, copied) = reactors
             .call(0, move || async move {
                 let device = Arc::new(Device::new("iqn.t".into()));
                 let lun = Lun::default();
@@ -202,7 +202,7 @@ fn warm_reads_and_writes_cost_no_allocation_and_no_copy() {
                         assert_eq!(wire.header[3], 0, "GOOD");
                     }
                 }
-                let before = (allocations(), bytes_copied());
+                let before = (allocations(), locks_taken(), bytes_copied());
                 for _ in 0..500 {
                     let wire = io(&mut session, &nexus, cmd_sn, true).await;
                     assert_eq!((wire.header[0], wire.payload), (0x21, 0));
@@ -210,13 +210,17 @@ fn warm_reads_and_writes_cost_no_allocation_and_no_copy() {
                     assert_eq!((wire.header[0], wire.header[3], wire.payload), (0x25, 0, 4096));
                     cmd_sn += 2;
                 }
-                (allocations() - before.0, bytes_copied() - before.1)
+                (
+                    allocations() - before.0,
+                    locks_taken() - before.1,
+                    bytes_copied() - before.2,
+                )
             })
             .wait();
         assert_eq!(
-            (allocated, copied),
-            (0, 0),
-            "allocations and bytes copied in 1000 I/Os on {name}"
+            (allocated, locks, copied),
+            (0, 0, 0),
+            "allocations, locks and bytes copied in 1000 I/Os on {name}"
         );
     }
     reactors.stop();

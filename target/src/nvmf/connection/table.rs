@@ -47,11 +47,12 @@ pub(super) fn enter(connection: &Rc<Connection>, most_waiting: usize) {
 /// Looks at every connection of this core once a second: a host that keeps us waiting, or whose
 /// keep-alive timer has run out, is shut out.
 async fn watch() {
+    let mut all: Vec<Rc<Connection>> = Vec::with_capacity(64);
     loop {
         reactor::sleep(Duration::from_secs(1)).await;
         let now = reactor::now().0;
-        let all: Vec<_> = CORE.with(|core| core.connections.borrow().values().cloned().collect());
-        for connection in all {
+        CORE.with(|core| all.extend(core.connections.borrow().values().cloned()));
+        for connection in all.drain(..) {
             if let Some(bound) = connection.bound.get() {
                 connection.publish(bound);
             }
