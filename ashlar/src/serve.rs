@@ -32,6 +32,7 @@ pub fn run(ask: &cli::Ask, args: &cli::Serve) -> Result<(), Failure> {
         .clone()
         .unwrap_or_else(|| config::paths::socket(&config, &state));
     memory(&config);
+    descriptors();
     let reactors =
         Reactors::start(reactors(&config, args)).map_err(|error| format!("cannot start the reactors: {error}"))?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -49,6 +50,19 @@ fn memory(config: &Config) {
             schema::HugePages::Never => reactor::arena::HugePages::Never,
         },
     });
+}
+
+/// As many connections and files as the system lets us have.
+fn descriptors() {
+    match reactor::descriptors::raise() {
+        Ok(limit) if limit.now > limit.before => tracing::info!(
+            "up to {} open files and connections (the soft limit was {})",
+            limit.now,
+            limit.before
+        ),
+        Ok(limit) => tracing::info!("up to {} open files and connections", limit.now),
+        Err(error) => tracing::warn!("the limit on open files and connections stays as it is: {error}"),
+    }
 }
 
 /// What the configuration says, and what the command line says instead.

@@ -59,6 +59,7 @@ mod atomic;
 mod atomic_waker;
 pub mod channel;
 mod cores;
+pub mod descriptors;
 mod io;
 mod mailbox;
 mod reactors;

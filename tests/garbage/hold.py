@@ -1,31 +1,54 @@
-"""Opens COUNT connections to 127.0.0.1:PORT, says half a greeting on each, holds them until standard input ends.
+"""Opens COUNT connections to 127.0.0.1:PORT, says half a greeting on each, and tells what became of them.
 
 usage: hold.py PORT COUNT HEX-BYTES
-Prints "HELD n" once it has them (n may be less than COUNT when the target closes or refuses some).
+Prints "OPENED n CLOSED c REFUSED r LATE l" when all are opened: c of the n were ended by the target since, r were turned away by
+the system or reset while opening, and l got no answer to their connect within ten seconds. Then, for each line on standard
+input, how many are still open: "OPEN n". Ends with standard input.
 """
-import resource
+import select
 import socket
 import sys
 
 port, count, greeting = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3])
-soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-limit = hard if hard != resource.RLIM_INFINITY else count + 100
-resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, max(soft, count + 100)), hard))
-held = []
+held, closed, refused, late = [], 0, 0, 0
+
+
+def sweep():
+    """Forgets the connections that the other side has ended: a FIN or a reset, never data."""
+    global held, closed
+    poll = select.poll()
+    by_fd = {s.fileno(): s for s in held}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    for fd, _ in poll.poll(0):
+        try:
+            ended = by_fd[fd].recv(4096) == b""
+        except OSError:
+            ended = True
+        if ended:
+            by_fd.pop(fd).close()
+            closed += 1
+    held = list(by_fd.values())
+
+
 for n in range(count):
     # One source address has some 28,000 ports, many of them taken: spread over several loopback addresses.
     s = socket.socket()
-    s.settimeout(5)
+    s.settimeout(10)
     try:
         s.bind((f"127.0.1.{1 + n % 8}", 0))
         s.connect(("127.0.0.1", port))
         s.send(greeting)
         held.append(s)
-    except OSError as error:
+    except TimeoutError:
+        late += 1
         s.close()
-        if len(held) == n:
-            print(f"connection {n}: {error}", file=sys.stderr)
-        if n - len(held) > 100:
-            break
-print(f"HELD {len(held)}", flush=True)
-sys.stdin.read()
+    except OSError:
+        refused += 1
+        s.close()
+opened = len(held)
+sweep()
+print(f"OPENED {opened} CLOSED {closed} REFUSED {refused} LATE {late}", flush=True)
+for _ in sys.stdin:
+    sweep()
+    print(f"OPEN {len(held)}", flush=True)

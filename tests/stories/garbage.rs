@@ -7,8 +7,7 @@ use blackbox::tool::tree;
 use blackbox::{Ports, Server, needs, rpc};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -255,6 +254,12 @@ fn slow_readers() {
     });
 }
 
+/// Half-open connections the target keeps on one protocol; the oldest go when there are more.
+const STRANGERS: u32 = 256;
+/// Processes that hold them, so that none needs more descriptors than any system grants.
+const HOLDERS: u32 = 10;
+const EACH: u32 = 1000;
+
 #[test]
 fn ten_thousand_half_open_connections() {
     if !needs("10,000 half-open connections", &["python3"]) {
@@ -264,32 +269,80 @@ fn ten_thousand_half_open_connections() {
         // Half a basic header of iSCSI, half an ICReq of NVMe/TCP.
         for (port, greeting) in [(stage.ports.iscsi, "430087000000"), (stage.ports.nvme, "00008000")] {
             let began = Instant::now();
-            let mut child = hold(port, 10_000, greeting);
-            let mut line = String::new();
-            BufReader::new(child.stdout.take().expect("piped"))
-                .read_line(&mut line)
-                .expect("read what it holds");
-            let held: u32 = line
-                .trim()
-                .strip_prefix("HELD ")
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(0);
-            println!("port {port}: {held} half-open connections after {:?}", began.elapsed());
-            assert!(held > 1000, "only {held} connections: {line}");
-            std::thread::sleep(Duration::from_secs(3));
-            drop(child.stdin.take());
-            child.wait().expect("wait for the holder");
+            let mut holders: Vec<Holder> = (0..HOLDERS).map(|_| Holder::start(port, greeting)).collect();
+            let told: Vec<[u32; 4]> = holders.iter_mut().map(Holder::told).collect();
+            let [opened, closed, refused, late] = [0, 1, 2, 3].map(|i| told.iter().map(|t| t[i]).sum::<u32>());
+            println!(
+                "port {port}: {opened} opened, {closed} of them closed since, {refused} refused, {late} late after {:?}",
+                began.elapsed()
+            );
+            // Every one had an answer: a place, or a clean end.
+            assert_eq!((opened + refused, late), (HOLDERS * EACH, 0));
+            // And no more of them are kept than there are places for strangers.
+            let until = Instant::now() + Duration::from_secs(5);
+            loop {
+                let open: u32 = holders.iter_mut().map(Holder::open).sum();
+                if (1..=STRANGERS).contains(&open) {
+                    println!("port {port}: {open} are kept");
+                    break;
+                }
+                assert!(Instant::now() < until, "{open} half-open connections are kept");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            // With all places taken by strangers a host gets in all the same.
+            let (bait, live) = (&stage.bait, stage.ports);
+            Iscsi::login(live.iscsi, bait.iqn().0, bait.iqn().1).expect("log in among strangers");
+            Nvme::connect(live.nvme, bait.nqn().0, bait.nqn().1).expect("connect among strangers");
+            holders.into_iter().for_each(Holder::end);
         }
     });
 }
 
-fn hold(port: u16, count: u32, greeting: &str) -> std::process::Child {
-    let script: &Path = &tree().join("tests/garbage/hold.py");
-    Command::new("python3")
-        .arg(script)
-        .args([port.to_string(), count.to_string(), greeting.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("start the holder")
+/// A process that holds [`EACH`] half-open connections.
+struct Holder {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Holder {
+    fn start(port: u16, greeting: &str) -> Holder {
+        let mut child = Command::new("python3")
+            .arg(tree().join("tests/garbage/hold.py"))
+            .args([port.to_string(), EACH.to_string(), greeting.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start the holder");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        Holder { child, lines }
+    }
+
+    /// The numbers of the next line.
+    fn numbers<const N: usize>(&mut self) -> [u32; N] {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("read what it holds");
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        numbers.try_into().unwrap_or_else(|_| panic!("{line:?}"))
+    }
+
+    /// Opened, closed since, refused, late.
+    fn told(&mut self) -> [u32; 4] {
+        self.numbers()
+    }
+
+    /// Open now.
+    fn open(&mut self) -> u32 {
+        self.child
+            .stdin
+            .as_mut()
+            .expect("piped")
+            .write_all(b"?\n")
+            .expect("ask the holder");
+        self.numbers::<1>()[0]
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().expect("wait for the holder");
+    }
 }

@@ -364,7 +364,7 @@ async fn accept(server: Weak<Server>, tag: u32, listener: Listener, stopped: cha
             Ok((stream, peer)) => server.welcome(tag, stream, peer),
             Err(error) => {
                 // Out of descriptors, or the host was gone before we looked: neither is helped by trying at once.
-                tracing::debug!(tag, %error, "accept");
+                tracing::warn!(tag, %error, "cannot accept a connection");
                 reactor::sleep(Duration::from_millis(50)).await;
             }
         }
