@@ -1,7 +1,7 @@
 //! Error: answers wrongly where, when and as often as it is told to. A product for tests, ours and other people's.
 //!
 //! An [`Injection`] says which operations it meets (by kind, by range, after so many, only so often, only under so much load) and what becomes
-//! of them: they fail, they hang until released, their data is corrupted, or a write is torn, that is done in part. The first injection
+//! of them: they fail, they hang until released, they come late, their data is corrupted, or a write is torn, that is done in part. The first injection
 //! that meets an I/O decides. Where nothing is injected, everything is mapped and costs nothing.
 use crate::{BlockDevice, Disk, Geometry, Io, IoError, IoResult, Mapped, Op};
 use reactor::Buf;
@@ -13,6 +13,7 @@ use std::{
     future::poll_fn,
     rc::Rc,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 /// What goes wrong, and for whom.
@@ -63,7 +64,7 @@ impl Injection {
         let place = self.range.is_none_or(|blocks| blocks.touches(io.range));
         // What an effect says nothing about passes it by.
         let apt = match self.effect {
-            Effect::Fail { .. } | Effect::Pending => true,
+            Effect::Fail { .. } | Effect::Pending | Effect::NoMemory => true,
             Effect::Corrupt { .. } => io.op.carries_data(),
             Effect::Torn { .. } => io.op == Op::Write,
         };
@@ -119,6 +120,9 @@ pub enum Effect {
     },
     /// It does not happen before [`Errors::release`], and then it does.
     Pending,
+    /// It finds no memory and is tried again after [`RETRY`], each time meeting what is injected then: its host sees a late
+    /// answer and no error. What SPDK's block layer does with such an I/O.
+    NoMemory,
     /// One byte of its data is another than it should be: of what is stored by a write, of what is seen by a read.
     Corrupt {
         /// Which byte of the I/O's data; an I/O with fewer bytes is left alone.
@@ -140,6 +144,9 @@ pub enum Effect {
 fn medium() -> IoError {
     IoError::Medium
 }
+
+/// How long an I/O that found no memory waits before it is tried again.
+pub const RETRY: Duration = Duration::from_millis(1);
 
 /// The injections of one device. Clones are the same ones.
 #[derive(Clone, Default)]
@@ -249,6 +256,17 @@ impl Errors {
         None
     }
 
+    /// What is in store for `io` once it finds memory.
+    async fn meet_with_memory(&self, io: &Io) -> Option<Effect> {
+        loop {
+            match self.meet(io) {
+                Some(Effect::NoMemory) if !self.0.over.get() => reactor::sleep(RETRY).await,
+                Some(Effect::NoMemory) => return None,
+                effect => return effect,
+            }
+        }
+    }
+
     async fn hang(&self) {
         let (state, since) = (&*self.0, self.0.released.get());
         let key = state.next.replace(state.next.get() + 1);
@@ -278,7 +296,7 @@ impl Error {
 
     async fn spoil(&self, io: Io, effect: Option<Effect>) -> IoResult {
         match effect {
-            None => self.below.submit(io).await,
+            None | Some(Effect::NoMemory) => self.below.submit(io).await,
             Some(Effect::Fail { error }) => Err(error),
             Some(Effect::Pending) => {
                 self.errors.hang().await;
@@ -337,7 +355,7 @@ impl BlockDevice for Error {
     async fn submit(&self, io: Io) -> IoResult {
         let under_way = &self.errors.0.under_way;
         under_way.set(under_way.get() + 1);
-        let effect = self.errors.meet(&io);
+        let effect = self.errors.meet_with_memory(&io).await;
         let done = self.spoil(io, effect).await;
         under_way.set(under_way.get() - 1);
         done
@@ -345,5 +363,51 @@ impl BlockDevice for Error {
 
     fn below(&self, visit: &mut dyn FnMut(&Disk)) {
         visit(&self.below)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaf::memory::Memory;
+    use std::future::Future;
+
+    #[test]
+    fn an_io_that_finds_no_memory_is_late_and_whole() {
+        reactor::sim::run(async {
+            let below = Disk::new(Memory::new(Memory::geometry_of(512, 512, 0, 8)));
+            let one = BlockRange::new(0, 1);
+            below.submit(Io::write(one, Buf::from_slice(&[7; 512]))).await.unwrap();
+            let errors = Errors::default();
+            let disk = Disk::new(Error::new(below, errors.clone()));
+            let no_memory = |count| Injection {
+                count,
+                ..Injection::new(Effect::NoMemory)
+            };
+
+            errors.inject(no_memory(Some(3)));
+            let (start, data) = (reactor::now(), Buf::zeroed(512));
+            assert_eq!(disk.submit(Io::read(one, data.clone())).await, Ok(()));
+            assert_eq!(
+                reactor::now().since(start),
+                3 * RETRY,
+                "tried three times without, then with memory"
+            );
+            assert_eq!(data.to_vec(), [7; 512]);
+
+            // For ever is until the injection is taken back, or until the device goes.
+            for let_go in [Errors::clear, Errors::end] {
+                errors.inject(no_memory(None));
+                let mut late = std::pin::pin!(disk.submit(Io::flush()));
+                let mut early = std::pin::pin!(reactor::sleep(20 * RETRY));
+                poll_fn(|cx| {
+                    assert!(late.as_mut().poll(cx).is_pending());
+                    early.as_mut().poll(cx)
+                })
+                .await;
+                let_go(&errors);
+                assert_eq!(late.await, Ok(()));
+            }
+        })
     }
 }

@@ -291,10 +291,7 @@ async fn inject_error(context: Arc<Context>, params: InjectError) -> RpcResult<b
     };
     let effect = match params.error_type {
         ErrorType::Failure => Effect::Fail { error: IoError::Device },
-        // SPDK's layer above repeats an I/O that found no memory; ours has no such answer, and tells the host to try again.
-        ErrorType::Nomem => Effect::Fail {
-            error: IoError::Aborted,
-        },
+        ErrorType::Nomem => Effect::NoMemory,
         ErrorType::Pending => Effect::Pending,
         ErrorType::CorruptData if params.corrupt_value == 0 => {
             return Err(inval("corrupt_value 0 changes nothing"));
