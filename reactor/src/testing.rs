@@ -1,7 +1,12 @@
-//! What tests of every crate share: a counting allocator, a small random generator, and a pattern for blocks of data.
+//! What tests of every crate share: a counting allocator, a small random generator, a pattern for blocks of data, block
+//! devices, and a word for what could not be tested.
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    fs::OpenOptions,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
 };
 
 thread_local! { static CALLS: Cell<u64> = const { Cell::new(0) } }
@@ -84,4 +89,56 @@ pub fn pattern(at: u64, len: usize) -> Vec<u8> {
     (0..len as u64)
         .map(|i| (((at + i) / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (8 * ((at + i) % 8))) as u8)
         .collect()
+}
+
+/// Says that a test could not be made here, and why; `ci/test` repeats it at its end.
+pub fn skip(test: &str, why: &str) {
+    eprintln!("SKIPPED: {test}: {why}");
+    let Some(list) = std::env::var_os("ASHLAR_SKIPPED") else {
+        return;
+    };
+    if let Ok(mut list) = OpenOptions::new().create(true).append(true).open(list) {
+        // A lost note is no reason to fail a test that would only have been skipped.
+        let _ = writeln!(list, "{test}: {why}");
+    }
+}
+
+/// A block device of the kernel's over a file, until it is dropped.
+#[derive(Debug)]
+pub struct LoopDevice(PathBuf);
+
+impl LoopDevice {
+    /// A loop device with blocks of this size over `file`. Needs root and losetup; the error says what was missing.
+    pub fn over(file: &Path, block_size: u32, more: &[&str]) -> Result<Self, String> {
+        let output = Command::new("losetup")
+            .args(["--find", "--show", "--sector-size", &block_size.to_string()])
+            .args(more)
+            .arg(file)
+            .output()
+            .map_err(|error| format!("no losetup: {error}"))?;
+        match output.status.success() {
+            true => Ok(Self(String::from_utf8_lossy(&output.stdout).trim().into())),
+            false => Err(format!(
+                "no loop device, which needs root: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            )),
+        }
+    }
+
+    /// `/dev/loopN`.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// As long as its file has become.
+    pub fn grow(&self) {
+        let done = Command::new("losetup").arg("--set-capacity").arg(&self.0).status();
+        assert!(done.is_ok_and(|status| status.success()), "losetup --set-capacity");
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
+    }
 }

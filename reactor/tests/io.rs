@@ -1,5 +1,5 @@
 //! Sockets and files, every test on io_uring (where there is one) and on the fallback.
-use reactor::testing::{CountingAlloc, Rng, allocations, pattern};
+use reactor::testing::{CountingAlloc, LoopDevice, Rng, allocations, pattern, skip};
 use reactor::{
     Buf, Config, Direct, File, Inbox, IoBackend, Listener, OpenHow, Outbox, PAGE, Poll, Reactor, Reactors, Received,
     Stream, counters,
@@ -633,40 +633,17 @@ fn a_warm_read_and_write_allocate_nothing() {
     })
 }
 
-/// A loop device over a file, if we may.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn over(file: &std::path::Path) -> Option<Self> {
-        let output = std::process::Command::new("losetup")
-            .args(["--find", "--show"])
-            .arg(file)
-            .output()
-            .ok()?;
-        let name = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| Self(name.trim().into()))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("losetup")
-            .arg("--detach")
-            .arg(&self.0)
-            .status();
-    }
-}
-
 /// Block devices have ioctls where files have calls: size, blocks, discard, zeroes. Needs root and losetup; says so without.
 #[test]
 fn a_block_device_is_read_written_discarded_and_zeroed() {
     let scratch = Scratch::new("loop");
     scratch.create(Direct::Never, 8 << 20);
-    let Some(device) = Loop::over(&scratch.0) else {
-        return println!("skipped: no loop device (needs root and losetup)");
+    let device = match LoopDevice::over(&scratch.0, 512, &[]) {
+        Ok(device) => device,
+        Err(why) => return skip("calls to a block device", &why),
     };
     both(|| async {
-        let file = File::open(&device.0, &OpenHow::default()).unwrap();
+        let file = File::open(device.path(), &OpenHow::default()).unwrap();
         println!("{file:?}");
         assert!(file.is_block_device() && file.is_direct());
         assert_eq!((file.size().unwrap(), file.logical_block_size()), (8 << 20, 512));

@@ -113,12 +113,12 @@ impl Drop for House {
 fn tool(name: &str, args: &[&str]) -> Option<Output> {
     match Command::new("timeout").arg("120").arg(name).args(args).output() {
         Ok(output) if output.status.code() == Some(127) => {
-            println!("skipped: {name} not installed");
+            reactor::testing::skip(name, "not installed (ci/install-packages)");
             None
         }
         Ok(output) => Some(output),
         Err(_) => {
-            println!("skipped: timeout not installed");
+            reactor::testing::skip(name, "timeout is not installed");
             None
         }
     }
@@ -161,7 +161,10 @@ fn qemu_reads_back_what_it_wrote() {
         };
         let info = text(&out);
         if info.contains("Unknown protocol") {
-            println!("skipped: qemu-block-extra not installed");
+            reactor::testing::skip(
+                "qemu over iSCSI",
+                "qemu-block-extra not installed (ci/install-packages)",
+            );
             return;
         }
         assert!(info.contains(size), "{info}");
@@ -218,7 +221,10 @@ fn qemu_talks_with_header_digests() {
     let Some(out) = tool("qemu-io", &args) else { return };
     let text = text(&out);
     if text.contains("Unknown driver") || text.contains("Unknown protocol") {
-        println!("skipped: qemu-block-extra not installed");
+        reactor::testing::skip(
+            "qemu over iSCSI",
+            "qemu-block-extra not installed (ci/install-packages)",
+        );
         return;
     }
     assert!(

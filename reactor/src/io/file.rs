@@ -18,6 +18,8 @@ const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
 const BLKSSZGET: libc::c_ulong = 0x1268;
 /// `_IO(0x12, 123)`: bytes in a physical block.
 const BLKPBSZGET: libc::c_ulong = 0x127b;
+/// `_IO(0x12, 94)`: must it not be written?
+const BLKROGET: libc::c_ulong = 0x125e;
 /// `_IO(0x12, 126)`: does it rotate?
 const BLKROTATIONAL: libc::c_ulong = 0x127e;
 
@@ -110,6 +112,10 @@ impl File {
         if block_device {
             opened.logical = opened.ask::<i32>(BLKSSZGET)? as u32;
             opened.physical = opened.ask::<u32>(BLKPBSZGET)?.max(opened.logical);
+            // The kernel lets root open such a device and fails the first write instead.
+            if !how.read_only && opened.ask::<i32>(BLKROGET)? != 0 {
+                return Err(io::Error::from_raw_os_error(libc::EROFS));
+            }
             opened.rotational = opened.ask::<u16>(BLKROTATIONAL).is_ok_and(|yes| yes != 0);
         }
         if opened.direct {

@@ -131,7 +131,7 @@ pub fn python(story: &str) -> Option<PathBuf> {
     let python = std::env::var_os("ASHLAR_SPDK_PYTHON")
         .map_or_else(|| tree.join(".build/spdk-client/bin/python"), PathBuf::from);
     if !python.exists() {
-        println!("SKIP {story}: SPDK's client is not installed (ci/install-spdk-client)");
+        reactor::testing::skip(story, "SPDK's client is not installed (ci/install-spdk-client)");
         return None;
     }
     Some(python)
