@@ -290,15 +290,17 @@ impl Context {
     }
 
     /// Frees a disk of the partitions discovery made of it, for a target that is about to offer it whole: a wish counts more than a
-    /// finding. Where that cannot be, the target refuses in its own words.
-    pub(crate) async fn offer_whole(&self, volume: &str) {
+    /// finding. Refused while one of them is in use: two hosts would write to the same blocks.
+    pub(crate) async fn offer_whole(&self, volume: &str) -> RpcResult<()> {
         let claimed = self
             .engine
             .disk(volume)
             .is_some_and(|disk| disk.verdict == lvol::Verdict::Claimed);
-        if claimed && let Err(why) = self.engine.take_whole(volume).await {
-            tracing::warn!(volume, %why, "cannot be offered as a whole");
+        if claimed {
+            let taken = self.engine.take_whole(volume).await;
+            taken.map_err(|why| RpcError::invalid().because(why.to_string()))?;
         }
+        Ok(())
     }
 
     /// The same for a module, which may be asked for before the disk below is there.

@@ -136,7 +136,7 @@ async fn get_iostat(context: Arc<Context>, params: GetIostat) -> RpcResult<Value
         let (name, cores) = of.into_iter().next().ok_or_else(|| no_disk(name))?;
         let channels = cores.into_iter().enumerate().map(|(core, stat)| {
             let mut members = Map::from_iter([("thread_id".to_owned(), Value::from(core + 1))]);
-            members.extend(shapes::iostat::members(stat));
+            members.extend(shapes::iostat::members(stat, None));
             Value::Object(members)
         });
         answer["name"] = name.into();
@@ -151,12 +151,22 @@ async fn get_iostat(context: Arc<Context>, params: GetIostat) -> RpcResult<Value
                 }
             }
         }
-        let entry = |(name, stat): (String, bdev::Iostat)| {
+        let mut entries = Vec::with_capacity(all.len());
+        for (name, stat) in all {
+            // Only a stats node sees what passes below the top.
+            let counts = context
+                .graph
+                .info(&name)
+                .is_some_and(|node| node.table.kind() == "stats");
+            let counted = match counts {
+                true => context.graph.stats(&name, false).await.ok(),
+                false => None,
+            };
             let mut members = Map::from_iter([("name".to_owned(), Value::from(name))]);
-            members.extend(shapes::iostat::members(stat));
-            Value::Object(members)
-        };
-        answer["bdevs"] = all.into_iter().map(entry).collect();
+            members.extend(shapes::iostat::members(stat, counted));
+            entries.push(Value::Object(members));
+        }
+        answer["bdevs"] = entries.into();
     }
     if params.reset_mode != Reset::None {
         match names {

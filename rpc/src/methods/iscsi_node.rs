@@ -85,7 +85,7 @@ async fn create_target_node(context: Arc<Context>, params: CreateTargetNode) -> 
         data_digest: params.data_digest,
     };
     for lun in &node.luns {
-        context.offer_whole(&lun.bdev_name).await;
+        context.offer_whole(&lun.bdev_name).await?;
     }
     context.iscsi.create_target_node(&node).map_err(refused)?;
     Ok(true)
@@ -166,7 +166,7 @@ async fn add_lun(context: Arc<Context>, params: AddLun) -> RpcResult<bool> {
         None | Some(-1) => None,
         Some(id) => Some(u16::try_from(id).map_err(|_| RpcError::invalid().because(format!("there is no LUN {id}")))?),
     };
-    context.offer_whole(&params.bdev_name).await;
+    context.offer_whole(&params.bdev_name).await?;
     context
         .iscsi
         .add_lun(&params.name, &params.bdev_name, lun, params.options)

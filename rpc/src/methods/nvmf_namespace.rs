@@ -97,7 +97,7 @@ async fn add_namespace(context: Arc<Context>, params: AddNamespace) -> RpcResult
         no_auto_visible: ns.no_auto_visible,
         ptpl_file: ns.ptpl_file,
     };
-    context.offer_whole(&config.volume).await;
+    context.offer_whole(&config.volume).await?;
     context.nvmf.add_namespace(&params.nqn, config).await.map_err(refused)
 }
 

@@ -1,10 +1,13 @@
 //! What `bdev_get_iostat` shows: cumulative counters, latencies in ticks.
 
-use bdev::Iostat;
-use serde_json::{Map, Value};
+use bdev::{
+    Iostat,
+    module::stats::{KINDS, Report},
+};
+use serde_json::{Map, Value, json};
 
-/// The members of one entry, after its name or thread.
-pub(crate) fn members(stat: Iostat) -> Map<String, Value> {
+/// The members of one entry, after its name or thread; with what a stats node has `counted` in the middle of a stack.
+pub(crate) fn members(stat: Iostat, counted: Option<Report>) -> Map<String, Value> {
     let s = stat.shown();
     let mut members = Map::new();
     let mut put = |name: &str, value: u64| {
@@ -30,6 +33,11 @@ pub(crate) fn members(stat: Iostat) -> Map<String, Value> {
     put("copy_latency_ticks", 0);
     put("max_copy_latency_ticks", 0);
     put("min_copy_latency_ticks", 0);
+    if let Some(counted) = counted {
+        let kinds = KINDS.into_iter().zip(counted.0);
+        let kinds: Map<String, Value> = kinds.map(|(kind, report)| (kind.to_owned(), json!(report))).collect();
+        members.insert("driver_specific".into(), json!({ "stats": kinds }));
+    }
     let errors: Map<String, Value> = s
         .io_error
         .into_iter()

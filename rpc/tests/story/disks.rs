@@ -280,6 +280,10 @@ fn modules_stand_on_disks_claim_them_and_go_with_them() {
         p.refused("bdev_error_inject_error", inject("flood", json!({}))).0,
         -32603
     );
+    assert_eq!(
+        p.ok("bdev_error_inject_error", inject("nomem", json!({"num": 2}))),
+        true
+    );
     p.ok(
         "bdev_error_inject_error",
         json!({"name": "EE_Mp2", "io_type": "clear", "error_type": "failure"}),
@@ -531,4 +535,87 @@ fn a_disk_goes_after_everything_that_stands_on_it_by_whatever_way() {
     );
     p.ok("bdev_malloc_delete", json!({"name": "m"}));
     assert_eq!(p.disks(), Vec::<String>::new());
+}
+
+#[test]
+fn a_disk_that_is_offered_whole_is_not_looked_into() {
+    let mut p = Process::started();
+    // A master boot record with one Linux partition of 1,000 blocks at block 2,048.
+    let mut image = vec![0; 4 << 20];
+    image[446 + 4] = 0x83;
+    image[446 + 8..446 + 12].copy_from_slice(&2048u32.to_le_bytes());
+    image[446 + 12..446 + 16].copy_from_slice(&1000u32.to_le_bytes());
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    for name in ["a", "b"] {
+        let path = p.dir.path().join(name);
+        std::fs::write(&path, &image).expect("write the image");
+        p.ok(
+            "bdev_aio_create",
+            json!({"name": name, "filename": path, "block_size": 512}),
+        );
+    }
+    p.ok("bdev_wait_for_examine", json!({}));
+    assert_eq!(p.disks(), ["a", "ap1", "b", "bp1"]);
+
+    let nqn = "nqn.2026-11.io.ashlar:whole";
+    p.ok("nvmf_create_transport", json!({"trtype": "TCP"}));
+    p.ok("nvmf_create_subsystem", json!({"nqn": nqn, "allow_any_host": true}));
+    let namespace = |volume: &str| json!({"nqn": nqn, "namespace": {"bdev_name": volume}});
+    p.ok("nvmf_subsystem_add_ns", namespace("a"));
+    assert_eq!(
+        p.disks(),
+        ["a", "b", "bp1"],
+        "what a host writes there is the host's business"
+    );
+    p.ok("bdev_examine", json!({"name": "a"}));
+    p.ok("bdev_wait_for_examine", json!({}));
+    assert_eq!(p.disks(), ["a", "b", "bp1"], "nor is it when asked to look again");
+
+    // A partition in use keeps its disk from being offered whole.
+    p.ok("nvmf_subsystem_add_ns", namespace("bp1"));
+    let node = json!({
+        "name": "iqn.2026-11.io.ashlar:whole", "alias_name": "whole", "pg_ig_maps": [],
+        "luns": [{"bdev_name": "b", "lun_id": 0}], "queue_depth": 16, "disable_chap": true,
+    });
+    assert_eq!(
+        p.refused("iscsi_create_target_node", node.clone()),
+        (-32602, "Invalid parameters".into())
+    );
+    assert_eq!(p.disks(), ["a", "b", "bp1"]);
+    p.ok("nvmf_subsystem_remove_ns", json!({"nqn": nqn, "nsid": 2}));
+    p.ok("iscsi_create_target_node", node);
+    assert_eq!(p.disks(), ["a", "b"]);
+}
+
+#[test]
+fn a_stats_table_shows_what_passes_in_the_middle() {
+    let mut p = Process::started();
+    malloc(&mut p, "M", 64);
+    let graph = p.context.graph.clone();
+    let above = |name: &str, table: bdev::Table| reactor::block_on(graph.build(bdev::NodeSpec::new(name, table)));
+    above("S", bdev::Table::Stats { on: "M".into() }).expect("a stats table");
+    above("P", bdev::Table::Passthru { on: "S".into() }).expect("a disk above");
+    let here = graph.clone();
+    let write = move || async move {
+        let disk = here.open("P").await.expect("opens");
+        for _ in 0..3 {
+            // Writes: discovery reads, too.
+            let io = bdev::Io::write(spec::BlockRange::new(0, 8), reactor::Buf::zeroed(4096));
+            disk.perform(io).await.expect("writes");
+        }
+    };
+    graph.reactors().call(0, write).wait();
+    let all = p.ok("bdev_get_iostat", json!({"names": ["P", "S", "M"]}));
+    let ops: Vec<_> = (0..3).map(|at| all["bdevs"][at]["num_write_ops"].as_u64()).collect();
+    assert_eq!(ops, [Some(3), Some(0), Some(0)], "counted where hosts come in");
+    let counted = &all["bdevs"][1]["driver_specific"]["stats"];
+    assert_eq!(
+        (
+            &counted["read"]["ops"],
+            &counted["read"]["bytes"],
+            &counted["write"]["ops"]
+        ),
+        (&json!(3), &json!(3 * 4096), &json!(0))
+    );
+    assert!(all["bdevs"][2].get("driver_specific").is_none());
 }
