@@ -16,7 +16,7 @@ use super::{
 use crate::scsi::{Nexus, Request, server::execute, unit::Happening};
 use reactor::{Buf, Inbox, Notify, Outbox, Stream, channel};
 use spec::{
-    iscsi::bhs::{Function, TaskOutcome, TaskRequest},
+    iscsi::bhs::{Function, LogoutRequest, TaskOutcome, TaskRequest},
     scsi::Lun,
 };
 use std::{
@@ -25,6 +25,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use zerocopy::byteorder::big_endian::U32;
 
 /// Bytes received at once besides payload, before and after login.
 const INBOX: (usize, usize) = (8 << 10, 64 << 10);
@@ -33,6 +34,11 @@ const SEGMENTS: usize = 256;
 const BYTES: usize = 512 << 10;
 /// Payload up to this long is copied next to its header rather than given to the kernel as a segment of its own.
 const SMALL: usize = 256;
+
+/// Those whose place a connection takes, or that it logs out, have this long to end their commands.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// Task management functions that may wait for commands to end, for one connection.
+const MANAGED: usize = 16;
 
 /// What the tasks of one connection share.
 struct Link {
@@ -53,6 +59,10 @@ struct Link {
     /// The last task has ended.
     ended: Notify,
     closed: Cell<bool>,
+    /// Nothing is sent: the login is not to be answered while those whose place it takes have commands under way.
+    held: Cell<bool>,
+    /// Task management functions under way.
+    managing: Cell<usize>,
 }
 
 struct Gather<'a>(&'a mut Outbox);
@@ -92,6 +102,9 @@ pub(super) async fn run(server: Arc<Server>, id: u64, stream: Stream, orders: ch
             nexus: None,
             depth: 0,
             line: None,
+            replaced: None,
+            turns: None,
+            news: None,
         }),
         nexus: OnceCell::new(),
         slots: OnceCell::new(),
@@ -101,6 +114,8 @@ pub(super) async fn run(server: Arc<Server>, id: u64, stream: Stream, orders: ch
         tasks: Cell::new(0),
         ended: Notify::new(),
         closed: Cell::new(false),
+        held: Cell::new(false),
+        managing: Cell::new(0),
         server,
     });
     link.start(write(link.clone()));
@@ -137,6 +152,13 @@ pub(super) async fn run(server: Arc<Server>, id: u64, stream: Stream, orders: ch
     });
     link.read().await;
     link.close(None);
+    let lost = {
+        let session = link.session.borrow();
+        session.is_one_of_several() && !session.is_orderly()
+    };
+    if lost {
+        link.server.lost(id);
+    }
     while link.tasks.get() > 0 {
         link.ended.wait().await;
     }
@@ -191,6 +213,9 @@ impl Link {
                 .input(inbox.unread(), reactor::now(), &mut *self.world.borrow_mut());
             inbox.consume(used);
             self.events();
+            if self.held.get() {
+                self.succeed().await;
+            }
             self.stir();
             if !self.session.borrow().listens() {
                 self.input.wait().await;
@@ -227,9 +252,25 @@ impl Link {
                     }
                 }
                 Some(Event::LoggedIn) => self.logged_in(),
-                Some(Event::Task(request)) => self.task(&request),
+                Some(Event::Task(request)) => self.task(request),
+                Some(Event::Logout(request)) => {
+                    let link = self.clone();
+                    self.start(async move { link.logout(&request).await });
+                }
             }
         }
+    }
+
+    /// Waits until those are gone whose place this connection takes: what their host wrote through them does not land after
+    /// it has heard that it is in.
+    async fn succeed(&self) {
+        let replaced = self.world.borrow_mut().replaced.take();
+        if let Some(gone) = replaced
+            && reactor::timeout(DRAIN_PATIENCE, gone.recv()).await.is_err()
+        {
+            return self.close(Some("commands of the connection before do not end"));
+        }
+        self.held.set(false);
     }
 
     fn logged_in(self: &Rc<Self>) {
@@ -239,10 +280,28 @@ impl Link {
         };
         self.server.set_running(self.id, negotiated);
         self.timer.notify_all();
-        let (device, id, line) = {
+        let (device, id, line, turns, news) = {
             let mut world = self.world.borrow_mut();
-            (world.device.clone(), world.nexus.clone(), world.line.take())
+            self.held.set(world.replaced.is_some());
+            (
+                world.device.clone(),
+                world.nexus.clone(),
+                world.line.take(),
+                world.turns.take(),
+                world.news.take(),
+            )
         };
+        if let Some(turns) = turns {
+            let link = self.clone();
+            // Ends when the connection has left the sequencer.
+            reactor::spawn_background(async move {
+                while turns.recv().await.is_some() {
+                    link.session.borrow_mut().turn(&mut *link.world.borrow_mut());
+                    link.events();
+                    link.stir();
+                }
+            });
+        }
         if let Some(line) = line {
             self.session.borrow_mut().lend(line);
         }
@@ -250,7 +309,8 @@ impl Link {
         let (Some(device), Some(id)) = (device, id) else {
             return;
         };
-        let nexus = Nexus::new(self.server.graph().clone(), device, id, self.id, MAX_TRANSFER);
+        let tsih = u64::from(self.session.borrow().login().tsih());
+        let nexus = Nexus::new(self.server.graph().clone(), device, id, tsih, MAX_TRANSFER).sharing(news);
         let depth = self.session.borrow().depth();
         let slots = (0..depth).map(|_| Notify::new()).collect();
         if self.nexus.set(nexus).is_err() || self.slots.set(slots).is_err() {
@@ -259,48 +319,85 @@ impl Link {
         (0..depth).for_each(|slot| self.start(serve(self.clone(), slot)));
     }
 
-    fn task(&self, request: &TaskRequest) {
+    fn task(self: &Rc<Self>, request: TaskRequest) {
         let mut session = self.session.borrow_mut();
         let (Some(nexus), Some(function)) = (self.nexus.get(), request.function()) else {
             return session.task_done(request.itt, TaskOutcome::NotSupported);
         };
-        let lun = Lun::from_wire(request.lun).filter(|lun| nexus.has(*lun));
-        let (scope, all) = match function {
-            Function::WarmReset | Function::ColdReset => (None, true),
-            _ => (lun, false),
-        };
+        let all = matches!(function, Function::WarmReset | Function::ColdReset);
+        let scope = Lun::from_wire(request.lun).filter(|lun| !all && nexus.has(*lun));
         if !all && scope.is_none() {
             return session.task_done(request.itt, TaskOutcome::NoLun);
         }
-        let wire = (!all).then_some(request.lun);
         match function {
-            Function::AbortTask => session.abort_task(request),
-            Function::AbortTaskSet => session.abort_all(request.itt, wire),
+            Function::AbortTask => {
+                session.abort_task(&request);
+                // It has a deadline.
+                return self.timer.notify_all();
+            }
+            Function::AbortTaskSet => (),
             Function::ClearTaskSet => {
                 nexus.happened(scope, Happening::Cleared);
-                reactor::spawn(nexus.abort_others(scope));
-                session.abort_all(request.itt, wire);
             }
-            Function::LunReset | Function::WarmReset => {
+            Function::LunReset | Function::WarmReset | Function::ColdReset => {
                 nexus.happened(scope, Happening::Reset);
-                reactor::spawn(nexus.abort_others(scope));
-                session.abort_all(request.itt, wire);
             }
-            Function::ColdReset => {
-                nexus.happened(scope, Happening::Reset);
-                reactor::spawn(nexus.abort_others(scope));
-                session.abort_all(request.itt, wire);
-                // Every session of the target ends (RFC 7143 11.5.1); ours when the answer is out.
-                session.finish();
-                let (own, target) = (self.id, nexus.device().name.clone());
-                self.server
-                    .drop_connections(|c| c.id != own && c.target_node_name == target);
+            Function::ClearAca | Function::Reassign => {
+                return session.task_done(request.itt, TaskOutcome::NotSupported);
             }
-            Function::ClearAca | Function::Reassign => session.task_done(request.itt, TaskOutcome::NotSupported),
+        }
+        if self.managing.get() >= MANAGED {
+            return session.task_done(request.itt, TaskOutcome::Rejected);
         }
         drop(session);
-        // Aborts have a deadline of their own.
+        self.managing.set(self.managing.get() + 1);
+        let link = self.clone();
+        self.start(async move {
+            link.abort(request.itt, function, scope).await;
+            link.managing.set(link.managing.get() - 1);
+        });
+    }
+
+    /// Ends the commands a function is about, wherever they run, and answers it when they have ended (RFC 7143 4.2.3.3).
+    async fn abort(&self, itt: U32, function: Function, scope: Option<Lun>) {
+        let others = function != Function::AbortTaskSet;
+        let outcome = match self.server.abort(self.id, scope, others).await {
+            true => TaskOutcome::Complete,
+            false => TaskOutcome::Rejected,
+        };
+        self.session.borrow_mut().task_done(itt, outcome);
+        if function == Function::ColdReset {
+            // Every session of the target ends (11.5.1); ours when the answer is out.
+            self.session.borrow_mut().finish();
+            if let Some(nexus) = self.nexus.get() {
+                let target = &nexus.device().name;
+                self.server
+                    .drop_connections(|c| c.id != self.id && c.target_node_name == *target);
+            }
+        }
+        self.stir();
+    }
+
+    /// A logout in a session with several connections: first those end that it is about.
+    async fn logout(&self, request: &LogoutRequest) {
+        let (cid, whole) = (request.cid.get(), request.flags & 0x7f == 0);
+        let own = self.session.borrow().login().hello().map(|hello| hello.cid) == Some(cid);
+        let about = match (whole, own) {
+            (true, _) => self.server.siblings(self.id, |_| true),
+            (false, true) => Vec::new(),
+            (false, false) => self.server.siblings(self.id, |c| c.cid == cid),
+        };
+        if !whole && !own && about.is_empty() {
+            self.session.borrow_mut().no_connection(request.itt);
+        } else {
+            if !about.is_empty() {
+                let gone = self.server.replace(&about);
+                let _ = reactor::timeout(DRAIN_PATIENCE, gone.recv()).await;
+            }
+            self.session.borrow_mut().log_out(request.itt, whole || own);
+        }
         self.timer.notify_all();
+        self.stir();
     }
 
     fn obey(&self, order: Order) {
@@ -309,6 +406,14 @@ impl Link {
             Order::Drop(event) => {
                 self.session.borrow_mut().drop_out(reactor::now(), event);
                 self.timer.notify_all();
+                self.stir();
+            }
+            Order::Replaced => {
+                self.session.borrow_mut().replaced();
+                self.close(None);
+            }
+            Order::Abort { whom, lun, over } => {
+                self.session.borrow_mut().abort_all(whom, lun, over);
                 self.stir();
             }
             Order::Refresh => {
@@ -356,6 +461,10 @@ async fn serve(link: Rc<Link>, slot: u16) {
 async fn write(link: Rc<Link>) {
     let mut outbox = Outbox::with_capacity(SEGMENTS);
     while !link.closed.get() {
+        if link.held.get() {
+            link.output.wait().await;
+            continue;
+        }
         {
             let mut session = link.session.borrow_mut();
             let listened = session.listens();

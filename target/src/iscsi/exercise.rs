@@ -2,20 +2,22 @@
 use super::{
     auth::{Credential, Demand, Secret},
     chap,
-    login::{Agreed, Directory, Hello, Login, Refusal, Then, Welcome},
+    login::{Agreed, Directory, Entry, Hello, Login, Refusal, Then, Welcome},
     options::Auth,
+    sequencer::Sequencer,
     session::{Event, Patience, Session},
+    slot::Aborted,
 };
 use crate::scsi::{Moved, Outcome};
 use reactor::{
-    Buf, Time,
+    Buf, Time, channel,
     pool::{Base, Line, PoolConfig},
 };
 use spec::{
     iscsi::{BHS_LEN, Bhs, LoginStatus, bhs::*, chap::Algorithm, pad, text},
     scsi::Status,
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A world with one target, `iqn.t`, for everybody who does what is demanded.
@@ -25,6 +27,8 @@ pub struct Anyone {
     pub demand: Demand,
     /// Times it was asked for random bytes.
     pub drawn: u8,
+    /// The session may have several connections.
+    pub order: Option<Arc<Sequencer>>,
 }
 
 /// Two users: one proves itself, the other one wants proof, too.
@@ -62,8 +66,8 @@ impl Directory for Anyone {
                 portal_group: 1,
                 depth: DEPTH,
                 demand: self.demand.clone(),
-                max_connections: 1,
-                max_outstanding_r2t: 1,
+                max_connections: 2,
+                max_outstanding_r2t: 4,
                 first_burst: 8192,
                 immediate_data: true,
                 ..Welcome::default()
@@ -71,8 +75,12 @@ impl Directory for Anyone {
             Some(_) => Err(Refusal::Status(LoginStatus::NotFound)),
         }
     }
-    fn enter(&mut self, _: &Hello, _: &Agreed) -> Result<u16, Refusal> {
-        Ok(7)
+    fn enter(&mut self, _: &Hello, _: &Agreed) -> Result<Entry, Refusal> {
+        Ok(Entry {
+            tsih: 7,
+            order: self.order.clone().map(|order| (order, 1)),
+            agreed: None,
+        })
     }
     fn credential(&mut self, group: u32, user: &str) -> Option<Credential> {
         (group == 1).then(|| credentials().into_iter().find(|one| one.user == user))?
@@ -208,8 +216,12 @@ pub fn fuzz_iscsi_session(data: &[u8]) {
         held: Vec::new(),
         cmd_sn: 1,
         last: None,
+        world: Anyone::default(),
     };
     let [how, rest @ ..] = data else { return };
+    if how & 4 != 0 {
+        drive.world.order = Some(Arc::new(Sequencer::new(drive.cmd_sn, DEPTH.into())));
+    }
     if how & 1 != 0 {
         drive.log_in(&mut session, how & 2 != 0);
     }
@@ -239,12 +251,13 @@ struct Drive {
     held: Vec<u16>,
     cmd_sn: u32,
     last: Option<R2t>,
+    world: Anyone,
 }
 
 impl Drive {
     fn log_in(&mut self, session: &mut Session, digests: bool) {
         let text: &[u8] = match digests {
-            false => b"InitiatorName=iqn.i\0TargetName=iqn.t\0InitialR2T=No\0",
+            false => b"InitiatorName=iqn.i\0TargetName=iqn.t\0InitialR2T=No\0MaxOutstandingR2T=3\0MaxBurstLength=512\0",
             true => b"InitiatorName=iqn.i\0TargetName=iqn.t\0DataDigest=CRC32C\0",
         };
         let request = LoginRequest {
@@ -274,7 +287,7 @@ impl Drive {
             bytes = &bytes[n..];
         }
         self.inbox.extend_from_slice(bytes);
-        let used = session.input(&self.inbox, self.now, &mut Anyone::default());
+        let used = session.input(&self.inbox, self.now, &mut self.world);
         self.inbox.drain(..used);
         assert!(
             !session.listens() || self.inbox.len() < 2048,
@@ -326,6 +339,16 @@ impl Drive {
                 self.now = Time(self.now.0 + (u64::from(kind) << 26));
                 session.tick(self.now);
             }
+            // The session's other connection has a command, the next one or one that is early; or a TMF says it will not come.
+            _ if kind & 8 != 0 => {
+                if let Some(order) = &self.world.order {
+                    match kind & 16 {
+                        0 => _ = order.arrive(2, order.expected().wrapping_add(u32::from(kind >> 6))),
+                        _ => order.consider(order.expected()),
+                    }
+                    session.turn(&mut self.world);
+                }
+            }
             _ => self.drain(session),
         }
         while let Some(event) = session.event() {
@@ -340,15 +363,28 @@ impl Drive {
                 }
                 Event::Task(request) => match request.function() {
                     Some(Function::AbortTask) => session.abort_task(&request),
-                    Some(Function::LunReset) => session.abort_all(request.itt, Some(request.lun)),
+                    Some(Function::LunReset) => {
+                        session.abort_all(Aborted::Other, spec::scsi::Lun::from_wire(request.lun), self.over());
+                        session.task_done(request.itt, TaskOutcome::Complete);
+                    }
                     Some(Function::ColdReset) => {
-                        session.abort_all(request.itt, None);
+                        session.abort_all(Aborted::Host, None, self.over());
+                        session.task_done(request.itt, TaskOutcome::Complete);
                         session.finish();
                     }
                     _ => session.task_done(request.itt, TaskOutcome::NotSupported),
                 },
+                Event::Logout(request) => match request.flags & 0x7f {
+                    0 => session.log_out(request.itt, true),
+                    _ => session.no_connection(request.itt),
+                },
             }
         }
+    }
+
+    /// Nobody waits for these.
+    fn over(&self) -> channel::Sender<()> {
+        channel::bounded(1).0
     }
 
     /// Reads what the session has to say, and checks that it is made of whole PDUs with a sane window.

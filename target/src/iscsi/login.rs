@@ -7,6 +7,7 @@ use super::{
     auth::{Credential, Demand},
     chap::Chap,
     options::Negotiated,
+    sequencer::Sequencer,
 };
 use spec::iscsi::{
     Bhs, LoginStatus, Opcode, Stage,
@@ -15,7 +16,7 @@ use spec::iscsi::{
     login,
     text::{self, Gather, Key, Rule, Use, number},
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 /// Most bytes of keys in one login step, over all its PDUs.
 const TEXT_LIMIT: usize = 16 << 10;
@@ -41,6 +42,19 @@ pub struct Hello {
     pub tsih: u16,
     /// Connection number.
     pub cid: u16,
+    /// Number of the first command.
+    pub cmd_sn: u32,
+}
+
+/// What a connection enters.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The session's handle, not 0.
+    pub tsih: u16,
+    /// If it may have several connections: who counts its commands, and this connection's number there.
+    pub order: Option<(Arc<Sequencer>, u64)>,
+    /// If it was there before: what its first connection agreed on.
+    pub agreed: Option<Agreed>,
 }
 
 /// What the rest of the world says to a [`Hello`].
@@ -88,8 +102,8 @@ pub enum Refusal {
 pub trait Directory {
     /// A host says who it is: may that one come, and what must it prove? Changes nothing, for it may be somebody else.
     fn greet(&mut self, hello: &Hello) -> Result<Welcome, Refusal>;
-    /// It is who it says, and everything is agreed: its session begins. That session's handle, not 0.
-    fn enter(&mut self, hello: &Hello, agreed: &Agreed) -> Result<u16, Refusal>;
+    /// It is who it says, and everything is agreed: its session begins, or has one connection more.
+    fn enter(&mut self, hello: &Hello, agreed: &Agreed) -> Result<Entry, Refusal>;
     /// What is known of a user of an authentication group.
     fn credential(&mut self, group: u32, user: &str) -> Option<Credential>;
     /// Bytes nobody can guess. False: there are none.
@@ -169,6 +183,7 @@ pub struct Login {
     welcome: Welcome,
     method: Method,
     tsih: u16,
+    order: Option<(Arc<Sequencer>, u64)>,
     /// What is agreed so far.
     pub agreed: Agreed,
     /// The keys that have come, by their place in [`Key::ALL`]: none comes twice (6.3).
@@ -218,6 +233,7 @@ impl Default for Login {
             welcome: Welcome::default(),
             method: Method::Open,
             tsih: 0,
+            order: None,
             agreed: Agreed::default(),
             seen: 0,
             declared: false,
@@ -240,6 +256,11 @@ impl Login {
     /// Its session's handle, once it has entered.
     pub fn tsih(&self) -> u16 {
         self.tsih
+    }
+
+    /// Who counts its session's commands, if there may be other connections.
+    pub fn sequencer(&self) -> Option<(Arc<Sequencer>, u64)> {
+        self.order.clone()
     }
 
     /// The name it has proved, if it had to prove one.
@@ -373,7 +394,17 @@ impl Login {
         if next == Some(Stage::FullFeature) {
             self.agreed.first_burst = self.agreed.first_burst.min(self.agreed.max_burst);
             let hello = self.hello.as_ref().ok_or(refuse)?;
-            self.tsih = directory.enter(hello, &self.agreed)?;
+            let entry = directory.enter(hello, &self.agreed)?;
+            (self.tsih, self.order) = (entry.tsih, entry.order);
+            if let Some(session) = entry.agreed {
+                // All but this is agreed on by a session's first connection (13: LO).
+                self.agreed = Agreed {
+                    header_digest: self.agreed.header_digest,
+                    data_digest: self.agreed.data_digest,
+                    their_segment: self.agreed.their_segment,
+                    ..session
+                };
+            }
         }
         Ok((reply, next))
     }
@@ -401,6 +432,7 @@ impl Login {
             isid: request.isid,
             tsih: request.tsih.get(),
             cid: request.cid.get(),
+            cmd_sn: request.cmd_sn.get(),
             ..Default::default()
         };
         let mut discovery = false;

@@ -6,9 +6,11 @@
 //! | [`access`] | who may come |
 //! | [`auth`], [`chap`] | who must prove it, and how |
 //! | [`session`], [`slot`], [`login`] | one connection's protocol: bytes and time in, bytes and events out |
+//! | [`sequencer`] | the order of commands in a session with several connections |
 //! | `connection` | the tasks of one connection |
 //! | `server` | listeners, and where connections live |
 //! | [`control`] | the handle for RPC, configuration and the command line |
+//! | `sessions` | which connection belongs to which session |
 //! | `state` | what there is: groups, nodes, connections |
 pub mod access;
 pub mod auth;
@@ -23,7 +25,9 @@ pub mod login;
 mod login_tests;
 pub mod options;
 mod server;
+pub mod sequencer;
 pub mod session;
+mod sessions;
 #[cfg(test)]
 mod session_tests;
 pub mod slot;

@@ -32,7 +32,7 @@ pub struct Options {
     pub max_sessions: u32,
     /// Most commands in flight on one connection, whatever a target node asks for.
     pub max_queue_depth: u32,
-    /// Most connections to a session. One is what we negotiate today.
+    /// Most connections to a session.
     pub max_connections_per_session: u32,
     /// Seconds a host should wait before it comes back.
     pub default_time2wait: u32,
@@ -283,6 +283,28 @@ pub struct ConnectionInfo {
     pub state: &'static str,
     /// What was agreed at login.
     pub negotiated: Option<Negotiated>,
+    /// Connections its session has.
+    pub session_connections: u16,
+}
+
+impl ConnectionInfo {
+    /// One that was just accepted on a core, through a portal group, from a host, at an address of ours.
+    pub(super) fn arrived(id: u64, core: usize, group: u32, host: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            id,
+            cid: 0,
+            tsih: 0,
+            lcore_id: core,
+            initiator_addr: host,
+            initiator_name: String::new(),
+            target_addr: local,
+            target_node_name: String::new(),
+            portal_group: group,
+            state: "login",
+            negotiated: None,
+            session_connections: 0,
+        }
+    }
 }
 
 /// What a host and we have agreed on, by the names of RFC 7143 chapter 13; lengths in bytes.

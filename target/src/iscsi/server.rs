@@ -8,12 +8,16 @@
 use super::{
     auth::{Credential, Demand},
     connection,
-    login::{Agreed, Directory, Hello, Refusal, Welcome},
+    login::{Agreed, Directory, Entry, Hello, Refusal, Welcome},
     options::{ConnectionInfo, IscsiError, LunMap, Negotiated, Options, Portal},
+    sequencer::Sequencer,
+    sessions::{Session, Sessions},
+    slot::{Aborted, MAX_R2T},
     state::{State, new_unit, not_found},
 };
 use crate::scsi::{
     NexusId,
+    news::SharedNews,
     reservation::Registry,
     unit::{Device, Unit},
 };
@@ -28,7 +32,7 @@ use spec::{
 };
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     net::{SocketAddr, ToSocketAddrs},
     pin::pin,
@@ -47,16 +51,28 @@ const COMMANDS: usize = 16 << 10;
 /// What a connection has for sure; and what a core takes at once when it runs short.
 const FLOOR: u32 = 4;
 const BUSY: u32 = 256;
+/// Most connections to a session.
+const MAX_CONNECTIONS: u32 = 16;
+/// Commands that are aborted have this long to end.
+const ABORT_PATIENCE: Duration = Duration::from_secs(5);
 /// Seconds a host has when it is asked to log out.
 const LOGOUT_SECONDS: u16 = 10;
 
-/// What the control plane says to a connection.
-#[derive(Clone, Copy, Debug)]
+/// What the control plane and other connections say to a connection.
+#[derive(Clone, Debug)]
 pub(super) enum Order {
     /// End.
     Close,
     /// End, and tell the host why: the connection or its session is dropped.
     Drop(AsyncEvent),
+    /// End: another connection is in your place, or your host has said goodbye on another one.
+    Replaced,
+    /// Abort your commands to a unit (`None`: all), and drop `over` when they are over.
+    Abort {
+        whom: Aborted,
+        lun: Option<Lun>,
+        over: channel::Sender<()>,
+    },
     /// Look at the target's units again.
     Refresh,
     /// Ask the host to leave within so many seconds.
@@ -67,14 +83,28 @@ pub(super) enum Order {
 struct Link {
     orders: channel::Sender<Order>,
     core: usize,
-    isid: [u8; 6],
+    /// Dropped with this, which is when the connection is gone.
+    mourners: Vec<channel::Sender<()>>,
 }
 
 #[derive(Default)]
 struct Links {
     next: u64,
-    next_tsih: u16,
     by_id: BTreeMap<u64, Link>,
+    sessions: Sessions,
+}
+
+impl Links {
+    fn replace(&mut self, ids: &[u64]) -> channel::Receiver<()> {
+        let (mourner, gone) = channel::bounded(1);
+        for id in ids {
+            if let Some(link) = self.by_id.get_mut(id) {
+                link.mourners.push(mourner.clone());
+                let _ = link.orders.try_send(Order::Replaced);
+            }
+        }
+        gone
+    }
 }
 
 /// Everything behind the control handle.
@@ -129,8 +159,8 @@ impl Server {
         Ok(unit.pinned(pin).reserved(reservations))
     }
 
-    /// A line of up to `depth` credits from this core's pool. `None`: there is not even the floor.
-    fn credit(self: &Arc<Self>, depth: u32) -> Option<Line> {
+    /// A line of up to `depth` credits from this core's pool, `floor` for sure. `None`: there is not even the floor.
+    fn credit(self: &Arc<Self>, floor: u32, depth: u32) -> Option<Line> {
         thread_local! { static POOLS: RefCell<Vec<(Weak<Server>, Pool<()>)>> = const { RefCell::new(Vec::new()) } }
         POOLS.with_borrow_mut(|pools| {
             pools.retain(|(server, _)| server.strong_count() > 0);
@@ -150,7 +180,7 @@ impl Server {
                     pools.len() - 1
                 }
             };
-            Line::open(pools[own].1.rights(), FLOOR.min(depth), depth).ok()
+            Line::open(pools[own].1.rights(), floor.min(depth), depth).ok()
         })
     }
 
@@ -207,29 +237,15 @@ impl Server {
             let mut links = self.links();
             links.next += 1;
             let id = links.next;
-            links.by_id.insert(
-                id,
-                Link {
-                    orders,
-                    core,
-                    isid: [0; 6],
-                },
-            );
+            let link = Link {
+                orders,
+                core,
+                mourners: Vec::new(),
+            };
+            links.by_id.insert(id, link);
             id
         };
-        let info = ConnectionInfo {
-            id,
-            cid: 0,
-            tsih: 0,
-            lcore_id: core,
-            initiator_addr: peer,
-            initiator_name: String::new(),
-            target_addr: local,
-            target_node_name: String::new(),
-            portal_group: tag,
-            state: "login",
-            negotiated: None,
-        };
+        let info = ConnectionInfo::arrived(id, core, tag, peer, local);
         let too_many = {
             let mut state = self.state();
             state.connections.insert(id, info);
@@ -269,7 +285,7 @@ impl Server {
             .filter(|c| which(c))
             .map(|c| c.id)
             .collect();
-        ids.into_iter().for_each(|id| self.order(id, order));
+        ids.into_iter().for_each(|id| self.order(id, order.clone()));
     }
 
     pub(super) fn drop_connections(&self, which: impl Fn(&ConnectionInfo) -> bool) {
@@ -305,14 +321,72 @@ impl Server {
 
     /// The last a connection does.
     pub(super) fn gone(&self, id: u64) {
-        {
-            let mut state = self.state();
-            state.connections.remove(&id);
-            state.exited = state.exited.wrapping_add(1);
+        let mut state = self.state();
+        let mut links = self.links();
+        state.exited = state.exited.wrapping_add(1);
+        if let Some(was) = state.connections.remove(&id).filter(|was| was.tsih != 0) {
+            let left = state.connections.values_mut().filter(|c| c.tsih == was.tsih);
+            let left = left.map(|c| c.session_connections -= 1).count();
+            if left == 0 {
+                links.sessions.by_tsih.remove(&was.tsih);
+            }
         }
-        if let Some(link) = self.links().by_id.remove(&id) {
+        if let Some(link) = links.by_id.remove(&id) {
             self.load[link.core].fetch_sub(1, Relaxed);
         }
+    }
+
+    /// The other connections of one's session, and those of them that `which` wants.
+    pub(super) fn siblings(&self, id: u64, which: impl Fn(&ConnectionInfo) -> bool) -> Vec<u64> {
+        let state = self.state();
+        let Some(tsih) = state.connections.get(&id).map(|c| c.tsih).filter(|tsih| *tsih != 0) else {
+            return Vec::new();
+        };
+        let siblings = state.connections.values().filter(|c| c.tsih == tsih && c.id != id);
+        siblings.filter(|c| which(c)).map(|c| c.id).collect()
+    }
+
+    /// A connection is lost, and at level 0 its session is (7.1.5).
+    pub(super) fn lost(&self, id: u64) {
+        for sibling in self.siblings(id, |_| true) {
+            self.order(sibling, Order::Drop(AsyncEvent::SessionDropped));
+        }
+    }
+
+    /// Ends connections in favour of another; what is returned closes when the last one is gone.
+    pub(super) fn replace(&self, ids: &[u64]) -> channel::Receiver<()> {
+        self.links().replace(ids)
+    }
+
+    /// Aborts commands to a unit of this connection's target (`None`: all units) wherever they run: those of its own session,
+    /// and with `others` those of other sessions, too. Returns when they are over; false if that takes too long.
+    pub(super) async fn abort(&self, id: u64, lun: Option<Lun>, others: bool) -> bool {
+        let (over, ended) = channel::bounded(1);
+        let orders: Vec<_> = {
+            let state = self.state();
+            let links = self.links();
+            let Some(own) = state.connections.get(&id) else {
+                return true;
+            };
+            let same = |c: &&ConnectionInfo| c.tsih != 0 && c.target_node_name == own.target_node_name;
+            let hit = state.connections.values().filter(same);
+            let hit = hit.filter_map(|c| {
+                let whom = match c.tsih == own.tsih {
+                    true => Aborted::Host,
+                    false => Aborted::Other,
+                };
+                let link = links.by_id.get(&c.id)?;
+                (others || whom == Aborted::Host).then(|| (link.orders.clone(), whom))
+            });
+            hit.collect()
+        };
+        for (orders, whom) in orders {
+            let over = over.clone();
+            // Who is gone has no commands.
+            let _ = orders.send(Order::Abort { whom, lun, over }).await;
+        }
+        drop(over);
+        reactor::timeout(ABORT_PATIENCE, ended.recv()).await.is_ok()
     }
 
     pub(super) fn options(&self) -> Options {
@@ -383,6 +457,12 @@ pub(super) struct World {
     pub(super) depth: u16,
     /// The credits its host will have.
     pub(super) line: Option<Line>,
+    /// Closes when those are gone whose place it takes.
+    pub(super) replaced: Option<channel::Receiver<()>>,
+    /// With several connections: says that it may be this one's turn.
+    pub(super) turns: Option<channel::Receiver<()>>,
+    /// With several connections: what their host has been told by any of them.
+    pub(super) news: Option<SharedNews>,
 }
 
 impl Directory for World {
@@ -401,8 +481,8 @@ impl Directory for World {
             immediate_data: options.immediate_data,
             time2wait: options.default_time2wait,
             time2retain: options.default_time2retain,
-            max_connections: 1,
-            max_outstanding_r2t: 1,
+            max_connections: options.max_connections_per_session.min(MAX_CONNECTIONS) as u16,
+            max_outstanding_r2t: (options.max_r2t_per_connection as u16).min(MAX_R2T),
             ..Welcome::default()
         };
         let auth = match &hello.target {
@@ -440,70 +520,78 @@ impl Directory for World {
         Ok(welcome)
     }
 
-    fn enter(&mut self, hello: &Hello, _: &Agreed) -> Result<u16, Refusal> {
-        let refused = |status| Err(Refusal::Status(status));
+    fn enter(&mut self, hello: &Hello, agreed: &Agreed) -> Result<Entry, Refusal> {
+        let refused = |status| Refusal::Status(status);
         let mut state = self.server.state();
-        let Some(me) = state.connections.get(&self.id).cloned() else {
-            return refused(LoginStatus::TargetError);
-        };
-        let tag = me.portal_group;
+        let me = state.connections.get(&self.id).cloned();
+        let tag = me.ok_or(refused(LoginStatus::TargetError))?.portal_group;
         // It may have gone while the host proved who it is.
         if hello
             .target
             .as_ref()
             .is_some_and(|target| !state.nodes.contains_key(target))
         {
-            return refused(LoginStatus::TargetRemoved);
+            return Err(refused(LoginStatus::TargetRemoved));
         }
         let others = || state.connections.values().filter(|c| c.id != self.id && c.tsih != 0);
-        if hello.tsih != 0 {
-            // Sessions have one connection (MaxConnections = 1).
-            let known = others().any(|c| c.tsih == hello.tsih && c.initiator_name == hello.initiator);
-            return refused(if known {
-                LoginStatus::TooManyConnections
-            } else {
-                LoginStatus::NoSession
-            });
-        }
-        // The same initiator port again: the old session is over (6.3.5).
         let mut links = self.server.links();
-        let target = hello.target.clone().unwrap_or_default();
-        let old: Vec<u64> = others()
-            .filter(|c| hello.target.is_some() && c.target_node_name == target && c.initiator_name == hello.initiator)
-            .filter(|c| c.portal_group == tag && links.by_id.get(&c.id).is_some_and(|link| link.isid == hello.isid))
-            .map(|c| c.id)
-            .collect();
-        let staying = others().filter(|c| c.state != "exiting" && !old.contains(&c.id));
-        if staying.count() >= state.options.max_sessions as usize {
-            return refused(LoginStatus::OutOfResources);
+        let way = links.sessions.way(hello, tag, others()).map_err(refused)?;
+        let staying = others().filter(|c| c.state != "exiting" && !way.replaces.contains(&c.id));
+        let staying: BTreeSet<u16> = staying.map(|c| c.tsih).collect();
+        if way.joins.is_none() && staying.len() >= state.options.max_sessions as usize {
+            return Err(refused(LoginStatus::OutOfResources));
         }
-        self.line = self.server.credit(self.depth.into());
-        if self.line.is_none() {
-            return refused(LoginStatus::OutOfResources);
-        }
-        let tsih = loop {
-            links.next_tsih = links.next_tsih.wrapping_add(1);
-            // There are 65,535 handles and at most that many sessions; the limit above keeps one free.
-            if links.next_tsih != 0 && !others().any(|c| c.tsih == links.next_tsih) {
-                break links.next_tsih;
+        let (tsih, session) = match way.joins {
+            Some(tsih) => (tsih, links.sessions.by_tsih.get(&tsih).cloned()),
+            None => {
+                let tsih = links.sessions.fresh();
+                (tsih.ok_or(refused(LoginStatus::OutOfResources))?, None)
             }
         };
-        for id in &old {
-            if let Some(link) = links.by_id.get(id) {
-                let _ = link.orders.try_send(Order::Close);
-            }
+        let joins = session.is_some();
+        let session = session.unwrap_or_else(|| Session {
+            hello: hello.clone(),
+            portal_group: tag,
+            agreed: *agreed,
+            order: (agreed.max_connections > 1 && hello.target.is_some())
+                .then(|| Arc::new(Sequencer::new(hello.cmd_sn, self.depth.into()))),
+            news: SharedNews::default(),
+        });
+        // The window of several connections may be used on any of them, so each has all credits for sure.
+        let depth = session.order.as_ref().map_or(self.depth.into(), |order| order.depth());
+        let floor = if session.order.is_some() { depth } else { FLOOR };
+        self.line = self.server.credit(floor, depth);
+        if self.line.is_none() {
+            return Err(refused(LoginStatus::OutOfResources));
         }
-        if let Some(link) = links.by_id.get_mut(&self.id) {
-            link.isid = hello.isid;
+        let entry = Entry {
+            tsih,
+            order: session.order.clone().map(|order| (order, self.id)),
+            agreed: joins.then_some(session.agreed),
+        };
+        if let Some(order) = &session.order {
+            let (turn, turns) = channel::bounded(1);
+            order.join(self.id, turn);
+            self.turns = Some(turns);
+            self.news = Some(session.news.clone());
         }
+        let agreed = session.agreed;
+        links.sessions.by_tsih.insert(tsih, session);
+        self.replaced = (!way.replaces.is_empty()).then(|| links.replace(&way.replaces));
         drop(links);
+        let target = hello.target.clone().unwrap_or_default();
+        let siblings = state.connections.values_mut().filter(|c| c.tsih == tsih);
+        let siblings = siblings.map(|c| c.session_connections += 1).count();
         if let Some(me) = state.connections.get_mut(&self.id) {
             me.cid = hello.cid;
             me.tsih = tsih;
             me.initiator_name = hello.initiator.clone();
             me.target_node_name = target;
+            me.agreed = agreed;
+            me.queue_depth = depth as u16; // it came from one
+            me.session_connections = siblings as u16 + 1;
         }
-        Ok(tsih)
+        Ok(entry)
     }
 
     fn credential(&mut self, group: u32, user: &str) -> Option<Credential> {

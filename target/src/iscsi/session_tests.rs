@@ -2,16 +2,18 @@
 use super::{
     auth::{Credential, Demand},
     exercise::{credentials, credit, demand},
-    login::{Agreed, Directory, Hello, OUR_SEGMENT, Refusal, Welcome},
+    login::{Agreed, Directory, Entry, Hello, OUR_SEGMENT, Refusal, Welcome},
+    sequencer::Sequencer,
     session::{Event, MAX_TRANSFER, Patience, Session},
+    slot::Aborted,
 };
 use crate::scsi::{Moved, Outcome};
-use reactor::{Buf, Time, crc32c};
+use reactor::{Buf, Time, channel, crc32c};
 use spec::{
     iscsi::{BHS_LEN, Bhs, LoginStatus, Opcode, bhs::*, pad},
     scsi::{Sense, Status},
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use zerocopy::IntoBytes;
 
 const TARGET: &str = "iqn.2016-06.io.spdk:quarry";
@@ -21,6 +23,8 @@ struct World {
     depth: u16,
     demand: Demand,
     drawn: u8,
+    /// With several connections: who counts, and which one this is.
+    order: Option<(Arc<Sequencer>, u64)>,
 }
 
 impl Directory for World {
@@ -32,8 +36,8 @@ impl Directory for World {
                 depth: self.depth,
                 digests: (false, false),
                 demand: self.demand.clone(),
-                max_connections: 1,
-                max_outstanding_r2t: 1,
+                max_connections: 2,
+                max_outstanding_r2t: 4,
                 first_burst: 8192,
                 immediate_data: true,
                 time2wait: 2,
@@ -46,8 +50,12 @@ impl Directory for World {
             Some(_) => Err(Refusal::Status(LoginStatus::NotFound)),
         }
     }
-    fn enter(&mut self, _: &Hello, _: &Agreed) -> Result<u16, Refusal> {
-        Ok(7)
+    fn enter(&mut self, _: &Hello, _: &Agreed) -> Result<Entry, Refusal> {
+        Ok(Entry {
+            tsih: 7,
+            order: self.order.clone(),
+            agreed: None,
+        })
     }
     fn credential(&mut self, group: u32, user: &str) -> Option<Credential> {
         (group == 1).then(|| credentials().into_iter().find(|one| one.user == user))?
@@ -91,6 +99,7 @@ impl Host {
                 depth: 4,
                 demand: Demand::default(),
                 drawn: 0,
+                order: None,
             },
             now: Time(0),
             cmd_sn: 100,
@@ -324,9 +333,9 @@ fn login_in_two_stages_negotiates_every_key() {
     assert_eq!(
         String::from_utf8(answer).unwrap(),
         format!(
-            "HeaderDigest=None\0DataDigest=CRC32C\0MaxConnections=1\0InitialR2T=No\0ImmediateData=Yes\0\
+            "HeaderDigest=None\0DataDigest=CRC32C\0MaxConnections=2\0InitialR2T=No\0ImmediateData=Yes\0\
             MaxBurstLength=1048576\0FirstBurstLength=8192\0DefaultTime2Wait=2\0DefaultTime2Retain=20\0\
-            MaxOutstandingR2T=1\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0ErrorRecoveryLevel=0\0IFMarker=No\0\
+            MaxOutstandingR2T=4\0DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0ErrorRecoveryLevel=0\0IFMarker=No\0\
             IFMarkInt=Reject\0TaskReporting=RFC3720\0iSCSIProtocolLevel=1\0X-org.example=NotUnderstood\0\
             MaxBurst=NotUnderstood\0MaxRecvDataSegmentLength={OUR_SEGMENT}\0"
         )
@@ -718,15 +727,13 @@ fn an_abort_of_what_never_ends_is_rejected_in_the_end() {
     let mut host = Host::new();
     host.login(&[]);
     host.command(1, R, 512, &READ, &[]);
-    host.command(2, R, 512, &READ, &[]);
-    let (a, b) = (host.slot(), host.slot());
-    host.session.take(a).unwrap();
-    host.task(Function::LunReset, 3, NO_TAG);
+    let slot = host.slot();
+    host.session.take(slot).unwrap();
+    host.task(Function::AbortTask, 3, 1);
     let Some(Event::Task(request)) = host.session.event() else {
         panic!()
     };
-    host.session.abort_all(request.itt, Some(LUN0));
-    assert!(host.session.take(b).is_none(), "aborted before its task took it");
+    host.session.abort_task(&request);
     let due = host.session.deadline().unwrap();
     host.session.tick(due);
     assert_eq!(
@@ -734,8 +741,219 @@ fn an_abort_of_what_never_ends_is_rejected_in_the_end() {
         TaskOutcome::Rejected as u8
     );
     // When it does end, nobody hears of it, and the slot is good again.
-    host.session.complete(a, read_of(&pattern(512)));
+    host.session.complete(slot, read_of(&pattern(512)));
     assert!(host.recv().is_empty());
+}
+
+#[test]
+fn who_aborts_a_task_set_hears_when_the_last_command_is_over() {
+    for whom in [Aborted::Host, Aborted::Other] {
+        let mut host = Host::new();
+        host.login(&["ImmediateData=No"]);
+        host.command(1, R, 512, &READ, &[]);
+        host.command(2, R, 512, &READ, &[]);
+        let (runs, waits) = (host.slot(), host.slot());
+        host.session.take(runs).unwrap();
+        host.command(3, W, 4096, &WRITE, &[]);
+        let tag = host.one().0.view::<R2t>().ttt.get();
+        let (over, ended) = channel::bounded(1);
+        host.session.abort_all(whom, spec::scsi::Lun::from_wire(LUN0), over);
+        assert!(host.session.take(waits).is_none(), "aborted before its task took it");
+        host.data_out(3, tag, 0, 0, true, &pattern(4096));
+        assert_eq!(host.session.event(), None, "the data of an aborted write is swallowed");
+        assert!(!is_closed(&ended), "one still runs");
+        host.session.complete(runs, read_of(&pattern(512)));
+        assert!(is_closed(&ended));
+        // The host's own aborts end in silence, another one's with a status (TAS = 1).
+        let mut told: Vec<_> = host.recv().iter().map(|(bhs, _)| (bhs.itt(), bhs.view::<ScsiResponse>().status)).collect();
+        told.sort_unstable();
+        let aborted = Status::TaskAborted as u8;
+        match whom {
+            Aborted::Host => assert_eq!(told, []),
+            Aborted::Other => assert_eq!(told, [(1, aborted), (2, aborted), (3, aborted)]),
+        }
+        // Every slot is free: as many commands as before go in.
+        for itt in 10..14 {
+            host.command(itt, R, 512, &READ, &[]);
+            host.slot();
+        }
+    }
+}
+
+/// Every sender is gone.
+fn is_closed(receiver: &channel::Receiver<()>) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    receiver.poll_recv(&mut context) == std::task::Poll::Ready(None)
+}
+
+#[test]
+fn several_r2ts_are_outstanding_and_answered_in_order() {
+    let keys = ["MaxOutstandingR2T=3", "MaxBurstLength=4096", "ImmediateData=No"];
+    let mut host = Host::new();
+    host.login(&keys);
+    let data = pattern(18000);
+    host.command(1, W, 18000, &WRITE, &[]);
+    let asked = |pdus: Vec<Pdu>| -> Vec<(u32, u32, u32, u32)> {
+        let one = |(bhs, _): &Pdu| {
+            let r2t: &R2t = bhs.view();
+            assert_eq!(bhs.opcode(), Some(Opcode::R2t));
+            (r2t.r2t_sn.get(), r2t.buffer_offset.get(), r2t.desired_len.get(), r2t.ttt.get())
+        };
+        pdus.iter().map(one).collect()
+    };
+    let mut open = asked(host.recv());
+    let places: Vec<_> = open.iter().map(|r| (r.0, r.1, r.2)).collect();
+    assert_eq!(places, [(0, 0, 4096), (1, 4096, 4096), (2, 8192, 4096)]);
+    let mut answered = 0;
+    while !open.is_empty() {
+        let (sn, at, len, tag) = open.remove(0);
+        assert_eq!((sn, at), (answered, answered * 4096));
+        let end = (at + len) as usize;
+        host.data_out(1, tag, 0, at, true, &data[at as usize..end]);
+        answered += 1;
+        open.extend(asked(host.recv()));
+        assert!(open.len() <= 3);
+    }
+    assert_eq!(answered, 5);
+    let slot = host.slot();
+    assert_eq!(host.session.take(slot).unwrap().data.to_vec(), data);
+    host.session.complete(slot, written(18000));
+    assert_eq!(host.one().0.view::<ScsiResponse>().exp_data_sn.get(), 0);
+
+    // Data for the second before the first is done: DataSequenceInOrder is broken, and the command fails.
+    let mut host = Host::new();
+    host.login(&keys);
+    host.command(1, W, 8192, &WRITE, &[]);
+    let open = asked(host.recv());
+    host.data_out(1, open[1].3, 0, 4096, true, &data[4096..8192]);
+    let (_, sense) = host.one();
+    assert_eq!(Sense::parse(&sense[2..]), Some(Sense::CRC));
+    host.data_out(1, open[0].3, 0, 0, true, &data[..4096]);
+    assert!(host.recv().is_empty() && host.session.event().is_none());
+}
+
+/// Two connections of one session.
+fn pair() -> (Host, Host) {
+    let order = Arc::new(Sequencer::new(100, 4));
+    let one = |id: u64| {
+        let mut host = Host::new();
+        host.world.order = Some((order.clone(), id));
+        host.login(&["MaxConnections=2", "InitialR2T=No"]);
+        host
+    };
+    (one(1), one(2))
+}
+
+#[test]
+fn commands_of_two_connections_begin_in_the_order_of_their_numbers() {
+    let (mut a, mut b) = pair();
+    // B's come first: they are kept, with their data, and a ping too.
+    b.cmd_sn = 101;
+    let data = pattern(4096);
+    b.command(1, W, 4096, &WRITE, &data);
+    let nop = NopOut {
+        opcode: Opcode::NopOut as u8,
+        flags: FINAL,
+        itt: 5.into(),
+        ttt: NO_TAG.into(),
+        cmd_sn: b.cmd_sn.into(),
+        ..Default::default()
+    };
+    b.cmd_sn += 1;
+    b.send(nop.as_bytes(), b"early");
+    b.command(2, W, 8192, &WRITE, &[]);
+    assert_eq!(b.session.event(), None);
+    assert!(b.recv().is_empty(), "neither R2T nor echo before their turn");
+    assert!(b.session.deadline().unwrap() < Time(30_000_000_000), "that is not waited for for ever");
+    a.command(3, R, 512, &READ, &[]);
+    let slot = a.slot();
+    b.session.turn(&mut b.world);
+    let written_slot = b.slot();
+    assert_eq!(b.session.take(written_slot).unwrap().data.to_vec(), data);
+    let opcodes: Vec<_> = b.recv().iter().map(|(bhs, _)| bhs.opcode()).collect();
+    assert_eq!(opcodes, [Some(Opcode::NopIn), Some(Opcode::R2t)]);
+    // One window for both: three commands are under way, so there is room for one more, on either.
+    a.session.take(slot).unwrap();
+    a.session.complete(slot, read_of(&data[..512]));
+    let (bhs, _) = a.one();
+    let pdu: &DataIn = bhs.view();
+    assert_eq!((pdu.exp_cmd_sn.get(), pdu.max_cmd_sn.get()), (104, 105));
+    assert_eq!(pdu.stat_sn.get(), 51, "StatSN is each connection's own");
+}
+
+#[test]
+fn a_command_that_never_comes_ends_the_session_in_the_end() {
+    let (mut a, _b) = pair();
+    a.cmd_sn = 101;
+    a.command(1, R, 512, &READ, &[]);
+    let due = a.session.deadline().unwrap();
+    a.session.tick(due);
+    assert_eq!(a.session.cause(), Some("a command of the session is missing"));
+    assert!(!a.session.is_orderly(), "the other connection goes as well");
+}
+
+#[test]
+fn an_abort_of_a_command_that_is_still_to_come_counts_it_as_here() {
+    let (mut a, mut b) = pair();
+    b.cmd_sn = 101;
+    b.command(1, R, 512, &READ, &[]);
+    assert_eq!(b.session.event(), None);
+    // 100 was sent on A and lost; its abort comes on A and names it.
+    a.cmd_sn = 101;
+    a.task(Function::AbortTask, 2, 77);
+    let Some(Event::Task(request)) = a.session.event() else {
+        panic!()
+    };
+    a.session.abort_task(&request);
+    assert_eq!(a.one().0.view::<TaskResponse>().response, TaskOutcome::Complete as u8);
+    b.session.turn(&mut b.world);
+    b.slot();
+    // What is neither here nor to come does not exist.
+    a.task(Function::AbortTask, 3, 77);
+    let Some(Event::Task(request)) = a.session.event() else {
+        panic!()
+    };
+    a.session.abort_task(&request);
+    assert_eq!(a.one().0.view::<TaskResponse>().response, TaskOutcome::NoTask as u8);
+}
+
+#[test]
+fn what_is_aborted_before_its_turn_leaves_its_place() {
+    let (mut a, mut b) = pair();
+    b.cmd_sn = 101;
+    b.command(1, R, 512, &READ, &[]);
+    let (over, ended) = channel::bounded(1);
+    b.session.abort_all(Aborted::Host, None, over);
+    assert!(is_closed(&ended));
+    a.command(2, R, 512, &READ, &[]);
+    a.slot();
+    b.session.turn(&mut b.world);
+    assert_eq!(b.session.event(), None);
+    b.cmd_sn = 102;
+    b.command(3, R, 512, &READ, &[]);
+    b.slot();
+}
+
+#[test]
+fn a_logout_waits_for_the_commands_it_ends() {
+    let mut host = Host::new();
+    host.login(&[]);
+    host.command(1, R, 512, &READ, &[]);
+    let slot = host.slot();
+    host.session.take(slot).unwrap();
+    let logout = LogoutRequest {
+        opcode: Opcode::LogoutRequest as u8 | IMMEDIATE,
+        flags: FINAL,
+        itt: 8.into(),
+        cid: 9.into(),
+        cmd_sn: host.cmd_sn.into(),
+        ..Default::default()
+    };
+    host.send(logout.as_bytes(), &[]);
+    assert!(host.recv().is_empty() && !host.session.is_closed());
+    host.session.complete(slot, read_of(&pattern(512)));
+    assert_eq!(host.one().0.opcode(), Some(Opcode::LogoutResponse));
+    assert!(host.session.is_closed() && host.session.is_orderly());
 }
 
 #[test]

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!   Free ─► Collecting (write data comes: immediate, unsolicited, solicited) ─► Ready ─► Running ─► Answering ─► Free
-//!                         └─────────── abort: freed at once ──────────┘            └ abort: freed when it is done
+//!       └────── abort: freed at once ──────┘                  └ abort: freed when it is done
 //! ```
 use crate::scsi::Outcome;
 use reactor::{Buf, pool::Credit};
 use spec::{iscsi::bhs::Direction, scsi::Cdb};
+
+/// R2Ts a command may have outstanding, at most.
+pub const MAX_R2T: u16 = 4;
 
 /// Where a slot is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,15 @@ pub struct Burst {
     pub sn: u32,
 }
 
+/// Who has aborted a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aborted {
+    /// Its own host, which hears no more of it.
+    Host,
+    /// Another one: it ends with TASK ABORTED (control mode page, TAS = 1).
+    Other,
+}
+
 /// One command.
 #[derive(Debug)]
 pub struct Slot {
@@ -61,10 +73,20 @@ pub struct Slot {
     pub burst: Option<Burst>,
     /// What is wrong with the data; told when the burst has ended.
     pub failed: Option<spec::scsi::Sense>,
-    /// Answer nothing.
-    pub aborted: bool,
+    /// Somebody wants it to end, and what its host is told then.
+    pub aborted: Option<Aborted>,
+    /// Its CmdSN is not due (sessions with several connections): it collects data, and nothing is asked for or done.
+    pub early: bool,
+    /// All that its host sends unasked has come.
+    pub gathered: bool,
     /// R2Ts sent, then Data-In PDUs.
     pub sn: u32,
+    /// R2Ts answered.
+    pub served: u32,
+    /// Target transfer tags of the R2Ts outstanding, by R2TSN.
+    pub tags: [u32; MAX_R2T as usize],
+    /// Where the next R2T to be queued, and the next to be sent, begins.
+    pub asked: (u32, u32),
     /// Read data sent.
     pub sent: u32,
     /// How it ended.
@@ -86,8 +108,13 @@ impl Slot {
             data: Buf::empty(),
             burst: None,
             failed: None,
-            aborted: false,
+            aborted: None,
+            early: false,
+            gathered: false,
             sn: 0,
+            served: 0,
+            tags: [0; MAX_R2T as usize],
+            asked: (0, 0),
             sent: 0,
             outcome: None,
         }

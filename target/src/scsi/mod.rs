@@ -5,6 +5,7 @@
 //! | [`mod@unit`] | what all sessions share: units, settings, news for hosts |
 //! | [`options`] | what an administrator says about a unit: plain data |
 //! | [`nexus`] | one session's view: volumes open on its core, what its host has been told |
+//! | [`news`] | what a session with several connections has told its host |
 //! | [`server`] | from a command block to an [`Outcome`]: the checks every command shares, and who does it |
 //! | [`outcome`] | how a command ended |
 //! | [`nexus_id`] | who talks to whom |
@@ -28,6 +29,7 @@ mod exclusive;
 mod lba_status;
 mod log;
 mod mode;
+pub mod news;
 pub mod nexus;
 pub mod nexus_id;
 mod opcodes;

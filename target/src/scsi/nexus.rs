@@ -1,11 +1,12 @@
 //! One session's view of a target: its volumes open on the session's core, and what its host has been told.
 use super::{
     NexusId,
+    news::{News, SharedNews},
     ports::Ports,
     reservation::Verdict,
     server::sense_of,
     task_set::Tasks,
-    unit::{Device, Happening, Table, Told, Unit},
+    unit::{Device, Happening, Table, Unit},
 };
 use bdev::{
     Io,
@@ -24,8 +25,7 @@ pub struct Open {
     pub unit: Arc<Unit>,
     /// Its volume.
     pub disk: Opened,
-    told: RefCell<Told>,
-    blocks: Cell<u64>,
+    news: News,
     /// The longest command is this many blocks.
     pub(super) limit: u32,
     pub(super) graph: Graph,
@@ -42,20 +42,21 @@ pub struct Open {
 impl Open {
     /// The next thing the host has to be told before anything else is done for it.
     pub fn attention(&self) -> Option<Sense> {
-        let mut told = self.told.borrow_mut();
+        let changes = self.unit.changes();
         let blocks = self.disk.blocks();
-        // The graph's word for a new size counts even if nobody told the front end.
-        if blocks != self.blocks.get() {
-            self.blocks.set(blocks);
-            told.forget(Happening::Capacity);
-        }
-        if told.pending(&self.unit) {
-            let changes = self.unit.changes();
-            told.notice(self.look());
-            told.next(&self.unit, changes)
-        } else {
-            None
-        }
+        let behind = self.news.is_behind(changes);
+        self.news.with(|told| {
+            // The graph's word for a new size counts even if nobody told the front end.
+            told.size(blocks);
+            let pending = told.pending(changes);
+            if pending || behind {
+                told.notice(self.look());
+            }
+            match pending {
+                true => told.next(&self.unit, changes),
+                false => None,
+            }
+        })
     }
 
     /// Nobody can write, whatever hosts set.
@@ -121,12 +122,12 @@ impl Open {
     /// This nexus caused it, so it need not be told.
     pub(super) fn caused(&self, what: Happening) {
         self.unit.happened(what);
-        self.told.borrow_mut().skip_one(&self.unit, what);
+        self.news.with(|told| told.skip_one(&self.unit, what));
     }
 
     /// The host has seen it another way.
     pub(super) fn told(&self, what: Happening) {
-        self.told.borrow_mut().skip_one(&self.unit, what);
+        self.news.with(|told| told.skip_one(&self.unit, what));
     }
 }
 
@@ -154,6 +155,7 @@ pub struct Nexus {
     id: NexusId,
     session: u64,
     max_transfer: u32,
+    news: Option<SharedNews>,
     view: RefCell<View>,
 }
 
@@ -168,12 +170,18 @@ impl Nexus {
             id,
             session,
             max_transfer,
+            news: None,
             view: RefCell::new(View {
                 version,
                 table,
                 open: Vec::new(),
             }),
         }
+    }
+
+    /// The same, as one of several connections that tell their host the news together.
+    pub fn sharing(self, news: Option<SharedNews>) -> Self {
+        Self { news, ..self }
     }
 
     /// The target.
@@ -221,8 +229,7 @@ impl Nexus {
         }
         unit.reservations.enter(&unit, &self.id, self.session);
         let open = Rc::new(Open {
-            told: RefCell::new(Told::new(&unit)),
-            blocks: Cell::new(disk.blocks()),
+            news: News::new(&unit, self.news.as_ref()),
             limit: self.max_transfer / disk.block_size(),
             disk,
             graph: self.graph.clone(),
@@ -236,7 +243,10 @@ impl Nexus {
             unit,
         });
         let notices = open.look();
-        open.told.borrow_mut().notice(notices);
+        open.news.with(|told| {
+            told.notice(notices);
+            told.size(open.disk.blocks());
+        });
         if view.table.get(&lun).is_some_and(|unit| Arc::ptr_eq(unit, &open.unit)) {
             view.open.push(open.clone());
         }
@@ -260,20 +270,6 @@ impl Nexus {
             }
         }
         any
-    }
-
-    /// Aborts the commands of all other sessions to the unit at `lun` (or to each), and returns when the last has ended.
-    pub fn abort_others(&self, lun: Option<Lun>) -> impl Future<Output = ()> + 'static {
-        self.refresh();
-        let session = self.session;
-        let view = self.view.borrow();
-        let hit = |unit: &&Arc<Unit>| lun.is_none_or(|lun| lun == unit.lun);
-        let units: Vec<Arc<Unit>> = view.table.values().filter(hit).cloned().collect();
-        async move {
-            for unit in units {
-                unit.tasks.abort(|member| member.session != session).await;
-            }
-        }
     }
 
     /// True if there is a unit at this number.

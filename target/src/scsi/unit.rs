@@ -175,6 +175,8 @@ pub struct Told {
     counts: [u32; TOLD.len()],
     /// Bits of [`Notice`], for this nexus alone.
     notices: u8,
+    /// As of the last command.
+    blocks: Option<u64>,
 }
 
 /// Every notice and the sense data that tells it.
@@ -192,6 +194,7 @@ impl Told {
             changes: 0,
             counts: [0; TOLD.len()],
             notices: 0,
+            blocks: None,
         };
         told.skip(unit);
         told
@@ -216,9 +219,16 @@ impl Told {
         self.changes = self.changes.wrapping_sub(1);
     }
 
-    /// True if [`next`](Self::next) may have something. One load: this is asked for every command.
-    pub fn pending(&self, unit: &Unit) -> bool {
-        !self.power_on || self.changes != unit.changes.load(Acquire)
+    /// True if [`next`](Self::next) may have something, given the unit's count of changes. This is asked for every command.
+    pub fn pending(&self, changes: u32) -> bool {
+        !self.power_on || self.changes != changes
+    }
+
+    /// The unit has this many blocks. If that is news, it has to be told, though nobody counted it.
+    pub(super) fn size(&mut self, blocks: u64) {
+        if self.blocks.replace(blocks).is_some_and(|before| before != blocks) {
+            self.forget(Happening::Capacity);
+        }
     }
 
     /// This nexus has something to tell that others have not.
@@ -348,17 +358,17 @@ mod tests {
         let unit = unit(0);
         unit.happened(Happening::Capacity); // before anybody came
         let (mut a, mut b) = (Told::new(&unit), Told::new(&unit));
-        assert!(a.pending(&unit));
+        assert!(a.pending(unit.changes()));
         assert_eq!(next(&mut a, &unit), Some(Sense::POWER_ON));
         assert_eq!(next(&mut a, &unit), None);
-        assert!(!a.pending(&unit));
+        assert!(!a.pending(unit.changes()));
         unit.happened(Happening::Capacity);
         unit.happened(Happening::Capacity);
         unit.happened(Happening::Reset);
-        assert!(a.pending(&unit));
+        assert!(a.pending(unit.changes()));
         assert_eq!(next(&mut a, &unit), Some(Sense::RESET));
         assert_eq!(next(&mut a, &unit), Some(Sense::CAPACITY_CHANGED));
-        assert_eq!((next(&mut a, &unit), a.pending(&unit)), (None, false));
+        assert_eq!((next(&mut a, &unit), a.pending(unit.changes())), (None, false));
         let all: Vec<_> = std::iter::from_fn(|| next(&mut b, &unit)).collect();
         assert_eq!(all, [Sense::POWER_ON, Sense::RESET, Sense::CAPACITY_CHANGED]);
     }
@@ -378,7 +388,7 @@ mod tests {
             (None, Some(Sense::MODE_CHANGED))
         );
         b.forget(Happening::Capacity);
-        assert!(b.pending(&unit));
+        assert!(b.pending(unit.changes()));
         assert_eq!(
             (next(&mut b, &unit), next(&mut b, &unit)),
             (Some(Sense::CAPACITY_CHANGED), None)

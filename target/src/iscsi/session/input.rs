@@ -9,13 +9,14 @@ use super::*;
 use crate::{
     iscsi::{
         login::{Directory, LOGIN_SEGMENT, OUR_SEGMENT},
-        slot::{Burst, State},
+        sequencer::Arrival,
+        slot::Burst,
     },
     scsi::Outcome,
 };
 use reactor::crc32c_append;
 use spec::{
-    iscsi::{pad, sn_before},
+    iscsi::pad,
     scsi::{Sense, Status},
 };
 
@@ -104,19 +105,24 @@ impl Session {
     /// A header is known: decides where its data goes.
     fn begin(&mut self, bhs: Bhs) {
         let len = bhs.data_len();
+        let mut early = false;
         let (slot, drop) = match (self.phase, bhs.opcode()) {
-            (Phase::Full, Some(Opcode::ScsiCommand)) => match self.admit(&bhs) {
-                true => match self.begin_command(&bhs) {
-                    Some(slot) => (Some(slot), false),
-                    None => (None, true),
-                },
-                false => (None, true),
-            },
             (Phase::Full, Some(Opcode::DataOut)) => match self.begin_data_out(&bhs) {
                 Some(slot) => (Some(slot), false),
                 None => (None, true),
             },
-            (Phase::Full, Some(_)) => (None, !self.admit(&bhs)),
+            (Phase::Full, Some(opcode)) => {
+                let arrival = self.admit(&bhs);
+                early = arrival == Arrival::Early;
+                let slot = match (arrival, opcode) {
+                    (Arrival::Now | Arrival::Early, Opcode::ScsiCommand) => self.begin_command(&bhs, early),
+                    _ => None,
+                };
+                (
+                    slot,
+                    arrival == Arrival::Never || (opcode == Opcode::ScsiCommand && slot.is_none()),
+                )
+            }
             _ => (None, false),
         };
         if self.phase == Phase::Closed {
@@ -136,29 +142,13 @@ impl Session {
             got: 0,
             slot,
             drop,
+            early,
         };
         self.rx = if len == 0 { Rx::Trailer(pdu) } else { Rx::Payload(pdu) };
     }
 
-    /// CmdSN (4.2.2.1): false if the PDU is to be ignored. Takes the number if it is the expected one.
-    fn admit(&mut self, bhs: &Bhs) -> bool {
-        if bhs.opcode() == Some(Opcode::Snack) || bhs.is_immediate() {
-            return true;
-        }
-        let sn = bhs.cmd_sn();
-        if sn_before(sn, self.exp_cmd_sn) || sn_before(self.max_cmd_sn, sn) {
-            return false;
-        }
-        if sn != self.exp_cmd_sn {
-            self.close(Some("gap in CmdSN"));
-            return false;
-        }
-        self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
-        true
-    }
-
     /// Takes a slot. `None`: rejected, ignored or closed.
-    fn begin_command(&mut self, bhs: &Bhs) -> Option<u16> {
+    fn begin_command(&mut self, bhs: &Bhs, early: bool) -> Option<u16> {
         let command: &ScsiCommand = bhs.view();
         let immediate = bhs.is_immediate();
         if self.login.hello().is_none_or(|hello| hello.target.is_none()) {
@@ -169,7 +159,7 @@ impl Session {
             self.reject(RejectReason::InvalidField, bhs);
             return None;
         }
-        if self.find(bhs.itt(), |s| !s.aborted).is_some() {
+        if self.find(bhs.itt(), |s| s.aborted.is_none()).is_some() {
             self.reject(RejectReason::TaskInProgress, bhs);
             return None;
         }
@@ -197,6 +187,7 @@ impl Session {
             itt: bhs.itt(),
             immediate,
             credit,
+            early,
             lun: command.lun,
             cdb: command.cdb(),
             direction,
@@ -232,6 +223,9 @@ impl Session {
                 None => slot.failed = Some(Sense::TIMEOUT),
             }
         }
+        if let Some(seat) = self.seat.as_mut().filter(|_| !immediate) {
+            seat.took(id, bhs.cmd_sn(), early, self.since);
+        }
         Some(id)
     }
 
@@ -239,14 +233,15 @@ impl Session {
     fn begin_data_out(&mut self, bhs: &Bhs) -> Option<u16> {
         let data: &DataOut = bhs.view();
         let (itt, tag) = (bhs.itt(), data.ttt.get());
-        let wanted = |s: &Slot| s.state == State::Collecting && s.burst.is_some_and(|b| b.tag == tag);
+        let asked = |s: &Slot| s.served != s.sn && s.tags.contains(&tag) && tag != NO_TAG;
+        let wanted = |s: &Slot| s.state == State::Collecting && s.burst.is_some_and(|b| b.tag == tag || asked(s));
         let id = usize::from(self.find(itt, wanted)?);
         let slot = &mut self.slots[id];
         let burst = slot.burst.as_mut()?;
         let (at, len) = (data.buffer_offset.get(), bhs.data_len() as u32);
         if slot.failed.is_none() {
             // Out of sequence is what a lost PDU looks like, so it is told as one (7.8).
-            if data.data_sn.get() != burst.sn || at != burst.at {
+            if data.data_sn.get() != burst.sn || at != burst.at || tag != burst.tag {
                 slot.failed = Some(Sense::CRC);
             } else if at.checked_add(len).is_none_or(|end| end > burst.end) {
                 slot.failed = Some(Sense::DATA_AMOUNT);
@@ -315,6 +310,17 @@ impl Session {
         if pdu.drop {
             return;
         }
+        match pdu.early && pdu.slot.is_none() {
+            true => self.keep(pdu),
+            false => self.deliver(pdu, directory),
+        }
+        if self.seat.is_some() {
+            self.turn(directory);
+        }
+    }
+
+    /// A PDU whose turn it is.
+    pub(super) fn deliver(&mut self, pdu: Incoming, directory: &mut dyn Directory) {
         match pdu.bhs.opcode() {
             Some(Opcode::ScsiCommand | Opcode::DataOut) => {
                 if let Some(id) = pdu.slot {
@@ -352,9 +358,25 @@ impl Session {
             }
         }
         let at = match slot.burst.take() {
+            Some(burst) if burst.tag != NO_TAG => {
+                slot.served = slot.served.wrapping_add(1);
+                burst.at
+            }
             Some(burst) => burst.at,
             None => pdu.bhs.data_len() as u32,
         };
+        if slot.asked.0 == 0 {
+            slot.asked = (at, at);
+        }
+        slot.gathered = true;
+        if !slot.early {
+            self.proceed(id, at);
+        }
+    }
+
+    /// A command has what was sent unasked, or what one R2T asked for: up to `at`.
+    pub(super) fn proceed(&mut self, id: u16, at: u32) {
+        let slot = &mut self.slots[usize::from(id)];
         if let Some(sense) = slot.failed {
             let outcome = if sense == Sense::TIMEOUT {
                 Outcome::status(Status::Busy)
@@ -365,13 +387,16 @@ impl Session {
             return self.complete(id, outcome);
         }
         let total = slot.data.len() as u32;
-        if at < total {
-            let end = total.min(at.saturating_add(self.agreed.max_burst));
-            slot.burst = Some(Burst { tag: 0, at, end, sn: 0 });
-            self.out.push_back(Out::R2t(id));
-        } else {
+        if at >= total {
             slot.state = State::Ready;
-            self.events.push_back(Event::Command(id));
+            return self.events.push_back(Event::Command(id));
         }
+        // The next one asked for, if it has been.
+        if slot.served != slot.sn {
+            let tag = slot.tags[slot.served as usize % slot.tags.len()];
+            let end = total.min(at.saturating_add(self.agreed.max_burst));
+            slot.burst = Some(Burst { tag, at, end, sn: 0 });
+        }
+        self.ask(id);
     }
 }

@@ -6,9 +6,10 @@
 //!   bytes ◄── output(sink) ◄────────────────── queue of PDUs to be sent ◄────────────┘
 //! ```
 //!
-//! A session has one connection (MaxConnections = 1), so commands arrive in order and a gap in CmdSN is the host's
-//! mistake. The CmdSN window is a line of credit from the core's pool (D7): it offers what is lent and not spent.
-//! Sequence numbers are given to PDUs when they leave, so answers may be queued in any order.
+//! Where MaxConnections = 1 was agreed on, commands arrive in order and a gap in CmdSN is the host's mistake; the CmdSN window
+//! is a line of credit from the core's pool (D7): it offers what is lent and not spent. Otherwise this is one connection of
+//! several, and a [`Sequencer`](super::sequencer) says whose turn it is. Sequence numbers are given to PDUs when they leave,
+//! so answers may be queued in any order.
 //!
 //! | file | subject |
 //! |---|---|
@@ -16,6 +17,7 @@
 //! | `input` | bytes in: headers, write data, where a PDU goes |
 //! | `requests` | login, ping, text, logout |
 //! | `tasks` | task management |
+//! | `turns` | CmdSN, and what came before its turn |
 //! | `slots` | commands of the slots' tasks, and the window |
 //! | `output` | bytes out: Data-In, R2T, responses |
 mod input;
@@ -23,19 +25,21 @@ mod output;
 mod requests;
 mod slots;
 mod tasks;
+mod turns;
 
 pub use output::Sink;
 
 use super::{
     login::{Agreed, Login},
-    slot::Slot,
+    slot::{Slot, State},
 };
-use reactor::{Buf, Time, pool::Line};
+use reactor::{Buf, Time, channel::Sender, pool::Line};
 use spec::{
     iscsi::{BHS_LEN, Bhs, Opcode, bhs::*, text},
     scsi::Cdb,
 };
 use std::{collections::VecDeque, time::Duration};
+use turns::Seat;
 use zerocopy::{IntoBytes, byteorder::big_endian::U32};
 
 /// A host that is not logged in after this long is gone.
@@ -58,6 +62,8 @@ pub enum Event {
     Command(u16),
     /// A task management function; answer with [`Session::task_done`].
     Task(TaskRequest),
+    /// The host of a session with several connections logs out; answer with [`Session::log_out`].
+    Logout(LogoutRequest),
 }
 
 /// What a slot's task needs of a command.
@@ -91,6 +97,8 @@ struct Incoming {
     slot: Option<u16>,
     /// Known to be worth nothing when the header came; read and forgotten.
     drop: bool,
+    /// It came before its turn.
+    early: bool,
 }
 
 enum Rx {
@@ -110,10 +118,21 @@ enum Out {
     R2t(u16),
 }
 
+/// What waits for commands to end.
 struct Waiting {
-    itt: U32,
     slots: Vec<u16>,
     until: Time,
+    then: Then,
+}
+
+/// What happens when they have.
+enum Then {
+    /// A task management function is answered.
+    Task(U32),
+    /// A logout is answered, and the connection ends.
+    Logout(U32),
+    /// Whoever holds the other end sees this one dropped.
+    Tell(#[expect(dead_code, reason = "its drop is the message")] Sender<()>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +169,10 @@ pub struct Session {
     misc: usize,
     events: VecDeque<Event>,
     waiting: Vec<Waiting>,
+    /// With several connections: where this one sits.
+    seat: Option<Seat>,
+    /// The host said goodbye, or has another connection in this one's place.
+    orderly: bool,
     next_tag: u32,
     text_in: text::Gather,
     text_out: Vec<u8>,
@@ -182,6 +205,8 @@ impl Session {
             misc: 0,
             events: VecDeque::new(),
             waiting: Vec::new(),
+            seat: None,
+            orderly: false,
             next_tag: 0,
             text_in: text::Gather::new(TEXT_LIMIT),
             text_out: Vec::new(),
@@ -246,13 +271,33 @@ impl Session {
             self.cause = cause;
             self.out.clear();
             self.events.clear();
+            // What has not begun never will; what runs ends by itself.
+            for id in 0..self.slots.len() as u16 {
+                if !matches!(self.slots[usize::from(id)].state, State::Free | State::Running) {
+                    self.release(id);
+                    self.over(id);
+                }
+            }
+            self.stand_up();
         }
+    }
+
+    /// It ended as the host wished, or was told to; the session's other connections may go on.
+    pub fn is_orderly(&self) -> bool {
+        self.orderly
+    }
+
+    /// The host has another connection in this one's place.
+    pub fn replaced(&mut self) {
+        self.orderly = true;
+        self.close(Some("replaced"));
     }
 
     /// When [`tick`](Self::tick) wants to be called next.
     pub fn deadline(&self) -> Option<Time> {
         let after = |t: Time, d: Duration| Time(t.0.saturating_add(d.as_nanos() as u64));
-        let abort = self.waiting.iter().map(|w| w.until).min();
+        let abort = self.waiting.iter();
+        let abort = abort.filter(|w| !matches!(w.then, Then::Tell(_))).map(|w| w.until).chain(self.gap_until()).min();
         let own = match (self.phase, self.pinged) {
             (Phase::Closed, _) => None,
             // A host that does not read cannot be waited for for ever.
@@ -267,13 +312,15 @@ impl Session {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Time) {
+        // Others, who wait for our commands, have their own patience.
         let (late, in_time) = std::mem::take(&mut self.waiting)
             .into_iter()
-            .partition(|w| w.until <= now);
+            .partition(|w| w.until <= now && !matches!(w.then, Then::Tell(_)));
         self.waiting = in_time;
         let late: Vec<Waiting> = late;
-        for waiting in late {
-            self.answer_task(waiting.itt, TaskOutcome::Rejected);
+        late.into_iter().for_each(|one| self.waited(one.then, false));
+        if self.phase == Phase::Full && self.gap_until().is_some_and(|until| until <= now) {
+            return self.close(Some("a command of the session is missing"));
         }
         match self.phase {
             Phase::Login if now.since(self.since) >= LOGIN_TIME => self.close(Some("login took too long")),

@@ -2,7 +2,10 @@
 //!
 //! A PDU gets its numbers, padding and digests when it leaves, in `send` and nowhere else.
 use super::*;
-use crate::scsi::{Moved, Outcome};
+use crate::{
+    iscsi::slot::{Burst, MAX_R2T},
+    scsi::{Moved, Outcome},
+};
 use reactor::crc32c_append;
 use spec::{
     iscsi::pad,
@@ -87,11 +90,29 @@ impl Session {
         }
     }
 
+    /// Queues as many R2Ts as may be outstanding.
+    pub(super) fn ask(&mut self, id: u16) {
+        let slot = &mut self.slots[usize::from(id)];
+        let total = slot.data.len() as u32;
+        let burst = self.agreed.max_burst.max(1);
+        let most = u32::from(self.agreed.max_outstanding_r2t.clamp(1, MAX_R2T));
+        // Sent and not answered, and queued but not sent.
+        let mut outstanding = slot.sn.wrapping_sub(slot.served) + slot.asked.0.saturating_sub(slot.asked.1).div_ceil(burst);
+        while outstanding < most && slot.asked.0 < total {
+            slot.asked.0 = total.min(slot.asked.0.saturating_add(burst));
+            self.out.push_back(Out::R2t(id));
+            outstanding += 1;
+        }
+    }
+
     fn send_r2t(&mut self, sink: &mut impl Sink, id: u16) {
         let tag = self.tag();
         let slot = &mut self.slots[usize::from(id)];
-        let Some(burst) = &mut slot.burst else { return };
-        burst.tag = tag;
+        let at = slot.asked.1;
+        let end = slot.asked.0.min(at.saturating_add(self.agreed.max_burst));
+        if slot.state != State::Collecting || at >= end {
+            return; // failed meanwhile
+        }
         let r2t = R2t {
             opcode: Opcode::R2t as u8,
             flags: FINAL,
@@ -99,11 +120,15 @@ impl Session {
             itt: slot.itt.into(),
             ttt: tag.into(),
             r2t_sn: slot.sn.into(),
-            buffer_offset: burst.at.into(),
-            desired_len: (burst.end - burst.at).into(),
+            buffer_offset: at.into(),
+            desired_len: (end - at).into(),
             ..Default::default()
         };
+        slot.asked.1 = end;
+        slot.tags[slot.sn as usize % slot.tags.len()] = tag;
         slot.sn = slot.sn.wrapping_add(1);
+        // They are answered in the order we ask (DataSequenceInOrder).
+        slot.burst.get_or_insert(Burst { tag, at, end, sn: 0 });
         self.send(sink, fixed(r2t.as_bytes()), Buf::empty(), false);
     }
 
@@ -183,8 +208,8 @@ impl Session {
         if takes_status {
             self.stat_sn = self.stat_sn.wrapping_add(1);
         }
-        let max = self.window();
-        header[28..32].copy_from_slice(&self.exp_cmd_sn.to_be_bytes());
+        let (expected, max) = self.window();
+        header[28..32].copy_from_slice(&expected.to_be_bytes());
         header[32..36].copy_from_slice(&max.to_be_bytes());
         // The last login response is still of the login phase: it has no digests.
         let full = header[0] != Opcode::LoginResponse as u8;

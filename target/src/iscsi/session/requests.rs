@@ -1,6 +1,18 @@
 //! What a host asks for besides commands: login, ping, text (discovery), logout. Each is answered at once.
 use super::*;
-use crate::iscsi::login::{Directory, Then};
+use crate::iscsi::{
+    login::{self, Directory},
+    slot::Aborted,
+};
+
+/// Reasons of a logout (11.14.1).
+const CLOSE_SESSION: u8 = 0;
+const CLOSE_CONNECTION: u8 = 1;
+/// Answers to it (11.15.1).
+pub(super) const LOGGED_OUT: u8 = 0;
+const NO_CONNECTION: u8 = 1;
+const NO_RECOVERY: u8 = 2;
+pub(super) const CLEANUP_FAILED: u8 = 3;
 
 impl Session {
     pub(super) fn login_step(&mut self, pdu: &Incoming, now: Time, directory: &mut dyn Directory) {
@@ -14,17 +26,22 @@ impl Session {
         self.exp_cmd_sn = pdu.bhs.cmd_sn();
         self.max_cmd_sn = self.exp_cmd_sn;
         match step.then {
-            Then::Continue => (),
-            Then::Close => {
+            login::Then::Continue => (),
+            login::Then::Close => {
                 self.phase = Phase::Closing;
                 self.cause = Some("login refused");
             }
-            Then::Done => {
+            login::Then::Done => {
                 self.phase = Phase::Full;
                 self.since = now;
                 self.agreed = self.login.agreed;
+                if let Some(order) = self.login.sequencer() {
+                    self.sit_down(order);
+                }
                 let welcome = self.login.welcome();
-                let depth = welcome.depth.clamp(1, 1024);
+                // As it was when the session began.
+                let depth = self.login.sequencer().map_or(welcome.depth, |(order, _)| order.depth() as u16);
+                let depth = depth.clamp(1, 1024);
                 self.slots = (0..depth + EXTRA).map(|_| Slot::new()).collect();
                 self.tags = vec![NO_TAG; self.slots.len()];
                 self.free = (0..depth + EXTRA).rev().collect();
@@ -54,26 +71,49 @@ impl Session {
     }
 
     pub(super) fn logout(&mut self, request: &LogoutRequest) {
-        let response = match request.flags & 0x7f {
-            0 => 0,
-            1 if request.cid.get() == self.login.hello().map_or(0, |hello| hello.cid) => 0,
-            1 => 1, // no such connection
-            _ => 2, // recovery is not for level 0
-        };
+        let own = self.login.hello().map_or(0, |hello| hello.cid);
+        match request.flags & 0x7f {
+            CLOSE_SESSION | CLOSE_CONNECTION if self.seat.is_some() => self.events.push_back(Event::Logout(*request)),
+            CLOSE_SESSION => self.log_out(request.itt, true),
+            CLOSE_CONNECTION if request.cid.get() == own => self.log_out(request.itt, true),
+            CLOSE_CONNECTION => self.answer_logout(request.itt, NO_CONNECTION),
+            _ => self.answer_logout(request.itt, NO_RECOVERY),
+        }
+    }
+
+    /// Answers a logout: of this connection (`own`), which ends when its commands have, or of another one that has ended.
+    pub fn log_out(&mut self, itt: U32, own: bool) {
+        if !own {
+            return self.answer_logout(itt, LOGGED_OUT);
+        }
+        if self.phase != Phase::Full {
+            return;
+        }
+        // What is done is answered before; the rest ends here (11.14.1), and the host hears when it has.
+        self.phase = Phase::Closing;
+        self.orderly = true;
+        let under_way = |slot: &Slot| !matches!(slot.state, State::Free | State::Answering);
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| under_way(slot));
+        let slots: Vec<u16> = slots.map(|(id, _)| id as u16).collect();
+        self.abort(Then::Logout(itt), &slots, Aborted::Host);
+    }
+
+    /// Answers a logout of a connection that is not there.
+    pub fn no_connection(&mut self, itt: U32) {
+        self.answer_logout(itt, NO_CONNECTION);
+    }
+
+    pub(super) fn answer_logout(&mut self, itt: U32, response: u8) {
         let answer = LogoutResponse {
             opcode: Opcode::LogoutResponse as u8,
             flags: FINAL,
             response,
-            itt: request.itt,
+            itt,
             time2wait: self.agreed.time2wait.into(),
             time2retain: 0.into(),
             ..Default::default()
         };
         self.answer(answer.as_bytes(), Buf::empty());
-        if response == 0 {
-            // What was asked before is answered before, as far as it is done; the rest ends with the session.
-            self.phase = Phase::Closing;
-        }
     }
 
     pub(super) fn text(&mut self, pdu: &Incoming, directory: &mut dyn Directory) {

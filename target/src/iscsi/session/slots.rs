@@ -1,7 +1,10 @@
 //! The slots of a session: a task takes a command and completes it, and the host gets its credit back.
 use super::*;
-use crate::{iscsi::slot::State, scsi::Outcome};
-use spec::iscsi::sn_before;
+use crate::{
+    iscsi::slot::Aborted,
+    scsi::Outcome,
+};
+use spec::{iscsi::sn_before, scsi::Status};
 
 impl Session {
     /// The command of a slot whose event said so. `None`: it was aborted meanwhile (and is over by this call).
@@ -11,8 +14,8 @@ impl Session {
             return None;
         }
         slot.state = State::Running;
-        if slot.aborted {
-            self.complete(id, Outcome::good());
+        if slot.aborted.is_some() {
+            self.complete(id, Outcome::good()); // that is not what its host hears, if it hears anything
             return None;
         }
         Some(Taken {
@@ -31,22 +34,21 @@ impl Session {
     pub fn complete(&mut self, id: u16, outcome: Outcome) {
         let slot = &mut self.slots[usize::from(id)];
         debug_assert_eq!(slot.state, State::Running);
-        if slot.aborted || self.phase == Phase::Closed {
+        let aborted = slot.aborted;
+        if aborted == Some(Aborted::Host) || self.phase == Phase::Closed {
             self.release(id);
-            let waiting = std::mem::take(&mut self.waiting);
-            for mut one in waiting {
-                one.slots.retain(|s| *s != id);
-                match one.slots.is_empty() {
-                    true => self.answer_task(one.itt, TaskOutcome::Complete),
-                    false => self.waiting.push(one),
-                }
-            }
-            return;
+        } else {
+            slot.state = State::Answering;
+            slot.outcome = Some(match aborted {
+                Some(_) => Outcome::status(Status::TaskAborted),
+                None => outcome,
+            });
+            slot.sn = 0;
+            self.out.push_back(Out::Slot(id));
         }
-        slot.state = State::Answering;
-        slot.outcome = Some(outcome);
-        slot.sn = 0;
-        self.out.push_back(Out::Slot(id));
+        if aborted.is_some() {
+            self.over(id);
+        }
     }
 
     /// The slot with this tag that `wanted` wants.
@@ -60,14 +62,21 @@ impl Session {
     /// The slot is free, and its credit the host's again.
     pub(super) fn release(&mut self, id: u16) {
         let slot = &mut self.slots[usize::from(id)];
-        self.immediate -= u16::from(slot.immediate);
+        let immediate = slot.immediate;
+        self.immediate -= u16::from(immediate);
         *slot = Slot::new();
         self.tags[usize::from(id)] = NO_TAG;
         self.free.push(id);
+        if let Some(seat) = &mut self.seat {
+            seat.left(id, immediate);
+        }
     }
 
-    /// The window we offer: never backwards (4.2.2.1), never more than slots.
-    pub(super) fn window(&mut self) -> u32 {
+    /// ExpCmdSN and MaxCmdSN. The window we offer never goes backwards (4.2.2.1) and is never more than slots.
+    pub(super) fn window(&mut self) -> (u32, u32) {
+        if let Some(seat) = &self.seat {
+            return seat.window();
+        }
         if let Some(line) = &self.line {
             if line.granted() + line.spent() < line.limit() {
                 line.grow();
@@ -77,6 +86,6 @@ impl Session {
                 self.max_cmd_sn = offer;
             }
         }
-        self.max_cmd_sn
+        (self.exp_cmd_sn, self.max_cmd_sn)
     }
 }
