@@ -72,13 +72,15 @@ fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scsi::unit::Happening;
+    use crate::scsi::{options::LunOptions, unit::Happening};
     use spec::scsi::{Lun, Sense};
     use uuid::Uuid;
 
     #[test]
     fn connections_of_a_session_tell_their_host_once_but_look_each() {
-        let unit = Arc::new(Unit::new(Lun::new(0).unwrap(), "quarry".into(), Uuid::nil()));
+        let geometry = bdev::Geometry::plain(512, 8);
+        let lun = Lun::new(0).unwrap();
+        let unit = Arc::new(Unit::new(lun, "quarry".into(), Uuid::nil(), LunOptions::default(), &geometry));
         let session = SharedNews::default();
         let (a, b) = (
             News::new(&unit, Some(&session)),

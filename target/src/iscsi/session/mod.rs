@@ -132,7 +132,7 @@ enum Then {
     /// A logout is answered, and the connection ends.
     Logout(U32),
     /// Whoever holds the other end sees this one dropped.
-    Tell(#[expect(dead_code, reason = "its drop is the message")] Sender<()>),
+    Tell(Sender<()>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
