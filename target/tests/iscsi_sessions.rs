@@ -290,7 +290,11 @@ fn pair(house: &House) -> (Host, Host) {
     assert_ne!(connections[0].lcore_id, connections[1].lcore_id);
     for one in &connections {
         assert_eq!((one.tsih, one.session_connections), (a.tsih, 2));
-        assert_eq!((one.agreed.max_connections, u32::from(one.queue_depth)), (2, DEPTH));
+        let negotiated = one.negotiated.expect("logged in");
+        assert_eq!(
+            (negotiated.max_connections, u32::from(negotiated.queue_depth)),
+            (2, DEPTH)
+        );
     }
     (a, b)
 }
@@ -305,7 +309,11 @@ fn a_session_orders_commands_over_two_cores() {
     for round in 0..200u8 {
         // The later number first, on the other core.
         let next = b.cmd_sn;
-        let (first, second) = if round % 2 == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
+        let (first, second) = if round % 2 == 0 {
+            (&mut a, &mut b)
+        } else {
+            (&mut b, &mut a)
+        };
         second.cmd_sn = next + 1;
         let late = second.start(0, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], 512, &[]);
         first.cmd_sn = next;
@@ -376,7 +384,10 @@ fn a_new_session_waits_for_the_old_ones_writes() {
     old.send(nop, &[]);
     assert_eq!(old.recv().map(|(header, _)| header[0]), Some(0x20));
     let mut new = Host::login(house.at, 1);
-    assert!(began.elapsed() >= SLOW, "the login was answered before the old writes were over");
+    assert!(
+        began.elapsed() >= SLOW,
+        "the login was answered before the old writes were over"
+    );
     assert!(old.recv().is_none());
     for lba in 0..8 {
         let itt = new.write(1, lba, 0xbb);
@@ -440,7 +451,11 @@ fn a_session_aborts_on_all_of_its_connections() {
     assert_eq!(a.managed(set), 0);
     assert!(began.elapsed() > SLOW / 2);
     b.cmd_sn = a.cmd_sn;
-    assert_eq!(b.test(1), 0, "no answer to what its own host aborted, and no news either");
+    assert_eq!(
+        b.test(1),
+        0,
+        "no answer to what its own host aborted, and no news either"
+    );
     assert_eq!(b.window, DEPTH);
 }
 
@@ -473,7 +488,11 @@ fn a_thousand_aborts_and_resets_leave_nothing_behind() {
                 if header[0] == 0x22 {
                     assert_eq!(get(&header, 16), itt);
                     // An abort of what is over finds no task.
-                    assert!(header[2] == 0 || (round % 5 == 0 && header[2] == 1), "round {round}: {}", header[2]);
+                    assert!(
+                        header[2] == 0 || (round % 5 == 0 && header[2] == 1),
+                        "round {round}: {}",
+                        header[2]
+                    );
                     ended = true;
                 }
             }

@@ -15,7 +15,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use target::{
     iscsi::{
         auth::Credential,
-        login::{Agreed, Directory, Hello, Refusal, Welcome},
+        login::{Agreed, Directory, Entry, Hello, Refusal, Welcome},
         session::{Event, MAX_TRANSFER, Patience, Session, Sink},
     },
     scsi::{
@@ -53,8 +53,12 @@ impl Directory for Anyone {
             ..Welcome::default()
         })
     }
-    fn enter(&mut self, _: &Hello, _: &Agreed) -> Result<u16, Refusal> {
-        Ok(1)
+    fn enter(&mut self, _: &Hello, _: &Agreed) -> Result<Entry, Refusal> {
+        Ok(Entry {
+            tsih: 1,
+            order: None,
+            agreed: None,
+        })
     }
     fn credential(&mut self, _: u32, _: &str) -> Option<Credential> {
         None

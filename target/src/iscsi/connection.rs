@@ -276,7 +276,7 @@ impl Link {
     fn logged_in(self: &Rc<Self>) {
         let negotiated = {
             let session = self.session.borrow();
-            session.agreed().told(session.depth())
+            session.agreed().told(session.queue_depth())
         };
         self.server.set_running(self.id, negotiated);
         self.timer.notify_all();

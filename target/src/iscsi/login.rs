@@ -155,6 +155,16 @@ impl Agreed {
             queue_depth,
         }
     }
+
+    /// The same for one more connection of a session, whose first one agrees on all but these (13: leading only).
+    pub fn within(self, session: &Agreed) -> Agreed {
+        Agreed {
+            header_digest: self.header_digest,
+            data_digest: self.data_digest,
+            their_segment: self.their_segment,
+            ..*session
+        }
+    }
 }
 
 impl Default for Agreed {
@@ -397,13 +407,7 @@ impl Login {
             let entry = directory.enter(hello, &self.agreed)?;
             (self.tsih, self.order) = (entry.tsih, entry.order);
             if let Some(session) = entry.agreed {
-                // All but this is agreed on by a session's first connection (13: LO).
-                self.agreed = Agreed {
-                    header_digest: self.agreed.header_digest,
-                    data_digest: self.agreed.data_digest,
-                    their_segment: self.agreed.their_segment,
-                    ..session
-                };
+                self.agreed = self.agreed.within(&session);
             }
         }
         Ok((reply, next))

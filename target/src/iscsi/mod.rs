@@ -24,12 +24,12 @@ pub mod login;
 #[cfg(test)]
 mod login_tests;
 pub mod options;
-mod server;
 pub mod sequencer;
+mod server;
 pub mod session;
-mod sessions;
 #[cfg(test)]
 mod session_tests;
+mod sessions;
 pub mod slot;
 mod state;
 

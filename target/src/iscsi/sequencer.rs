@@ -152,7 +152,11 @@ mod tests {
         assert_eq!(order.window(), (u32::MAX - 1, 1));
         assert_eq!(order.arrive(2, 0), Arrival::Early);
         assert_eq!(order.arrive(1, u32::MAX), Arrival::Early);
-        assert_eq!(order.arrive(1, 0), Arrival::Never, "it is here, by the other connection");
+        assert_eq!(
+            order.arrive(1, 0),
+            Arrival::Never,
+            "it is here, by the other connection"
+        );
         assert_eq!(order.arrive(1, 2), Arrival::Never, "beyond the window");
         assert_eq!((a_turn.len(), b_turn.len(), order.expected()), (0, 0, u32::MAX - 1));
         assert_eq!(order.arrive(2, u32::MAX - 1), Arrival::Now);

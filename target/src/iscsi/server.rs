@@ -575,7 +575,6 @@ impl Directory for World {
             self.turns = Some(turns);
             self.news = Some(session.news.clone());
         }
-        let agreed = session.agreed;
         links.sessions.by_tsih.insert(tsih, session);
         self.replaced = (!way.replaces.is_empty()).then(|| links.replace(&way.replaces));
         drop(links);
@@ -587,8 +586,6 @@ impl Directory for World {
             me.tsih = tsih;
             me.initiator_name = hello.initiator.clone();
             me.target_node_name = target;
-            me.agreed = agreed;
-            me.queue_depth = depth as u16; // it came from one
             me.session_connections = siblings as u16 + 1;
         }
         Ok(entry)

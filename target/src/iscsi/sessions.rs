@@ -144,9 +144,17 @@ mod tests {
     fn the_same_port_takes_the_place_of_its_session() {
         let sessions = sessions(1);
         let there = [connection(7, 1, 0, "running"), connection(8, 1, 1, "exiting")];
-        let way = |hello: &Hello, group| sessions.way(hello, group, there.iter()).map(|way| (way.joins, way.replaces));
+        let way = |hello: &Hello, group| {
+            sessions
+                .way(hello, group, there.iter())
+                .map(|way| (way.joins, way.replaces))
+        };
         assert_eq!(way(&hello(1, 0, 0), 1), Ok((None, vec![7, 8])));
-        assert_eq!(way(&hello(2, 0, 0), 1), Ok((None, vec![])), "another port of the same host");
+        assert_eq!(
+            way(&hello(2, 0, 0), 1),
+            Ok((None, vec![])),
+            "another port of the same host"
+        );
         assert_eq!(way(&hello(1, 0, 0), 2), Ok((None, vec![])), "through another group");
         let discovery = Hello {
             target: None,
@@ -168,7 +176,11 @@ mod tests {
         assert_eq!(way(&hello(1, 1, 0), 1, &one), Ok((Some(1), vec![7])));
         assert_eq!(way(&hello(1, 1, 1), 2, &one), Err(LoginStatus::CannotInclude));
         assert_eq!(way(&hello(1, 9, 1), 1, &one), Err(LoginStatus::NoSession));
-        assert_eq!(way(&hello(2, 1, 1), 1, &one), Err(LoginStatus::NoSession), "somebody else's");
+        assert_eq!(
+            way(&hello(2, 1, 1), 1, &one),
+            Err(LoginStatus::NoSession),
+            "somebody else's"
+        );
         let two = [connection(7, 1, 0, "running"), connection(8, 1, 1, "running")];
         assert_eq!(way(&hello(1, 1, 2), 1, &two), Err(LoginStatus::TooManyConnections));
         assert_eq!(way(&hello(1, 1, 1), 1, &two), Ok((Some(1), vec![8])));

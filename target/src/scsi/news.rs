@@ -20,7 +20,10 @@ impl SharedNews {
     fn of(&self, unit: &Arc<Unit>) -> Arc<Mutex<Told>> {
         let mut units = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         units.retain(|one| one.unit.strong_count() > 0);
-        if let Some(one) = units.iter().find(|one| std::ptr::eq(one.unit.as_ptr(), &raw const **unit)) {
+        if let Some(one) = units
+            .iter()
+            .find(|one| std::ptr::eq(one.unit.as_ptr(), &raw const **unit))
+        {
             return one.told.clone();
         }
         let told = Arc::new(Mutex::new(Told::new(unit)));
@@ -80,12 +83,15 @@ mod tests {
     fn connections_of_a_session_tell_their_host_once_but_look_each() {
         let geometry = bdev::Geometry::plain(512, 8);
         let lun = Lun::new(0).unwrap();
-        let unit = Arc::new(Unit::new(lun, "quarry".into(), Uuid::nil(), LunOptions::default(), &geometry));
+        let unit = Arc::new(Unit::new(
+            lun,
+            "quarry".into(),
+            Uuid::nil(),
+            LunOptions::default(),
+            &geometry,
+        ));
         let session = SharedNews::default();
-        let (a, b) = (
-            News::new(&unit, Some(&session)),
-            News::new(&unit, Some(&session)),
-        );
+        let (a, b) = (News::new(&unit, Some(&session)), News::new(&unit, Some(&session)));
         let next = |news: &News| news.with(|told| told.next(&unit, unit.changes()));
         assert_eq!((next(&a), next(&b)), (Some(Sense::POWER_ON), None));
         unit.happened(Happening::Capacity);

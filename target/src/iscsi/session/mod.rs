@@ -224,6 +224,11 @@ impl Session {
         self.slots.len() as u16
     }
 
+    /// Commands the host may have under way besides those marked immediate, over all connections of its session.
+    pub fn queue_depth(&self) -> u16 {
+        self.depth().saturating_sub(EXTRA)
+    }
+
     /// Lends the host credits for commands, up to [`depth`](Self::depth) and a few more. Until then its window is closed.
     pub fn lend(&mut self, line: Line) {
         self.line = Some(line);
@@ -297,7 +302,11 @@ impl Session {
     pub fn deadline(&self) -> Option<Time> {
         let after = |t: Time, d: Duration| Time(t.0.saturating_add(d.as_nanos() as u64));
         let abort = self.waiting.iter();
-        let abort = abort.filter(|w| !matches!(w.then, Then::Tell(_))).map(|w| w.until).chain(self.gap_until()).min();
+        let abort = abort
+            .filter(|w| !matches!(w.then, Then::Tell(_)))
+            .map(|w| w.until)
+            .chain(self.gap_until())
+            .min();
         let own = match (self.phase, self.pinged) {
             (Phase::Closed, _) => None,
             // A host that does not read cannot be waited for for ever.

@@ -97,7 +97,8 @@ impl Session {
         let burst = self.agreed.max_burst.max(1);
         let most = u32::from(self.agreed.max_outstanding_r2t.clamp(1, MAX_R2T));
         // Sent and not answered, and queued but not sent.
-        let mut outstanding = slot.sn.wrapping_sub(slot.served) + slot.asked.0.saturating_sub(slot.asked.1).div_ceil(burst);
+        let mut outstanding =
+            slot.sn.wrapping_sub(slot.served) + slot.asked.0.saturating_sub(slot.asked.1).div_ceil(burst);
         while outstanding < most && slot.asked.0 < total {
             slot.asked.0 = total.min(slot.asked.0.saturating_add(burst));
             self.out.push_back(Out::R2t(id));

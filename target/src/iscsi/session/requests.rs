@@ -40,7 +40,10 @@ impl Session {
                 }
                 let welcome = self.login.welcome();
                 // As it was when the session began.
-                let depth = self.login.sequencer().map_or(welcome.depth, |(order, _)| order.depth() as u16);
+                let depth = self
+                    .login
+                    .sequencer()
+                    .map_or(welcome.depth, |(order, _)| order.depth() as u16);
                 let depth = depth.clamp(1, 1024);
                 self.slots = (0..depth + EXTRA).map(|_| Slot::new()).collect();
                 self.tags = vec![NO_TAG; self.slots.len()];

@@ -1,9 +1,6 @@
 //! The slots of a session: a task takes a command and completes it, and the host gets its credit back.
 use super::*;
-use crate::{
-    iscsi::slot::Aborted,
-    scsi::Outcome,
-};
+use crate::{iscsi::slot::Aborted, scsi::Outcome};
 use spec::{iscsi::sn_before, scsi::Status};
 
 impl Session {

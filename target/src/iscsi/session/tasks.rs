@@ -1,10 +1,7 @@
 //! Task management: commands that are to end early, and the answer when they have (RFC 7143, 11.5).
-use super::*;
 use super::requests::{CLEANUP_FAILED, LOGGED_OUT};
-use crate::{
-    iscsi::slot::Aborted,
-    scsi::Outcome,
-};
+use super::*;
+use crate::{iscsi::slot::Aborted, scsi::Outcome};
 use spec::{
     iscsi::sn_before,
     scsi::{Lun, Status},
