@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     state: PathBuf,
     ports: Ports,
+    portals: String,
     disks: String,
     volumes: String,
 }
@@ -18,9 +19,16 @@ impl Config {
         Config {
             state: dir.to_path_buf(),
             ports,
+            portals: format!("127.0.0.1:{}", ports.iscsi),
             disks: String::new(),
             volumes: String::new(),
         }
+    }
+
+    /// One more portal of iSCSI, in the same group.
+    pub fn portal(mut self, port: u16) -> Config {
+        let _ = write!(self.portals, ", 127.0.0.1:{port}");
+        self
     }
 
     /// A disk that is a file.
@@ -54,12 +62,13 @@ impl Config {
         let Config {
             state,
             ports,
+            portals,
             disks,
             volumes,
         } = self;
-        let (state, iscsi, nvme) = (state.display(), ports.iscsi, ports.nvme);
+        let (state, nvme) = (state.display(), ports.nvme);
         format!(
-            "state: {state}\ntargets:\n  iscsi:\n    portals: [127.0.0.1:{iscsi}]\n  nvme:\n    listeners: [127.0.0.1:{nvme}]\n\
+            "state: {state}\ntargets:\n  iscsi:\n    portals: [{portals}]\n  nvme:\n    listeners: [127.0.0.1:{nvme}]\n\
              disks:\n{disks}volumes:\n{volumes}"
         )
     }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 /// Families whose commands we have; each runs in a process of its own, so that a crash or a hang names its family.
 const FAMILIES: &[&str] = &[
+    // First: 1.19 of the suite believes block 256 to be zero without having written it.
+    "MultipathIO",
     "Inquiry",
     "Mandatory",
     "ModeSense6",
-    "MultipathIO",
     "PrinReadKeys",
     "PrinReportCapabilities",
     "PrinServiceactionRange",
@@ -77,20 +78,18 @@ fn iscsi_test_cu_says_what_is_expected() {
     let ports = Ports::free();
     let file = dir.path().join("disk.img");
     image::sparse(&file, 256 * MIB);
-    let config = Config::new(dir.path(), ports).file("disk", &file).volumes(&["disk"]);
+    let second = Ports::free().iscsi;
+    let config = Config::new(dir.path(), ports).portal(second);
+    let config = config.file("disk", &file).volumes(&["disk"]);
     let server = Server::start(dir.path(), &config.yaml());
     let volume = rpc::volume(&dir.path().join("rpc.sock"), "disk");
-    let url = format!(
-        "iscsi://127.0.0.1:{}/{}/{}",
-        ports.iscsi,
-        volume.iqn().0,
-        volume.iqn().1
-    );
+    let url = |port: u16| format!("iscsi://127.0.0.1:{port}/{}/{}", volume.iqn().0, volume.iqn().1);
+    let (url, other_way) = (url(ports.iscsi), url(second));
 
     let mut found = BTreeMap::new();
     let mut said = String::new();
     for family in FAMILIES {
-        let test = Tool::new("iscsi-test-cu").args(["-d", &format!("--test=ALL.{family}"), &url]);
+        let test = Tool::new("iscsi-test-cu").args(["-d", &format!("--test=ALL.{family}"), &url, &other_way]);
         let output = test.limit(Duration::from_secs(120)).output();
         let text = format!(
             "{}{}",

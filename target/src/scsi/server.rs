@@ -134,12 +134,15 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
         }
         Command::PersistentReserveIn { action, room } => return reservation::persistent_in(open, action, room),
         Command::PersistentReserveOut { action, kind, len } => {
-            return reservation::persistent_out(open, action, kind, len, &request.data).await;
+            return taken(
+                len,
+                reservation::persistent_out(open, action, kind, len, &request.data).await,
+            );
         }
         Command::Reserve => return reservation::reserve(open).await,
         Command::Release => return reservation::release(open).await,
         Command::ReportTargetPortGroups { extended, room } => return parameter(ports::report(open, extended), room),
-        Command::SetTargetPortGroups { len } => return ports::set(open, len, &request.data),
+        Command::SetTargetPortGroups { len } => return taken(len, ports::set(open, len, &request.data)),
         Command::ReportTmfs { extended, room } => return parameter(opcodes::report_tmfs(extended), room),
         Command::StartStop {
             condition,
@@ -247,6 +250,15 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
         }),
         Err(sense) => Err(sense),
     }
+}
+
+/// A command that took a list of `len` bytes, whatever became of it.
+fn taken(len: u32, done: Result<Outcome, Sense>) -> Result<Outcome, Sense> {
+    Ok(Outcome {
+        moved: Moved::Out,
+        wanted: len.into(),
+        ..done.unwrap_or_else(Outcome::failed)
+    })
 }
 
 fn finish(open: Option<&Open>, done: Result<Outcome, Sense>) -> Outcome {
