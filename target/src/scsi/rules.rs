@@ -156,8 +156,8 @@ mod tests {
             let expected = match row.opcode {
                 // TEST UNIT READY, MODE SENSE, MAINTENANCE IN.
                 0x00 | 0x1a | 0x5a | 0xa3 => (true, true, false),
-                // REQUEST SENSE, INQUIRY, PREVENT ALLOW (allow), READ CAPACITY, REPORT LUNS, RESERVE and RELEASE (which look themselves).
-                0x03 | 0x12 | 0x1e | 0x16 | 0x17 | 0x25 | 0x56 | 0x57 | 0xa0 => (true, true, true),
+                // REQUEST SENSE, INQUIRY, LOG SENSE, PREVENT ALLOW (allow), READ CAPACITY, REPORT LUNS, RESERVE and RELEASE (which look themselves).
+                0x03 | 0x12 | 0x4d | 0x1e | 0x16 | 0x17 | 0x25 | 0x56 | 0x57 | 0xa0 => (true, true, true),
                 0x9e if row.action == Some(0x10) => (true, true, true),
                 // PERSISTENT RESERVE IN and OUT.
                 0x5e | 0x5f => (true, true, false),
@@ -166,8 +166,8 @@ mod tests {
                 0x9e if row.action == Some(0x12) => (true, false, false),
                 // COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC, SANITIZE.
                 0x89 | 0x8b | 0x2e | 0x8e | 0xae | 0x9c | 0x48 => (false, false, false),
-                // WRITE, MODE SELECT, START STOP (stop), SYNCHRONIZE CACHE, WRITE SAME, UNMAP, SET TARGET PORT GROUPS.
-                0x0a | 0x2a | 0x8a | 0xaa | 0x15 | 0x55 | 0x1b | 0x35 | 0x91 | 0x41 | 0x93 | 0x42 | 0xa4 => {
+                // WRITE, MODE SELECT, LOG SELECT, START STOP (stop), SYNCHRONIZE CACHE, WRITE SAME, UNMAP, SET TARGET PORT GROUPS.
+                0x0a | 0x2a | 0x8a | 0xaa | 0x15 | 0x55 | 0x4c | 0x1b | 0x35 | 0x91 | 0x41 | 0x93 | 0x42 | 0xa4 => {
                     (false, false, false)
                 }
                 other => panic!("{}: look {other:#x} up in SPC-5 table 66 or SBC-4 table 13", row.name),
