@@ -46,6 +46,8 @@ pub struct Limits {
     pub unmap_descriptors: u32,
     /// What UNMAP works in.
     pub unmap_granularity: u32,
+    /// A WRITE SAME of no blocks is an error (WSNZ) and not one to the end.
+    pub write_same_non_zero: bool,
     /// Most blocks a COMPARE AND WRITE compares.
     pub compare_and_write: u8,
     /// Longest WRITE ATOMIC, at any address; 0: there is none.
@@ -143,7 +145,8 @@ pub(super) fn serial(serial: &str) -> Vec<u8> {
 
 fn block_limits(limits: &Limits) -> [u8; 60] {
     let mut out = [0; 60];
-    // Offsets are those of the page less its four bytes of header. WSNZ = 0: a WRITE SAME of no blocks goes to the end.
+    // Offsets are those of the page less its four bytes of header.
+    out[0] = u8::from(limits.write_same_non_zero);
     out[1] = limits.compare_and_write;
     out[2..4].copy_from_slice(&limits.granularity.to_be_bytes());
     out[4..8].copy_from_slice(&limits.transfer.to_be_bytes());
@@ -206,6 +209,7 @@ mod tests {
             unmap: 0x10_0000,
             unmap_descriptors: 256,
             unmap_granularity: 8,
+            write_same_non_zero: true,
             compare_and_write: 0xff,
             atomic: 0x4000,
             write_same: 0x20_0000,
@@ -214,7 +218,7 @@ mod tests {
         };
         let page = vpd(0xb0, &identity(), &limits).unwrap();
         assert_eq!((page.len(), &page[..4]), (64, &[0, 0xb0, 0, 60][..]));
-        assert_eq!(page[4..6], [0, 0xff]);
+        assert_eq!(page[4..6], [1, 0xff]);
         let atomic = [0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0x40, 0];
         assert_eq!(page[44..64], atomic);
         assert_eq!(page[6..16], [0, 8, 0, 0, 0x40, 0, 0, 0, 0, 0x80]);

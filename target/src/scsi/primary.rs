@@ -29,9 +29,11 @@ pub(super) fn limits(open: &Open) -> Limits {
         unmap: if thin { UNMAP_BLOCKS } else { 0 },
         unmap_descriptors: UNMAP_DESCRIPTORS,
         unmap_granularity: g.unmap_granularity.max(1),
+        // Nobody should deallocate a whole disk by asking for nothing.
+        write_same_non_zero: thin,
         // What is compared and what is written come together.
         compare_and_write: (open.limit / 2).min(medium::COMPARE_MAX.into()) as u8,
-        atomic: if g.read_only {
+        atomic: if open.read_only() {
             0
         } else {
             g.atomic.min(open.limit).min(u16::MAX.into())

@@ -61,7 +61,8 @@ pub(super) async fn write_same(
         return Err(Sense::cdb_field(1, 3));
     }
     let count = match u64::from(range.count) {
-        // WSNZ = 0: all blocks to the end.
+        0 if limits.write_same_non_zero => return Err(Sense::INVALID_FIELD),
+        // All blocks to the end.
         0 if range.start.0 < blocks => blocks - range.start.0,
         0 => return Err(Sense::OUT_OF_RANGE),
         count => count,
