@@ -165,6 +165,14 @@ pub enum TargetCommand {
     },
     /// Set how well the portals of a group reach an iSCSI target's LUNs. Hosts with multipath follow within seconds.
     SetAlua(SetAlua),
+    /// Make a file with a fresh random secret for CHAP, readable by its owner only. Nothing is printed but its name.
+    Secret {
+        /// The file; it must not be there.
+        file: PathBuf,
+        /// How random: 96 bits are 16 characters, the most that Windows takes; 128 bits are 22.
+        #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u16).range(96..=256))]
+        bits: u16,
+    },
 }
 
 /// `ashlar target set-alua`.

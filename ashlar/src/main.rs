@@ -37,7 +37,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Command::Config(ConfigCommand::Show) => show(&cli.ask),
         Command::Disk(command) => Ok(disk::run(&cli.ask, command)?),
         Command::Volume(command) => Ok(volume::run(&cli.ask, command)?),
-        Command::Target(command) => Ok(targets::run(&cli.ask, command)?),
+        Command::Target(command) => targets::run(&cli.ask, command),
         Command::Top(args) => Ok(top::run(&cli.ask, args)?),
         Command::Rpc(args) => call(&cli.ask, args),
         Command::Completions { shell } => {

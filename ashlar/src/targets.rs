@@ -3,6 +3,7 @@ use crate::{ask, cli, human, target_show};
 use rpc::client::ClientError;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::error::Error;
 
 /// The part of `ashlar_get_targets` that is shown.
 #[derive(Debug, Deserialize)]
@@ -55,11 +56,16 @@ struct Lun {
 }
 
 /// Runs the command.
-pub fn run(ask: &cli::Ask, command: &cli::TargetCommand) -> Result<(), ClientError> {
+pub fn run(ask: &cli::Ask, command: &cli::TargetCommand) -> Result<(), Box<dyn Error>> {
     match command {
-        cli::TargetCommand::Ls => ls(ask),
-        cli::TargetCommand::Show { name } => target_show::run(ask, name.as_deref()),
-        cli::TargetCommand::SetAlua(set) => set_alua(ask, set),
+        cli::TargetCommand::Ls => Ok(ls(ask)?),
+        cli::TargetCommand::Show { name } => Ok(target_show::run(ask, name.as_deref())?),
+        cli::TargetCommand::SetAlua(set) => Ok(set_alua(ask, set)?),
+        cli::TargetCommand::Secret { file, bits } => {
+            target::iscsi::auth::generate(file, usize::from(*bits).div_ceil(8))?;
+            ask::print_text(&format!("{}\n", file.display()));
+            Ok(())
+        }
     }
 }
 

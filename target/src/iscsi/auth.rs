@@ -3,12 +3,14 @@
 //! A [`Secret`] is wiped when it is dropped, and no `Debug`, answer or saved file shows it. What is kept of where it came
 //! from is the file's name ([`Credential::files`]), and that is what is shown and saved instead.
 use super::options::{Auth, IscsiError};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
 use spec::iscsi::chap::{Algorithm, MAX_NAME};
 use std::{
     fmt,
-    io::Read,
-    os::unix::fs::MetadataExt,
+    fs::File,
+    io::{Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 use subtle::ConstantTimeEq;
@@ -41,7 +43,7 @@ impl Secret {
             what: "secret file",
             why: format!("{}: {why}", path.display()),
         };
-        let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
+        let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
         let facts = file.metadata().map_err(|error| wrong(error.to_string()))?;
         if !facts.is_file() {
             return Err(wrong("is not a file".into()));
@@ -79,6 +81,26 @@ impl Secret {
     fn is_short(&self) -> bool {
         self.0.len() < GOOD_SECRET
     }
+}
+
+/// Makes a file that only its owner may read, with a secret of `bytes` random bytes in letters, digits, `-` and `_`. It is
+/// on stable storage when this returns.
+pub fn generate(path: &Path, bytes: usize) -> Result<(), IscsiError> {
+    let wrong = |why: String| IscsiError::Invalid {
+        what: "secret file",
+        why: format!("{}: {why}", path.display()),
+    };
+    let mut random = Zeroizing::new(vec![0; bytes]);
+    getrandom::fill(&mut random).map_err(|error| wrong(format!("there are no random numbers: {error}")))?;
+    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*random) + "\n");
+    let written = || {
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    written().map_err(|error: std::io::Error| wrong(error.to_string()))
 }
 
 impl fmt::Debug for Secret {
@@ -259,6 +281,46 @@ impl Demand {
             (true, false) => &["None"],
             (false, true) => &["CHAP"],
             (false, false) => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_secrets_are_long_random_and_private() {
+        let dir = std::env::temp_dir().join(format!("ashlar-secrets-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let made = ["a", "b"].map(|name| {
+            generate(&dir.join(name), 12).unwrap();
+            Secret::from_file(&dir.join(name)).unwrap()
+        });
+        assert_eq!(made[0].bytes().len(), 16, "as long as Windows takes it");
+        assert!(!made[0].is(&made[1]) && !made[0].is_short());
+        let said = generate(&dir.join("a"), 12).unwrap_err().to_string();
+        assert!(said.ends_with("/a: File exists (os error 17)"), "{said}");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn flags_say_what_is_demanded() {
+        let auth = |disable_chap, require_chap, chap_group| Auth {
+            disable_chap,
+            require_chap,
+            mutual_chap: false,
+            chap_group,
+        };
+        for (auth, methods) in [
+            (auth(false, false, 0), &["None"][..]),
+            (auth(false, false, 1), &["CHAP", "None"]),
+            (auth(true, false, 1), &["None"]),
+            (auth(false, true, 1), &["CHAP"]),
+            // Nobody gets in where there are no secrets.
+            (auth(false, true, 0), &["CHAP"]),
+        ] {
+            assert_eq!(Demand::new(&auth, &Algorithm::ALL).methods(), methods, "{auth:?}");
         }
     }
 }
