@@ -49,8 +49,10 @@ fn stage() -> Stage {
          \x20         - {{user: {USER}, secret_file: host, mutual: {{user: {OURS}, secret_file: target}}}}\n\
          \x20   discovery_auth: {{group: 1}}\n\
          \x20   nodes:\n\
-         \x20     - {{name: \"{ONE}\", luns: [{{lun: 0, volume: one}}], auth: {{group: 1}}}}\n\
-         \x20     - {{name: \"{BOTH}\", luns: [{{lun: 0, volume: both}}], auth: {{group: 1, mutual: true}}}}\n"
+         \x20     - name: \"{ONE}\"\n\
+         \x20       luns: [{{lun: 0, volume: one}}]\n\x20       auth: {{group: 1}}\n\
+         \x20       access: [{{portal_group: 1}}, {{portal_group: 2, netmasks: [127.0.0.0/8]}}]\n\
+         \x20     - {{name: \"{BOTH}\", luns: [{{lun: 0, volume: both}}], auth: {{group: 1, mutual: true}}, access: [{{portal_group: 1}}]}}\n"
     );
     let server = Server::start(dir.path(), &text);
     Stage {
@@ -206,7 +208,7 @@ fn guest_chap() {
         ("OURS", OURS.into()),
         ("OUR_SECRET", OUR_SECRET.into()),
     ];
-    let mut guest = Guest::boot("chap.sh", Duration::from_secs(500), &variables, &[]);
+    let mut guest = Guest::boot("chap.sh", Duration::from_secs(900), &variables, &[]);
     guest.wait_for("MOVE");
     let second = stage.second.to_string();
     stage.rpc(
