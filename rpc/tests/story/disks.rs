@@ -611,9 +611,9 @@ fn a_stats_table_shows_what_passes_in_the_middle() {
     let counted = &all["bdevs"][1]["driver_specific"]["stats"];
     assert_eq!(
         (
-            &counted["read"]["ops"],
-            &counted["read"]["bytes"],
-            &counted["write"]["ops"]
+            &counted["write"]["ops"],
+            &counted["write"]["bytes"],
+            &counted["unmap"]["ops"]
         ),
         (&json!(3), &json!(3 * 4096), &json!(0))
     );
