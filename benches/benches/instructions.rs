@@ -27,37 +27,37 @@ fn limit(instructions_each: u64) -> LibraryBenchmarkConfig {
     config
 }
 
-#[library_benchmark(config = limit(565))]
+#[library_benchmark(config = limit(425))]
 fn null_depth_32() -> u64 {
     reads(null)
 }
 
-#[library_benchmark(config = limit(590))]
+#[library_benchmark(config = limit(449))]
 fn one_map_layer() -> u64 {
     reads(|| stacked(null(), 1, MapLayer))
 }
 
-#[library_benchmark(config = limit(765))]
+#[library_benchmark(config = limit(617))]
 fn eight_map_layers() -> u64 {
     reads(|| stacked(null(), 8, MapLayer))
 }
 
-#[library_benchmark(config = limit(845))]
+#[library_benchmark(config = limit(634))]
 fn one_async_layer() -> u64 {
     reads(|| stacked(null(), 1, AsyncLayer))
 }
 
-#[library_benchmark(config = limit(2800))]
+#[library_benchmark(config = limit(2033))]
 fn eight_async_layers() -> u64 {
     reads(|| stacked(null(), 8, AsyncLayer))
 }
 
-#[library_benchmark(config = limit(675))]
+#[library_benchmark(config = limit(538))]
 fn one_static_layer() -> u64 {
     reads(|| linears(1))
 }
 
-#[library_benchmark(config = limit(690))]
+#[library_benchmark(config = limit(551))]
 fn eight_static_layers() -> u64 {
     reads(|| linears(8))
 }
