@@ -2,7 +2,7 @@
 //!
 //! A command comes out as plain data with its range already typed. Which commands there are, and which of their bits may
 //! be set, is said by the table in [`opcodes`](super::opcodes); the functions here read blocks that passed it.
-use super::{Sense, be16, be32, be64, log::LogControl, medium::Sanitize, opcodes::Reporting, reservation};
+use super::{Sense, be16, be32, be64, copy::Results, log::LogControl, medium::Sanitize, opcodes::Reporting, reservation};
 use crate::{BlockRange, Lba};
 
 /// A command descriptor block as the transport carries it, padded with zeros to 16 bytes.
@@ -173,6 +173,15 @@ pub enum Command {
         lists: u8,
         room: u32,
     },
+    ExtendedCopy {
+        lid4: bool,
+        len: u32,
+    },
+    ReceiveCopyResults {
+        what: Results,
+        list_id: u32,
+        room: u32,
+    },
     Sanitize {
         how: Sanitize,
         immediate: bool,
@@ -261,6 +270,7 @@ impl Command {
             | Command::WriteAndVerify { transfer: t, .. }
             | Command::WriteAtomic { transfer: t, .. } => out(bytes(t)),
             Command::CompareAndWrite(t) => out(2 * bytes(t)),
+            Command::ExtendedCopy { len, .. } => out((*len).into()),
             Command::Verify { transfer, check } => match check {
                 Check::Each => out(bytes(transfer)),
                 Check::Repeated if transfer.range.count > 0 => out(block_size.into()),
@@ -276,6 +286,7 @@ impl Command {
             | Command::ReportLuns { room, .. }
             | Command::GetLbaStatus { room, .. }
             | Command::ReadDefectData { room, .. }
+            | Command::ReceiveCopyResults { room, .. }
             | Command::ReportOpcodes { room, .. }
             | Command::ReportTmfs { room, .. }
             | Command::ReportTargetPortGroups { room, .. } => Data::In((*room).into()),

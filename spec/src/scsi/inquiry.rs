@@ -106,7 +106,7 @@ pub fn absent() -> [u8; 96] {
 }
 
 /// Supported vital product data pages.
-pub const PAGES: [u8; 10] = [0x00, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2];
+pub const PAGES: [u8; 11] = [0x00, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2];
 
 /// A vital product data page, uncut; `None` if there is no such page.
 pub fn vpd(page: u8, id: &Identity, limits: &Limits) -> Option<Vec<u8>> {
@@ -118,11 +118,14 @@ pub fn vpd(page: u8, id: &Identity, limits: &Limits) -> Option<Vec<u8>> {
         0x86 => vpd::extended(id),
         0x87 => vpd::policy(),
         0x88 => vpd::ports(id),
+        0x8f => super::copy::page(),
         0xb0 => block_limits(limits).to_vec(),
         0xb1 => {
             let mut body = vec![0; 60];
             // 0 tells nothing, 1 is "does not turn".
             body[1] = u8::from(!limits.rotational);
+            // WABEREQ 01b: after a block erase, reads succeed. There is no cryptographic erase (WACEREQ 00b).
+            body[3] = u8::from(limits.unmap > 0) << 6;
             body
         }
         0xb2 => {
@@ -188,7 +191,7 @@ mod tests {
     fn standard_data_is_padded_and_names_its_standards() {
         let data = standard(&identity());
         assert_eq!(data[..5], [0, 0, 6, 0x12, 91]);
-        assert_eq!((data[5] & 0xc7, data[6..8].to_vec()), (0, vec![0, 2]));
+        assert_eq!((data[5] & 0xcf, data[6..8].to_vec()), (8, vec![0, 2]));
         let two = Identity {
             ports: vec![1, 2],
             removable: true,
@@ -225,10 +228,10 @@ mod tests {
         assert_eq!(page[20..33], [0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80]);
         assert_eq!(page[36..44], [0, 0, 0, 0, 0, 0x20, 0, 0]);
         assert_eq!(vpd(0xb2, &identity(), &limits).unwrap()[4..], [0, 0xe4, 2, 0]);
-        assert_eq!(vpd(0xb1, &identity(), &limits).unwrap()[4..6], [0, 1]);
+        assert_eq!(vpd(0xb1, &identity(), &limits).unwrap()[4..8], [0, 1, 0, 0x40]);
         assert_eq!(
             vpd(0x00, &identity(), &limits).unwrap(),
-            [0, 0, 0, 10, 0, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2]
+            [0, 0, 0, 11, 0, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2]
         );
         assert_eq!(vpd(0x80, &identity(), &limits).unwrap(), *b"\0\x80\0\x045eed");
         assert_eq!(vpd(0x81, &identity(), &limits), None);

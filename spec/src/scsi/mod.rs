@@ -7,6 +7,7 @@
 //! | [`opcodes`] | the table of commands: what is decoded, what is reported |
 //! | [`cdb`] | command descriptor blocks |
 //! | [`medium`] | blocks and lists of the rarer medium commands |
+//! | [`copy`] | EXTENDED COPY and what is told about it |
 //! | [`sense`] | status bytes and sense data |
 //! | [`inquiry`] | standard INQUIRY data and vital product data pages |
 //! | [`mode`] | mode pages and parameter lists |
@@ -19,6 +20,7 @@
 //! | [`transport_id`] | TransportIDs: initiator ports in parameter lists |
 pub mod capacity;
 pub mod cdb;
+pub mod copy;
 pub mod inquiry;
 pub mod log;
 pub mod medium;

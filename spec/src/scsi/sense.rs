@@ -95,6 +95,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// For ILLEGAL REQUEST, the field that was wrong.
     pub field: Option<FieldPointer>,
+    /// For NOT READY, how far the operation is that is in the way: 65,536ths.
+    pub progress: Option<u16>,
 }
 
 /// Length of fixed-format sense data.
@@ -103,13 +105,14 @@ pub const FIXED_LEN: usize = 18;
 pub const MAX_LEN: usize = 8 + 12 + 8;
 
 impl Sense {
-    const fn new(key: SenseKey, asc: u8, ascq: u8) -> Self {
+    pub(super) const fn new(key: SenseKey, asc: u8, ascq: u8) -> Self {
         Self {
             key,
             asc,
             ascq,
             information: None,
             field: None,
+            progress: None,
         }
     }
 
@@ -194,6 +197,42 @@ impl Sense {
     /// MISCOMPARE DURING VERIFY OPERATION.
     pub const MISCOMPARE: Self = Self::new(SenseKey::Miscompare, 0x1d, 0x00);
 
+    /// LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS.
+    pub const SANITIZING: Self = Self::new(SenseKey::NotReady, 0x04, 0x1b);
+    /// SANITIZE COMMAND FAILED.
+    pub const SANITIZE_FAILED: Self = Self::new(SenseKey::MediumError, 0x31, 0x03);
+    /// INSUFFICIENT RESOURCES.
+    pub const NO_RESOURCES: Self = Self::new(SenseKey::IllegalRequest, 0x55, 0x03);
+
+    /// The same with a PROGRESS INDICATION.
+    pub const fn with_progress(self, progress: u16) -> Self {
+        Self {
+            progress: Some(progress),
+            ..self
+        }
+    }
+
+    /// The three sense-key-specific bytes, if there are any (SPC-4 4.5.2.4).
+    fn key_specific(&self) -> Option<[u8; 3]> {
+        let progress = |progress: u16| {
+            let [hi, lo] = progress.to_be_bytes();
+            [0x80, hi, lo]
+        };
+        self.field.map(FieldPointer::encode).or(self.progress.map(progress))
+    }
+
+    /// What [`key_specific`](Self::key_specific) made of it; which of the two it is, the sense key says.
+    fn with_key_specific(self, bytes: &[u8]) -> Self {
+        match self.key {
+            SenseKey::NotReady | SenseKey::NoSense if bytes[0] & 0x80 != 0 => self.with_progress(be16(bytes, 1)),
+            SenseKey::NotReady | SenseKey::NoSense => self,
+            _ => Self {
+                field: FieldPointer::decode(bytes),
+                ..self
+            },
+        }
+    }
+
     /// The same with an INFORMATION field.
     pub const fn with_information(self, information: u64) -> Self {
         Self {
@@ -237,9 +276,9 @@ impl Sense {
                 out[at + 4..at + 12].copy_from_slice(&information.to_be_bytes());
                 at += 12;
             }
-            if let Some(field) = self.field {
+            if let Some(specific) = self.key_specific() {
                 out[at..at + 2].copy_from_slice(&[0x02, 0x06]);
-                out[at + 4..at + 7].copy_from_slice(&field.encode());
+                out[at + 4..at + 7].copy_from_slice(&specific);
                 at += 8;
             }
             out[7] = (at - 8) as u8;
@@ -255,8 +294,8 @@ impl Sense {
         out[7] = (FIXED_LEN - 8) as u8;
         out[12] = self.asc;
         out[13] = self.ascq;
-        if let Some(field) = self.field {
-            out[15..18].copy_from_slice(&field.encode());
+        if let Some(specific) = self.key_specific() {
+            out[15..18].copy_from_slice(&specific);
         }
         FIXED_LEN
     }
@@ -270,7 +309,7 @@ impl Sense {
                     sense.information = Some(super::be32(bytes, 3).into());
                 }
                 if bytes.len() >= 18 {
-                    sense.field = FieldPointer::decode(&bytes[15..18]);
+                    sense = sense.with_key_specific(&bytes[15..18]);
                 }
                 Some(sense)
             }
@@ -284,7 +323,7 @@ impl Sense {
                         0x00 if len >= 12 && descriptor[2] & 0x80 != 0 => {
                             sense.information = Some(super::be64(descriptor, 4));
                         }
-                        0x02 if len >= 8 => sense.field = FieldPointer::decode(&descriptor[4..7]),
+                        0x02 if len >= 8 => sense = sense.with_key_specific(&descriptor[4..7]),
                         _ => (),
                     }
                     rest = &rest[len..];
@@ -344,6 +383,21 @@ mod tests {
         // In fixed format there is no room for it, so it is not claimed to be valid.
         let n = sense.encode(false, &mut out);
         assert_eq!((n, out[0], &out[3..7]), (18, 0x70, &[0; 4][..]));
+    }
+
+    #[test]
+    fn progress_stands_where_a_field_pointer_would() {
+        let mut out = [0; MAX_LEN];
+        let sense = Sense::SANITIZING.with_progress(0x1234);
+        let n = sense.encode(false, &mut out);
+        assert_eq!((n, &out[12..18]), (18, &[0x04, 0x1b, 0, 0x80, 0x12, 0x34][..]));
+        assert_eq!(Sense::parse(&out[..n]), Some(sense));
+        let n = sense.encode(true, &mut out);
+        assert_eq!(
+            out[..n],
+            [0x72, 2, 0x04, 0x1b, 0, 0, 0, 8, 0x02, 0x06, 0, 0, 0x80, 0x12, 0x34, 0]
+        );
+        assert_eq!(Sense::parse(&out[..n]), Some(sense));
     }
 
     #[test]

@@ -444,6 +444,7 @@ mod tests {
         replay("scsi_ports", spec::scsi::fuzz_scsi_ports);
         replay("scsi_mode_select", spec::scsi::mode::fuzz_mode_select);
         replay("scsi_log_select", spec::scsi::log::fuzz_log_select);
+        replay("scsi_copy", spec::scsi::copy::fuzz_scsi_copy);
     }
 
     /// Records that are PDUs more often than not.

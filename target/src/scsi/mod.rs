@@ -20,11 +20,14 @@
 //! | `removable` | START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL |
 //! | `block` | READ, WRITE, VERIFY, SYNCHRONIZE CACHE |
 //! | `exclusive` | COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC |
+//! | `copy` | EXTENDED COPY, RECEIVE COPY RESULTS |
+//! | `sanitize` | SANITIZE |
 //! | `lba_status` | GET LBA STATUS, READ DEFECT DATA |
 //! | `provisioning` | UNMAP, WRITE SAME |
 //!
 //! Nothing here knows iSCSI: a request has a logical unit number, a command block and data; an outcome has a status.
 mod block;
+mod copy;
 mod exclusive;
 mod lba_status;
 mod log;
@@ -41,6 +44,7 @@ mod provisioning;
 mod removable;
 pub mod reservation;
 pub mod rules;
+mod sanitize;
 pub mod server;
 pub mod task_set;
 pub mod unit;

@@ -1,6 +1,7 @@
 //! One session's view of a target: its volumes open on the session's core, and what its host has been told.
 use super::{
     NexusId,
+    copy::Copies,
     news::{News, SharedNews},
     ports::Ports,
     reservation::Verdict,
@@ -157,6 +158,7 @@ pub struct Nexus {
     max_transfer: u32,
     news: Option<SharedNews>,
     view: RefCell<View>,
+    pub(super) copies: Copies,
 }
 
 impl Nexus {
@@ -176,6 +178,7 @@ impl Nexus {
                 table,
                 open: Vec::new(),
             }),
+            copies: Copies::default(),
         }
     }
 

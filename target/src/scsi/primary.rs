@@ -44,7 +44,7 @@ pub(super) fn limits(open: &Open) -> Limits {
     }
 }
 
-fn identity(open: &Open) -> Identity {
+pub(super) fn identity(open: &Open) -> Identity {
     let (uuid, options) = (open.unit.uuid, &open.unit.options);
     let or = |said: &Option<String>, else_: &str| said.clone().unwrap_or_else(|| else_.into());
     Identity {
@@ -90,6 +90,7 @@ pub(super) fn request_sense(unit: &Result<Rc<Open>, Sense>, descriptor: bool, ro
     let sense = match unit {
         Ok(open) => open
             .attention()
+            .or(open.unit.sanitization.sense())
             .unwrap_or_else(|| open.unit.medium().err().unwrap_or(Sense::NONE)),
         Err(sense) => *sense,
     };

@@ -84,6 +84,8 @@ impl Rule {
             | Command::WriteAndVerify { .. }
             | Command::WriteAtomic { .. }
             | Command::Sanitize { .. }
+            | Command::ExtendedCopy { .. }
+            | Command::ReceiveCopyResults { .. }
             | Command::Unmap { .. } => (Changes, false, Active),
         };
         Self {
@@ -164,8 +166,8 @@ mod tests {
                 // READ, VERIFY, PRE-FETCH, READ DEFECT DATA, GET LBA STATUS.
                 0x08 | 0x28 | 0x88 | 0xa8 | 0x2f | 0x8f | 0xaf | 0x34 | 0x90 | 0x37 | 0xb7 => (true, false, false),
                 0x9e if row.action == Some(0x12) => (true, false, false),
-                // COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC, SANITIZE.
-                0x89 | 0x8b | 0x2e | 0x8e | 0xae | 0x9c | 0x48 => (false, false, false),
+                // COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC, SANITIZE, EXTENDED COPY and its results.
+                0x83 | 0x84 | 0x89 | 0x8b | 0x2e | 0x8e | 0xae | 0x9c | 0x48 => (false, false, false),
                 // WRITE, MODE SELECT, LOG SELECT, START STOP (stop), SYNCHRONIZE CACHE, WRITE SAME, UNMAP, SET TARGET PORT GROUPS.
                 0x0a | 0x2a | 0x8a | 0xaa | 0x15 | 0x55 | 0x4c | 0x1b | 0x35 | 0x91 | 0x41 | 0x93 | 0x42 | 0xa4 => {
                     (false, false, false)

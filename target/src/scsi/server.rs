@@ -1,10 +1,11 @@
 //! From a command block to an outcome: the checks every command shares, and who does it.
 use super::{
-    Moved, Nexus, Outcome, block, exclusive, lba_status, log, mode,
+    Moved, Nexus, Outcome, block, copy, exclusive, lba_status, log, mode,
     nexus::Open,
     opcodes, ports, primary, provisioning, removable,
     reservation::{self, Refused},
-    rules,
+    rules, sanitize,
+    task_set::Task,
 };
 use bdev::IoError;
 use reactor::Buf;
@@ -95,8 +96,13 @@ pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
             Refused::Sense(sense) => finish(Some(&open), Err(sense)),
         };
     }
+    if let Some(sense) = open.unit.sanitization.sense()
+        && !(sense == Sense::SANITIZE_FAILED && matches!(command, Command::Sanitize { .. }))
+    {
+        return finish(Some(&open), Err(sense));
+    }
     let task = open.tasks.begin();
-    let outcome = perform(&open, command, &request).await;
+    let outcome = perform(nexus, &open, command, &request, &task).await;
     // Another host aborted it (TAS = 1). What our own host aborts is the transport's affair.
     if task.is_aborted() {
         return Outcome::status(Status::TaskAborted);
@@ -104,7 +110,13 @@ pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
     finish(Some(&open), outcome)
 }
 
-async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result<Outcome, Sense> {
+async fn perform(
+    nexus: &Nexus,
+    open: &Rc<Open>,
+    command: Command,
+    request: &Request,
+    task: &Task<'_>,
+) -> Result<Outcome, Sense> {
     let block_size = open.disk.block_size();
     let parameter = |list: Vec<u8>, room: u32| Ok(Outcome::list(&list, room as usize));
     let data = &request.data;
@@ -206,7 +218,28 @@ async fn perform(open: &Rc<Open>, command: Command, request: &Request) -> Result
             medium()?;
             return parameter(lba_status::read_defect_data(ten, lists), room);
         }
-        Command::Sanitize { .. } => Err(Sense::OPCODE),
+        Command::ExtendedCopy { lid4, .. } => {
+            medium()?;
+            copy::extended_copy(nexus, open, lid4, data).await.map(|()| None)
+        }
+        Command::ReceiveCopyResults { what, list_id, room } => {
+            return parameter(copy::receive_copy_results(nexus, what, list_id)?, room);
+        }
+        Command::Sanitize {
+            how,
+            immediate,
+            unrestricted_exit,
+            len,
+        } => {
+            medium()?;
+            let order = sanitize::Order {
+                how,
+                immediate,
+                unrestricted_exit,
+                len,
+            };
+            sanitize::sanitize(open, order, data, task).await.map(|()| None)
+        }
         Command::WriteSame {
             transfer,
             unmap,

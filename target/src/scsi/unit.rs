@@ -14,6 +14,7 @@ use super::{
     ports::Ports,
     removable,
     reservation::{Notice, Reservations},
+    sanitize::Sanitization,
     task_set::TaskSet,
 };
 use bdev::Geometry;
@@ -82,6 +83,7 @@ pub struct Unit {
     initial: Settings,
     pub(super) medium: removable::Medium,
     pub(super) log: log::Log,
+    pub(super) sanitization: Sanitization,
     _pin: Option<bdev::graph::Pin>,
 }
 
@@ -105,6 +107,7 @@ impl Unit {
             initial,
             medium: removable::Medium::default(),
             log: log::Log::default(),
+            sanitization: Sanitization::default(),
             _pin: None,
         }
     }
