@@ -318,11 +318,11 @@ fn lba_status_tells_holes_from_blocks_through_every_module() {
     let house = House::new(&[("m", memory(128, 512)), ("n", memory(128, 512)), ("s", stripe)]);
     house.run(|host| async move {
         host.write(2, 24, &vec![1; 16 * BLOCK]).await.good(); // eight blocks on each member
-        let status = |lba, room| host.send(2, &{
+        let status = async |lba, room| {
             let mut cdb = sixteen(0x9e, lba, room);
             cdb[1] = 0x12;
-            cdb
-        }, &[]);
+            host.send(2, &cdb, &[]).await
+        };
         let list = status(0, 1024).await.good();
         assert_eq!(runs(&list), [(1, 24), (0, 16), (1, 216)]);
         assert_eq!(runs(&status(30, 1024).await.good()), [(0, 10), (1, 216)]);
