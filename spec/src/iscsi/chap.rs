@@ -33,7 +33,7 @@ impl Algorithm {
     pub const ALL: [Algorithm; 4] = [Algorithm::Sha3_256, Algorithm::Sha256, Algorithm::Sha1, Algorithm::Md5];
 
     /// Bytes of a response.
-    pub const fn len(self) -> usize {
+    pub const fn size(self) -> usize {
         match self {
             Algorithm::Md5 => 16,
             Algorithm::Sha1 => 20,

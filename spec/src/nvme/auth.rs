@@ -16,7 +16,7 @@ pub const MAX_LEN: usize = 16 + 2 * 64 + 1024;
 
 /// True if an Authentication Send or Receive speaks of this protocol (SECP, and both SPSP bytes 1).
 pub fn is_ours(sqe: &Sqe) -> bool {
-    sqe.cdw1(0) & 0xffff_ff00 == u32::from(SECP) << 24 | 0x0101_00
+    sqe.cdw1(0) & 0xffff_ff00 == u32::from(SECP) << 24 | 0x0001_0100
 }
 
 /// TL or AL: bytes to send or room to receive.
@@ -44,7 +44,7 @@ impl HashId {
     }
 
     /// Bytes of a value.
-    pub const fn len(self) -> usize {
+    pub const fn size(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha384 => 48,
@@ -308,7 +308,7 @@ pub fn challenge(
 ) -> Vec<u8> {
     let head = ChallengeHead {
         head: head(DHCHAP, id::CHALLENGE, transaction),
-        len: hash.len() as u8,
+        len: hash.size() as u8,
         reserved: 0,
         hash: hash as u8,
         group: group as u8,
@@ -321,7 +321,7 @@ pub fn challenge(
 /// DH-HMAC-CHAP_Success1, with the controller's response if the host has challenged it.
 pub fn success1(transaction: u16, hash: HashId, response: Option<&[u8]>) -> Vec<u8> {
     let mut message = head(DHCHAP, id::SUCCESS1, transaction).as_bytes().to_vec();
-    message.extend_from_slice(&[hash.len() as u8, 0, response.is_some().into(), 0, 0, 0, 0, 0, 0, 0]);
+    message.extend_from_slice(&[hash.size() as u8, 0, response.is_some().into(), 0, 0, 0, 0, 0, 0, 0]);
     message.extend_from_slice(response.unwrap_or_default());
     message
 }

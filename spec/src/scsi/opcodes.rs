@@ -39,8 +39,6 @@ pub enum Needs {
     Removable,
     /// Writes that are all or nothing.
     Atomic,
-    /// Data can be made unreadable as a whole: no unit does that yet.
-    Sanitize,
     /// Hosts may set the states of target port groups (explicit asymmetric access).
     ExplicitAccess,
 }
@@ -133,9 +131,9 @@ pub static TABLE: &[Entry] = &[
     row(0x37, None, "READ DEFECT DATA (10)",  &[0x37, 0, 0x1f, 0, 0, 0, 0, 255, 255, 0], read_defect_data10),
     row(0x41, None, "WRITE SAME (10)",        &[0x41, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| write_same(b, ten(b), false)),
     row(0x42, None, "UNMAP",                  &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 255, 255, 0], unmap).only(Needs::Unmap),
-    row(0x48, Some(0x01), "SANITIZE OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, 255, 255, 0], |b| sanitize(b, Sanitize::Overwrite)).only(Needs::Sanitize),
-    row(0x48, Some(0x02), "SANITIZE BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::BlockErase)).only(Needs::Sanitize),
-    row(0x48, Some(0x1f), "SANITIZE EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::ExitFailureMode)).only(Needs::Sanitize),
+    row(0x48, Some(0x01), "SANITIZE OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, 255, 255, 0], |b| sanitize(b, Sanitize::Overwrite)),
+    row(0x48, Some(0x02), "SANITIZE BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::BlockErase)).only(Needs::Unmap),
+    row(0x48, Some(0x1f), "SANITIZE EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::ExitFailureMode)),
     row(0x4c, None, "LOG SELECT",             &[0x4c, 0x03, 0xff, 0xff, 0, 0, 0, 255, 255, 0], log_select),
     row(0x4d, None, "LOG SENSE",              &[0x4d, 0x01, 0xff, 0xff, 0, 255, 255, 255, 255, 0], log_sense),
     row(0x55, None, "MODE SELECT (10)",       &[0x55, 0x11, 0, 0, 0, 0, 0, 255, 255, 0], |b| mode_select(b, true)),

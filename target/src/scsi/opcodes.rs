@@ -23,7 +23,6 @@ const FUNCTIONS: TaskManagement = TaskManagement {
 pub(super) fn has(open: &Open, needs: Needs) -> bool {
     match needs {
         Needs::Nothing => true,
-        Needs::Sanitize => false,
         Needs::Atomic => primary::limits(open).atomic > 0,
         Needs::Unmap => open.thin(),
         Needs::Removable => open.unit.options.removable,

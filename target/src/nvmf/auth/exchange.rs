@@ -160,7 +160,7 @@ impl Exchange {
             hash,
             group,
             sequence,
-            &random[..hash.len()],
+            &random[..hash.size()],
             &value,
         ));
         self.step = Step::Reply {
@@ -184,7 +184,7 @@ impl Exchange {
         else {
             return Err(Reason::IncorrectMessage);
         };
-        if reply.transaction != transaction || reply.response.len() != hash.len() {
+        if reply.transaction != transaction || reply.response.len() != hash.size() {
             return Err(Reason::IncorrectPayload);
         }
         let shared = match &ephemeral {
@@ -201,7 +201,7 @@ impl Exchange {
             hash,
             shared: shared.as_deref().map(Vec::as_slice),
             key: &secrets.host.transformed(&self.names.host),
-            challenge: &challenge[..hash.len()],
+            challenge: &challenge[..hash.size()],
             sequence,
             transaction,
             role: "HostHost",
@@ -216,7 +216,7 @@ impl Exchange {
             return Ok(());
         };
         // Our own challenge sent back would have us compute the host's response for it.
-        if theirs[..] == challenge[..hash.len()] || reply.sequence == 0 {
+        if theirs[..] == challenge[..hash.size()] || reply.sequence == 0 {
             return Err(Reason::IncorrectPayload);
         }
         let secret = secrets.controller.ok_or(Reason::Failed)?;

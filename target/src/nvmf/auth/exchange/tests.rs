@@ -40,7 +40,7 @@ fn challenge_of(bytes: &[u8]) -> (HashId, GroupId, u32, &[u8], &[u8]) {
     assert_eq!(bytes[..2], [1, 1]);
     let (hash, group) = (HashId::of(bytes[8]).unwrap(), GroupId::of(bytes[9]).unwrap());
     let sequence = u32::from_le_bytes(*bytes[12..].first_chunk().unwrap());
-    let (challenge, value) = bytes[16..].split_at(hash.len());
+    let (challenge, value) = bytes[16..].split_at(hash.size());
     assert_eq!(value.len() * 8, group.bits() as usize);
     (hash, group, sequence, challenge, value)
 }
@@ -65,8 +65,8 @@ fn reply(challenge: &[u8], key: &Secret, mutual: Option<&[u8]>) -> (Vec<u8>, Vec
     };
     let said = answer(&key.transformed(HOST), c1, sequence, "HostHost", [HOST, SUBSYSTEM]);
     let ours = ephemeral.map(|e| e.value().unwrap()).unwrap_or_default();
-    let c2 = mutual.map_or(vec![0; hash.len()], |c2| c2.to_vec());
-    let mut bytes = vec![1, 2, 0, 0, 5, 0, hash.len() as u8, 0, mutual.is_some().into(), 0];
+    let c2 = mutual.map_or(vec![0; hash.size()], |c2| c2.to_vec());
+    let mut bytes = vec![1, 2, 0, 0, 5, 0, hash.size() as u8, 0, mutual.is_some().into(), 0];
     bytes.extend_from_slice(&(ours.len() as u16).to_le_bytes());
     bytes.extend_from_slice(&77u32.to_le_bytes());
     bytes.extend_from_slice(&said);
