@@ -82,7 +82,7 @@ pub async fn drive(disk: &Disk, depth: usize, ios: u64) {
             for _ in 0..ios / depth as u64 {
                 at = at.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 // By a multiplication: what is measured is not the division.
-                let range = BlockRange::new(((at >> 32) * units >> 32) * u64::from(blocks), blocks);
+                let range = BlockRange::new((((at >> 32) * units) >> 32) * u64::from(blocks), blocks);
                 disk.perform(Io::read(range, buf.clone()))
                     .await
                     .expect("the bench reads within the disk");

@@ -67,7 +67,11 @@ impl Host {
             lun: Lun::new(lun).unwrap().to_wire(),
             cdb: Cdb::new(cdb),
             room: MAX,
-            data: if data.is_empty() { Buf::empty() } else { Buf::from_slice(data) },
+            data: if data.is_empty() {
+                Buf::empty()
+            } else {
+                Buf::from_slice(data)
+            },
         };
         let outcome = execute(&self.0, request).await;
         Answer {
@@ -80,7 +84,8 @@ impl Host {
         self.send(lun, &ten(0x28, 0, lba, count), &[]).await.good()
     }
     async fn write(&self, lun: u16, lba: u32, data: &[u8]) -> Answer {
-        self.send(lun, &ten(0x2a, 0, lba, (data.len() / BLOCK) as u8), data).await
+        self.send(lun, &ten(0x2a, 0, lba, (data.len() / BLOCK) as u8), data)
+            .await
     }
 }
 
@@ -120,7 +125,9 @@ impl House {
             graph: Graph::new(reactors.clone()),
             reactors,
             device: Arc::new(Device::new("iqn.t".into())),
-            runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime"),
         };
         for (at, (name, table)) in units.iter().enumerate() {
             let spec = NodeSpec::new(*name, table.clone());
@@ -240,7 +247,10 @@ fn or_writes_of_all_cores_add_up() {
 fn a_comparison_tells_where_it_failed_and_changes_nothing() {
     let house = House::new(&[("m", memory(64, 512))]);
     house.run(|host| async move {
-        assert_eq!(host.write(0, 5, &[block(1), block(2)].concat()).await.status, Status::Good);
+        assert_eq!(
+            host.write(0, 5, &[block(1), block(2)].concat()).await.status,
+            Status::Good
+        );
         let mut wrong = [block(1), block(2)].concat();
         wrong[700] = 9;
         let (cdb, data) = compare_and_write(5, &wrong, &[block(3), block(4)].concat());
@@ -284,7 +294,11 @@ fn only_who_can_promise_it_writes_atomically() {
         host.send(0, &cdb, &[block(5), block(6)].concat()).await.good();
         assert_eq!(host.read(0, 2, 2).await, [block(5), block(6)].concat());
         let short = host.send(0, &cdb, &block(5)).await;
-        assert_eq!(short.sense, Some(Sense::INFORMATION_UNIT), "half of it would not be atomic");
+        assert_eq!(
+            short.sense,
+            Some(Sense::INFORMATION_UNIT),
+            "half of it would not be atomic"
+        );
         let striped = host.send(2, &cdb, &[block(5), block(6)].concat()).await;
         assert_eq!(striped.sense, Some(Sense::OPCODE), "one member may fail alone");
         let limits = host.send(2, &[0x12, 1, 0xb0, 0, 64, 0], &[]).await.good();
@@ -351,7 +365,9 @@ fn copy_list(id: u8, naas: &[Vec<u8>], segments: &[(u16, u16, u16, u64, u64)]) -
     }
     for (source, destination, blocks, from, to) in segments {
         out.extend_from_slice(&[2, 0, 0, 24]);
-        [source, destination, &0, blocks].iter().for_each(|n| out.extend_from_slice(&n.to_be_bytes()));
+        [source, destination, &0, blocks]
+            .iter()
+            .for_each(|n| out.extend_from_slice(&n.to_be_bytes()));
         [from, to].iter().for_each(|n| out.extend_from_slice(&n.to_be_bytes()));
     }
     out
@@ -382,7 +398,10 @@ fn copies_go_between_units_and_are_remembered() {
         assert!(found == wanted);
         let mut status = sixteen(0x84, 0, 1024);
         status[2] = 9;
-        assert_eq!(host.send(0, &status, &[]).await.good(), [0, 0, 0, 8, 1, 0, 1, 0, 0, 0, 0x20, 0]);
+        assert_eq!(
+            host.send(0, &status, &[]).await.good(),
+            [0, 0, 0, 8, 1, 0, 1, 0, 0, 0, 0x20, 0]
+        );
         status[2] = 8;
         assert_eq!(host.send(0, &status, &[]).await.sense, Some(Sense::cdb_field(2, 7)));
         // Onto itself, forwards and backwards, as if there were a copy between.
@@ -408,7 +427,10 @@ fn copies_go_between_units_and_are_remembered() {
         assert_eq!(Sense::parse(&details[60..]), Some(Sense::CSCD_NOT_REACHABLE));
         let mut parameters = sixteen(0x84, 0, 1024);
         parameters[1] = 3;
-        assert_eq!(host.send(0, &parameters, &[]).await.good(), lists::operating_parameters());
+        assert_eq!(
+            host.send(0, &parameters, &[]).await.good(),
+            lists::operating_parameters()
+        );
     })
 }
 
@@ -424,7 +446,10 @@ fn a_long_copy_on_one_disk_overlaps_itself_unharmed() {
         let list = copy_list(0, &[], &[(0xffff, 0xffff, 8192, 0, 100)]);
         host.send(0, &extended_copy(&list), &list).await.good();
         for lba in [100, 2147, 2148, 2149, 6000, 8291] {
-            assert!(host.read(0, lba, 1).await == numbered(u64::from(lba) - 100), "block {lba}");
+            assert!(
+                host.read(0, lba, 1).await == numbered(u64::from(lba) - 100),
+                "block {lba}"
+            );
         }
         let list = copy_list(0, &[], &[(0xffff, 0xffff, 8192, 100, 0)]);
         host.send(0, &extended_copy(&list), &list).await.good();

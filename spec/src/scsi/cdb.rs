@@ -2,7 +2,9 @@
 //!
 //! A command comes out as plain data with its range already typed. Which commands there are, and which of their bits may
 //! be set, is said by the table in [`opcodes`](super::opcodes); the functions here read blocks that passed it.
-use super::{Sense, be16, be32, be64, copy::Results, log::LogControl, medium::Sanitize, opcodes::Reporting, reservation};
+use super::{
+    Sense, be16, be32, be64, copy::Results, log::LogControl, medium::Sanitize, opcodes::Reporting, reservation,
+};
 use crate::{BlockRange, Lba};
 
 /// A command descriptor block as the transport carries it, padded with zeros to 16 bytes.

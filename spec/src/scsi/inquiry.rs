@@ -231,7 +231,9 @@ mod tests {
         assert_eq!(vpd(0xb1, &identity(), &limits).unwrap()[4..8], [0, 1, 0, 0x40]);
         assert_eq!(
             vpd(0x00, &identity(), &limits).unwrap(),
-            [0, 0, 0, 11, 0, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2]
+            [
+                0, 0, 0, 11, 0, 0x80, 0x83, 0x85, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2
+            ]
         );
         assert_eq!(vpd(0x80, &identity(), &limits).unwrap(), *b"\0\x80\0\x045eed");
         assert_eq!(vpd(0x81, &identity(), &limits), None);

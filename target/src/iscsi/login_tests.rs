@@ -244,7 +244,7 @@ fn solve(pairs: &[(String, String)], user: &str) -> Vec<u8> {
     let algorithm = Algorithm::choose(value(pairs, "CHAP_A").unwrap(), &Algorithm::ALL).unwrap();
     let identifier = value(pairs, "CHAP_I").unwrap().parse().unwrap();
     let challenge = text::binary(value(pairs, "CHAP_C").unwrap(), 1024).unwrap();
-    assert!(challenge.len() >= algorithm.len());
+    assert!(challenge.len() >= algorithm.size());
     let known = credentials().into_iter().find(|one| one.user == user).unwrap();
     chap::response(algorithm, identifier, &known.secret, &challenge)
 }

@@ -30,9 +30,9 @@ fn prime(bits: u32, x: u64) -> BoxedUint {
     }
     let shifted = |n: &BoxedUint, by: u32| n.shl_vartime(by).unwrap_or_else(|| n.clone());
     let middle = e.shr_vartime(GUARD).unwrap_or_else(|| e.clone());
-    let middle = shifted(&middle.wrapping_add(&BoxedUint::from(x).resize(width)), 64);
+    let middle = shifted(&middle.wrapping_add(BoxedUint::from(x).resize(width)), 64);
     shifted(&one, bits)
-        .wrapping_sub(&shifted(&one, bits - 64))
+        .wrapping_sub(shifted(&one, bits - 64))
         .wrapping_add(&middle)
         .wrapping_sub(&one)
         .resize(bits)
