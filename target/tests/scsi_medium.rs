@@ -287,7 +287,12 @@ fn only_who_can_promise_it_writes_atomically() {
         on: vec!["m".into(), "n".into()],
         chunk: 8,
     };
-    let house = House::new(&[("m", memory(64, 512)), ("n", memory(64, 512)), ("s", stripe)]);
+    let house = House::new(&[
+        ("a", memory(64, 512)),
+        ("m", memory(64, 512)),
+        ("n", memory(64, 512)),
+        ("s", stripe),
+    ]);
     house.run(|host| async move {
         let mut cdb = sixteen(0x9c, 2, 0);
         cdb[13] = 2;
@@ -299,9 +304,9 @@ fn only_who_can_promise_it_writes_atomically() {
             Some(Sense::INFORMATION_UNIT),
             "half of it would not be atomic"
         );
-        let striped = host.send(2, &cdb, &[block(5), block(6)].concat()).await;
+        let striped = host.send(3, &cdb, &[block(5), block(6)].concat()).await;
         assert_eq!(striped.sense, Some(Sense::OPCODE), "one member may fail alone");
-        let limits = host.send(2, &[0x12, 1, 0xb0, 0, 64, 0], &[]).await.good();
+        let limits = host.send(3, &[0x12, 1, 0xb0, 0, 64, 0], &[]).await.good();
         assert_eq!(limits[44..64], [0; 20]);
     })
 }
