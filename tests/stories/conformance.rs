@@ -58,7 +58,8 @@ fn verdicts(said: &str, into: &mut BTreeMap<String, &'static str>) {
         // In brackets it is a remark within a test, not the verdict.
         let end = if line.replace("[FAILED]", "").contains("FAILED") {
             "FAIL"
-        } else if line.trim_end().ends_with("passed") {
+        } else if line.trim_end().ends_with("passed") || line.starts_with("passed") {
+            // A remark without an end of its line may stand before or behind it.
             if skipped { "SKIP" } else { "PASS" }
         } else {
             continue;
