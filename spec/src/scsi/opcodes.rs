@@ -11,7 +11,7 @@
 //! ```
 //!
 //! NACA is such a bit (INQUIRY: NORMACA = 0), so the CONTROL byte of every row is 0. Bits that older standards defined and
-//! newer ones ignore ([`obsolete`]) are neither refused nor reported.
+//! newer ones ignore (`obsolete`) are neither refused nor reported.
 use super::{
     Cdb, CdbError, Command, Sense, be32,
     cdb::{

@@ -132,7 +132,8 @@ pub(super) async fn run(server: Arc<Server>, id: u64, stream: Stream, orders: ch
         // A stop of the reactors ends every connection; whichever comes first.
         let mut stopping = std::pin::pin!(reactor::stopping());
         let mut ended = std::pin::pin!(task.timer.wait());
-        loop {
+        // Looked at before every wait: the connection may have closed before this task first ran.
+        while !task.closed.get() {
             let stop = std::future::poll_fn(|cx| {
                 use std::{future::Future, task::Poll};
                 if stopping.as_mut().poll(cx).is_ready() {
@@ -143,9 +144,6 @@ pub(super) async fn run(server: Arc<Server>, id: u64, stream: Stream, orders: ch
             .await;
             if stop {
                 return task.close(Some("shutting down"));
-            }
-            if task.closed.get() {
-                return;
             }
             ended.set(task.timer.wait());
         }
