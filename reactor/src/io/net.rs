@@ -21,8 +21,11 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
+/// A process that was killed may hold its address this long: its io_uring is taken down when the kernel gets to it.
+const LINGERS: Duration = Duration::from_secs(3);
 /// Connections that wait to be accepted at most (the kernel cuts it to net.core.somaxconn).
 const BACKLOG: i32 = 4096;
 
@@ -183,13 +186,27 @@ pub struct Listener {
 
 impl Listener {
     /// Listens at `address`; with port 0 the system chooses one.
+    ///
+    /// Blocks for a moment while the address is in use: not for a reactor.
     pub fn bind(address: SocketAddr) -> io::Result<Listener> {
         let socket = Socket::make(&address)?;
         // A restarted target must not wait for the connections of the last one to time out.
         socket.set(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         let (storage, len) = encode(&address);
-        // SAFETY: [SYSCALL] an address of `len` readable bytes.
-        check(unsafe { libc::bind(socket.raw(), (&raw const storage).cast(), len) })?;
+        let began = Instant::now();
+        loop {
+            // SAFETY: [SYSCALL] an address of `len` readable bytes.
+            let bound = check(unsafe { libc::bind(socket.raw(), (&raw const storage).cast(), len) });
+            match bound {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < LINGERS => {
+                    std::thread::sleep(Duration::from_millis(20))
+                }
+                bound => {
+                    bound?;
+                    break;
+                }
+            }
+        }
         // SAFETY: [SYSCALL] no memory is passed.
         check(unsafe { libc::listen(socket.raw(), BACKLOG) })?;
         let address = socket.address(libc::getsockname)?;
