@@ -1,8 +1,8 @@
 //! Makes the running target agree with a configuration: disks, then tables, then what hosts get.
 //!
 //! Applying twice is harmless: what is there as wished is left alone. What cannot be had yet (a file on a disk that comes later, a partition
-//! of it, a volume on that) is waited for, and [`Applied::keep`] grants it when its time has come. What is there but different is an error, for
-//! a host may be using it.
+//! of it, a volume on that) is waited for, and [`Applied::keep`] grants it when its time has come: once. What an administrator takes away or
+//! changes later stays so, until the configuration is applied anew. What is there but different is an error, for a host may be using it.
 use crate::{
     disks, lower, paths,
     schema::{self, Config, Node, Subsystem},
@@ -79,6 +79,23 @@ pub struct Applied {
     nvmf: Nvmf,
     /// What is waited for, by name, with the reason.
     waiting: BTreeMap<String, String>,
+    /// What was there as wished at some time. It is not looked at again.
+    granted: BTreeSet<Grant>,
+}
+
+/// One thing that is granted once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Grant {
+    /// A disk or table, by name.
+    Node(String),
+    AuthGroup(u32),
+    PortalGroup(u32),
+    Target(String),
+    Lun(String, u16),
+    Subsystem(String),
+    Namespace(String, u32),
+    /// The NQN may be the discovery subsystem's.
+    Listener(String, SocketAddr),
 }
 
 /// Applies `config`. `state` is the state directory, see [`paths::state_dir`].
@@ -96,6 +113,7 @@ pub async fn apply(
         iscsi: iscsi.clone(),
         nvmf: nvmf.clone(),
         waiting: BTreeMap::new(),
+        granted: BTreeSet::new(),
     };
     applied.iscsi_options()?;
     applied.again().await?;
@@ -152,6 +170,7 @@ impl Applied {
         let wholes: BTreeSet<String> = disks::wholes(&self.config).into_iter().map(str::to_owned).collect();
         // In whatever order they stand in the file: as long as one can be built, another may be able to stand on it.
         let mut left = self.config.tables.clone();
+        left.retain(|table| !self.granted.contains(&Grant::Node(table.name.to_string())));
         loop {
             let mut waiting = Vec::new();
             let before = left.len();
@@ -175,20 +194,27 @@ impl Applied {
 
     async fn wish(&mut self, kind: &'static str, wish: Create) -> Result<(), ApplyError> {
         let name = wish.spec.name.clone();
+        let grant = Grant::Node(name.clone());
+        if self.granted.contains(&grant) {
+            return Ok(());
+        }
         if let Some(there) = self.engine.graph().info(&name) {
             // What a file created once need not be created again.
             let same = match (&there.table, &wish.spec.table) {
                 (bdev::Table::File { path: a, .. }, bdev::Table::File { path: b, .. }) => a == b,
                 (a, b) => a == b,
             };
-            return if same {
-                Ok(())
-            } else {
-                Err(ApplyError::Different { name })
-            };
+            if !same {
+                return Err(ApplyError::Different { name });
+            }
+            self.granted.insert(grant);
+            return Ok(());
         }
         match self.engine.create_or_wait(wish).await {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(_)) => {
+                self.granted.insert(grant);
+                Ok(())
+            }
             Ok(None) => {
                 let why = self.engine.disk(&name).map(|disk| disk.reason).unwrap_or_default();
                 self.waiting.insert(format!("{kind} {name:?}"), why);
@@ -196,6 +222,14 @@ impl Applied {
             }
             Err(source) => Err(ApplyError::Disk { kind, name, source }),
         }
+    }
+
+    /// Whether a unit on this volume was offered already. One whose volume is gone is offered again when it comes back.
+    fn offered(&mut self, grant: &Grant, volume: &str) -> bool {
+        if self.engine.graph().info(volume).is_none() {
+            self.granted.remove(grant);
+        }
+        self.granted.contains(grant)
     }
 
     /// True if a volume is there to be offered.
@@ -232,9 +266,15 @@ impl Applied {
                 what: format!("target {:?}", *node.name),
                 source,
             };
+            let target = Grant::Target(node.name.to_string());
+            let there = self.iscsi.target_nodes().into_iter().find(|n| n.name == *node.name);
+            if there.is_none() && self.granted.contains(&target) {
+                continue;
+            }
+            let unit = |lun: u16| Grant::Lun(node.name.to_string(), lun);
             let mut luns = Vec::new();
             for lun in &node.luns {
-                if self.ready(&lun.volume).await? {
+                if !self.offered(&unit(*lun.lun), &lun.volume) && self.ready(&lun.volume).await? {
                     luns.push(LunMap {
                         bdev_name: lun.volume.to_string(),
                         lun_id: *lun.lun,
@@ -242,7 +282,7 @@ impl Applied {
                     });
                 }
             }
-            let there = self.iscsi.target_nodes().into_iter().find(|n| n.name == *node.name);
+            let granted: Vec<Grant> = luns.iter().map(|lun| unit(lun.lun_id)).collect();
             match there {
                 Some(there) => {
                     for lun in luns
@@ -253,6 +293,7 @@ impl Applied {
                             .add_lun(&node.name, &lun.bdev_name, Some(lun.lun_id), lun.options.clone())
                             .map_err(failed)?;
                     }
+                    self.granted.insert(target);
                 }
                 None if luns.is_empty() => {}
                 None => {
@@ -285,13 +326,15 @@ impl Applied {
                             .set_redirect(&node.name, *redirect.portal_group, Some(to))
                             .map_err(failed)?;
                     }
+                    self.granted.insert(target);
                 }
             }
+            self.granted.extend(granted);
         }
         Ok(())
     }
 
-    fn portals(&self) -> Result<(), ApplyError> {
+    fn portals(&mut self) -> Result<(), ApplyError> {
         let there: BTreeSet<u32> = self.iscsi.portal_groups().iter().map(|group| group.tag).collect();
         let said = &self.config.targets.iscsi;
         let first: Vec<SocketAddr> = match &said.portals {
@@ -303,7 +346,9 @@ impl Applied {
             .iter()
             .map(|g| (*g.tag, g.portals.iter().map(|p| **p).collect(), Some(g)));
         for (tag, portals, group) in [(1, first, None)].into_iter().chain(rest) {
-            if there.contains(&tag) || portals.is_empty() {
+            let grant = Grant::PortalGroup(tag);
+            if there.contains(&tag) || portals.is_empty() || self.granted.contains(&grant) {
+                self.granted.insert(grant);
                 continue;
             }
             let portals: Vec<Portal> = portals
@@ -330,6 +375,7 @@ impl Applied {
                 let _ = self.iscsi.delete_portal_group(tag);
                 return Err(failed(source));
             }
+            self.granted.insert(grant);
         }
         Ok(())
     }
@@ -362,10 +408,12 @@ impl Applied {
     }
 
     /// Groups of secrets, each read from its file when the group is made.
-    fn auth_groups(&self) -> Result<(), ApplyError> {
+    fn auth_groups(&mut self) -> Result<(), ApplyError> {
         let there: BTreeSet<u32> = self.iscsi.auth_groups().iter().map(|group| group.tag).collect();
         for group in &self.config.targets.iscsi.auth_groups {
-            if there.contains(&*group.tag) {
+            let grant = Grant::AuthGroup(*group.tag);
+            if there.contains(&*group.tag) || self.granted.contains(&grant) {
+                self.granted.insert(grant);
                 continue;
             }
             let failed = |source| ApplyError::Iscsi {
@@ -384,6 +432,7 @@ impl Applied {
                 of_auth_file: false,
             };
             self.iscsi.create_auth_group(made).map_err(failed)?;
+            self.granted.insert(grant);
         }
         Ok(())
     }
@@ -463,7 +512,11 @@ impl Applied {
         for subsystem in subsystems {
             let nqn = subsystem.nqn.as_str();
             let failed = failed(&format!("subsystem {nqn:?}"));
+            let grant = Grant::Subsystem(nqn.to_owned());
             if self.nvmf.subsystem(nqn).is_err() {
+                if self.granted.contains(&grant) {
+                    continue;
+                }
                 let largest = subsystem.namespaces.iter().map(|n| *n.nsid).max().unwrap_or(1);
                 let usual = SubsystemConfig::new(nqn);
                 let wanted = SubsystemConfig {
@@ -480,11 +533,18 @@ impl Applied {
                         .map_err(failed.clone())?;
                 }
             }
+            self.granted.insert(grant);
             let there = self.nvmf.subsystem(nqn).map_err(failed.clone())?;
             for namespace in &subsystem.namespaces {
-                if there.namespaces.iter().any(|have| have.nsid == *namespace.nsid)
-                    || !self.ready(&namespace.volume).await?
-                {
+                let grant = Grant::Namespace(nqn.to_owned(), *namespace.nsid);
+                if self.offered(&grant, &namespace.volume) {
+                    continue;
+                }
+                if there.namespaces.iter().any(|have| have.nsid == *namespace.nsid) {
+                    self.granted.insert(grant);
+                    continue;
+                }
+                if !self.ready(&namespace.volume).await? {
                     continue;
                 }
                 let wanted = NamespaceConfig {
@@ -493,6 +553,7 @@ impl Applied {
                     ..NamespaceConfig::default()
                 };
                 self.nvmf.add_namespace(nqn, wanted).await.map_err(failed.clone())?;
+                self.granted.insert(grant);
             }
             // Last, so that a host that comes at once finds everything.
             let own: Option<Vec<SocketAddr>> = subsystem
@@ -501,19 +562,21 @@ impl Applied {
                 .map(|all| all.iter().map(|l| **l).collect());
             for socket in own.as_ref().unwrap_or(&everywhere) {
                 let address = ListenAddress { socket: *socket };
-                if !there.listen_addresses.contains(&address) {
+                let grant = Grant::Listener(nqn.to_owned(), *socket);
+                if !there.listen_addresses.contains(&address) && !self.granted.contains(&grant) {
                     self.nvmf
                         .add_listener(nqn, address, AnaState::Optimized)
                         .await
                         .map_err(failed.clone())?;
                 }
+                self.granted.insert(grant);
             }
         }
         Ok(())
     }
 
     /// Hosts ask the discovery subsystem what there is, at the same addresses.
-    async fn discovery(&self, everywhere: &[SocketAddr]) -> Result<(), ApplyError> {
+    async fn discovery(&mut self, everywhere: &[SocketAddr]) -> Result<(), ApplyError> {
         let nqn = spec::nvme::DISCOVERY_NQN;
         let there = self
             .nvmf
@@ -522,7 +585,8 @@ impl Applied {
             .unwrap_or_default();
         for socket in everywhere {
             let address = ListenAddress { socket: *socket };
-            if !there.contains(&address) {
+            let grant = Grant::Listener(nqn.to_owned(), *socket);
+            if !there.contains(&address) && !self.granted.contains(&grant) {
                 let failed = |source| ApplyError::Nvme {
                     what: format!("listener {socket}"),
                     source,
@@ -532,6 +596,7 @@ impl Applied {
                     .await
                     .map_err(failed)?;
             }
+            self.granted.insert(grant);
         }
         Ok(())
     }

@@ -272,6 +272,50 @@ fn partitions_are_served_as_they_are_found_now_and_later() {
 }
 
 #[test]
+fn what_is_taken_away_later_stays_away() {
+    house(async |h| {
+        let text = on_free_ports(
+            "disks:\n  - {name: a, memory: 8MiB}\n  - {name: b, memory: 8MiB}\n  - {name: spare, memory: 8MiB}\n\
+             \x20 - {name: late, file: late.img}\n\
+             volumes:\n  - on: a\n  - on: b\n  - on: late\n\
+             targets:\n  iscsi: {portals: [127.0.0.1:3260], auth_groups: [{tag: 3, users: []}]}\n  nvme: {listeners: [127.0.0.1:4420]}\n",
+        );
+        let keeping = tokio::spawn(h.apply(&parse(&text).unwrap()).await.unwrap().keep());
+        let (a, b) = ("nqn.2026-11.io.ashlar:a", "nqn.2026-11.io.ashlar:b");
+        h.iscsi.delete_target_node("iqn.2026-11.io.ashlar:a").unwrap();
+        h.iscsi.delete_portal_group(1).unwrap();
+        h.iscsi.delete_auth_group(3).unwrap();
+        h.nvmf.delete_subsystem(a).await.unwrap();
+        h.nvmf.remove_namespace(b, 1).await.unwrap();
+        let listener = h.nvmf.subsystem(b).unwrap().listen_addresses[0].clone();
+        h.nvmf.remove_listener(b, &listener).await.unwrap();
+        h.engine.delete("spare", false).await.unwrap();
+        // Resized, it is not as wished any more, which is no reason to stop here.
+        h.engine.resize("b", 1 << 15).await.unwrap();
+        fs::write(h.state.path().join("late.img"), vec![0; 1 << 20]).unwrap();
+        h.engine.rescan().await;
+        for _ in 0..500 {
+            let late = h.nvmf.subsystem("nqn.2026-11.io.ashlar:late");
+            if late.is_ok_and(|late| !late.namespaces.is_empty()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(
+            h.targets(),
+            ["iqn.2026-11.io.ashlar:b", "iqn.2026-11.io.ashlar:late"],
+            "what was waited for has come, and nothing else"
+        );
+        assert_eq!(h.subsystems(), [b, "nqn.2026-11.io.ashlar:late"]);
+        let left = h.nvmf.subsystem(b).unwrap();
+        assert!(left.namespaces.is_empty() && left.listen_addresses.is_empty());
+        assert!(h.iscsi.portal_groups().is_empty() && h.iscsi.auth_groups().is_empty());
+        assert!(h.engine.disk("spare").is_none());
+        keeping.abort();
+    });
+}
+
+#[test]
 fn a_node_that_is_there_and_different_is_left_alone() {
     house(async |h| {
         h.apply(&parse("disks:\n  - {name: m, memory: 8MiB}\n").unwrap())
