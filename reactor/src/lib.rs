@@ -71,7 +71,7 @@ mod timer;
 mod turn;
 mod waker;
 
-pub use io::{Direct, File, Inbox, Listener, OpenHow, Outbox, Received, Stream};
+pub use io::{Closer, Direct, File, Inbox, Listener, OpenHow, Outbox, Received, Stream};
 pub use reactors::{
     Call, Config, Gone, IoBackend, Poll, Reactors, Yield, core, is_stopping, reactors, spawn, spawn_background,
     stopping, try_core, yield_now,

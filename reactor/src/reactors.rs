@@ -97,6 +97,7 @@ struct Seat {
 impl Reactors {
     /// Starts them, each on a thread of its own, and returns when all of them run.
     pub fn start(config: Config) -> io::Result<Reactors> {
+        crate::io::net::began();
         let count = if config.cores.is_empty() {
             config.count
         } else {

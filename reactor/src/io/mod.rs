@@ -5,7 +5,7 @@
 mod epoll;
 mod file;
 mod inbox;
-mod net;
+pub(crate) mod net;
 mod ops;
 mod outbox;
 mod uring;
@@ -13,7 +13,7 @@ mod workers;
 
 pub use file::{Direct, File, OpenHow};
 pub use inbox::Inbox;
-pub use net::{Listener, Received, Stream};
+pub use net::{Closer, Listener, Received, Stream};
 pub use outbox::Outbox;
 
 use crate::{cores::Post, reactors::IoBackend, stats::Counters};

@@ -19,13 +19,20 @@ use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-/// A process that was killed may hold its address this long: its io_uring is taken down when the kernel gets to it.
+/// A process that was killed may hold its address this long: its io_uring is taken down when the kernel gets to it. So only a
+/// process this young waits for an address; later, whoever holds it holds it for good.
 const LINGERS: Duration = Duration::from_secs(3);
+
+/// When this process began to have reactors, or to listen.
+pub(crate) fn began() -> Instant {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    *BEGAN.get_or_init(Instant::now)
+}
 /// Connections that wait to be accepted at most (the kernel cuts it to net.core.somaxconn).
 const BACKLOG: i32 = 4096;
 
@@ -187,13 +194,13 @@ pub struct Listener {
 impl Listener {
     /// Listens at `address`; with port 0 the system chooses one.
     ///
-    /// Blocks for a moment while the address is in use: not for a reactor.
+    /// In the first seconds of a process this blocks for a moment while the address is in use: not for a reactor.
     pub fn bind(address: SocketAddr) -> io::Result<Listener> {
         let socket = Socket::make(&address)?;
         // A restarted target must not wait for the connections of the last one to time out.
         socket.set(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         let (storage, len) = encode(&address);
-        let began = Instant::now();
+        let began = began();
         loop {
             // SAFETY: [SYSCALL] an address of `len` readable bytes.
             let bound = check(unsafe { libc::bind(socket.raw(), (&raw const storage).cast(), len) });
@@ -216,6 +223,11 @@ impl Listener {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What closes it from any thread.
+    pub fn closer(&self) -> Closer {
+        Closer(self.socket.fd.clone())
     }
 
     /// The next connection. Dropped while waiting, no connection is lost unless it arrived at that very moment; then it is closed.
@@ -250,6 +262,18 @@ impl Listener {
         let stream = Stream::accepted(fd);
         let peer = operation.slot(|slot| decode(&slot.address))?;
         Ok((stream, peer))
+    }
+}
+
+/// Closes a listener at once, whatever its reactor is doing: nobody who connects afterwards gets in.
+#[derive(Debug)]
+pub struct Closer(Arc<OwnedFd>);
+
+impl Closer {
+    /// Closes it. Connections that nobody has accepted are reset, and an accept that waits fails.
+    pub fn close(&self) {
+        // SAFETY: [SYSCALL] no memory is passed. Only a socket that listens no more makes it fail.
+        unsafe { libc::shutdown(self.0.as_raw_fd(), libc::SHUT_RD) };
     }
 }
 

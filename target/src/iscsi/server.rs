@@ -23,7 +23,7 @@ use crate::scsi::{
 };
 use bdev::graph::Graph;
 use reactor::{
-    Listener, Reactors, Stream, channel,
+    Closer, Listener, Reactors, Stream, channel,
     pool::{Base, Line, Pool, PoolConfig},
 };
 use spec::{
@@ -107,6 +107,9 @@ impl Links {
     }
 }
 
+/// What ends an acceptor, and closes its socket.
+type Acceptor = (channel::Sender<()>, Closer);
+
 /// Everything behind the control handle.
 pub(super) struct Server {
     reactors: Reactors,
@@ -118,8 +121,8 @@ pub(super) struct Server {
     pub(super) reservations: Registry,
     /// Connections on each core.
     load: Vec<AtomicUsize>,
-    /// Dropping a sender ends the acceptor that has the other end.
-    acceptors: Mutex<BTreeMap<u32, Vec<channel::Sender<()>>>>,
+    /// The acceptors of each portal group.
+    acceptors: Mutex<BTreeMap<u32, Vec<Acceptor>>>,
 }
 
 impl Server {
@@ -204,7 +207,7 @@ impl Server {
         let mut stops = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let (stop, stopped) = channel::bounded::<()>(1);
-            stops.push(stop);
+            stops.push((stop, listener.closer()));
             let server = Arc::downgrade(self);
             drop(self.reactors.call(tag as usize, move || async move {
                 reactor::spawn_background(accept(server, tag, listener, stopped));
@@ -218,10 +221,16 @@ impl Server {
     }
 
     pub(super) fn unlisten(&self, tag: u32) {
-        self.acceptors
+        let acceptors = self
+            .acceptors
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&tag);
+        for (stop, closer) in acceptors.into_iter().flatten() {
+            // Told first: an acceptor that wakes because its socket is closed must know why.
+            drop(stop);
+            closer.close();
+        }
         if let Ok(group) = self.state().group(tag) {
             group.bound.clear();
         }

@@ -1,7 +1,7 @@
 //! A socket we listen on. Several subsystems may share one; the discovery service answers on every one.
 use super::{connection, error::NvmfError, shared::Shared};
 use reactor::{
-    Call, Listener,
+    Call, Closer, Listener,
     channel::{self, Sender},
 };
 use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
@@ -13,6 +13,7 @@ pub struct Port {
     /// Subsystems that listen here.
     pub users: usize,
     stop: Sender<()>,
+    closer: Closer,
     ended: Call<()>,
 }
 
@@ -21,7 +22,7 @@ impl Port {
     pub fn open(shared: &Arc<Shared>, id: u16, address: SocketAddr) -> Result<(Self, SocketAddr), NvmfError> {
         let bind = |why| NvmfError::Bind { address, why };
         let listener = Listener::bind(address).map_err(bind)?;
-        let bound = listener.local_addr();
+        let (bound, closer) = (listener.local_addr(), listener.closer());
         let (stop, stopped) = channel::bounded(1);
         let target = shared.clone();
         // Accepting is little work: ports take turns on the cores.
@@ -32,16 +33,18 @@ impl Port {
                 id,
                 users: 1,
                 stop,
+                closer,
                 ended,
             },
             bound,
         ))
     }
 
-    /// Stops listening and waits until the socket is closed.
+    /// Stops listening, at once, and waits until nobody accepts any more.
     pub async fn close(self) {
         // Full means that it has been told already.
         let _ = self.stop.try_send(());
+        self.closer.close();
         let _ = self.ended.checked().await;
     }
 }

@@ -3,8 +3,45 @@ use super::bench::*;
 use bdev::NodeSpec;
 use load::nvme::Options;
 use spec::nvme::{DISCOVERY_NQN, Sgl, Sqe, Status, command::io, identify::cns};
-use std::net::TcpStream;
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 use target::nvmf::{AnaState, ListenAddress, NamespaceConfig, Nvmf, NvmfError, SubsystemConfig, TransportOptions};
+
+#[test]
+fn nobody_connects_to_a_listener_that_was_removed_and_a_taken_address_is_refused_at_once() {
+    let bench = Bench::new(2);
+    for round in 0..20 {
+        // Long enough for reactors to fall asleep now and then.
+        std::thread::sleep(Duration::from_millis(round % 3 * 20));
+        let any = ListenAddress::parse("127.0.0.1", "0").unwrap();
+        let socket = wait(bench.nvmf.add_listener(NQN, any, AnaState::Optimized)).unwrap();
+        assert!(TcpStream::connect(socket).is_ok());
+        wait(bench.nvmf.remove_listener(NQN, &ListenAddress { socket })).unwrap();
+        assert!(TcpStream::connect(socket).is_err(), "round {round}");
+        // The address is free again.
+        wait(
+            bench
+                .nvmf
+                .add_listener(NQN, ListenAddress { socket }, AnaState::Optimized),
+        )
+        .unwrap();
+        wait(bench.nvmf.remove_listener(NQN, &ListenAddress { socket })).unwrap();
+    }
+    // Only a young process waits for an address that its predecessor may still hold.
+    std::thread::sleep(Duration::from_secs(3));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = taken.local_addr().unwrap();
+    let began = Instant::now();
+    let refused = wait(
+        bench
+            .nvmf
+            .add_listener(NQN, ListenAddress { socket }, AnaState::Optimized),
+    );
+    assert!(matches!(refused, Err(NvmfError::Bind { .. })));
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+}
 
 #[test]
 fn the_control_plane_is_refused_in_words() {
