@@ -105,6 +105,8 @@ async fn serve(
         .keep_reservations(state)
         .map_err(|error| format!("cannot keep reservations in {}: {error}", state.display()))?;
     let nvmf = Nvmf::new(reactors.clone(), graph);
+    nvmf.keep_reservations(state)
+        .map_err(|error| format!("cannot keep reservations in {}: {error}", state.display()))?;
     let context = Context::new(reactors, engine.clone(), nvmf.clone(), iscsi.clone(), logs);
     let context = Arc::new(context.configured(config.clone()));
 

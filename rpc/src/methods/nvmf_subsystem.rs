@@ -75,8 +75,8 @@ async fn create(context: Arc<Context>, params: Create) -> RpcResult<bool> {
     })?;
     let unable =
         |cause: String| RpcError::internal(format!("Unable to create subsystem {}", params.nqn)).because(cause);
-    if params.passthrough || params.enable_nssr {
-        return Err(unable("passthrough and enable_nssr need an NVMe device below".into()));
+    if params.passthrough {
+        return Err(unable("passthrough needs an NVMe device below".into()));
     }
     let mut config = SubsystemConfig::new(&params.nqn);
     config.serial_number = params.serial_number;
@@ -88,6 +88,7 @@ async fn create(context: Arc<Context>, params: Create) -> RpcResult<bool> {
         .unwrap_or(config.max_namespaces);
     config.allow_any_host = params.allow_any_host;
     config.ana_reporting = params.ana_reporting;
+    config.enable_nssr = params.enable_nssr;
     config.min_cntlid = params.min_cntlid.unwrap_or(config.min_cntlid);
     config.max_cntlid = params.max_cntlid.unwrap_or(config.max_cntlid);
     config.dmrsl = params.dmrsl.unwrap_or(config.dmrsl);
@@ -458,7 +459,7 @@ pub(crate) fn saved(context: &Context) -> [Vec<(&'static str, Value)>; 5] {
                 "nqn": s.nqn, "allow_any_host": s.allow_any_host, "serial_number": s.serial_number,
                 "model_number": s.model_number, "max_namespaces": s.max_namespaces, "min_cntlid": s.min_cntlid,
                 "max_cntlid": s.max_cntlid, "ana_reporting": s.ana_reporting, "dmrsl": s.dmrsl, "wzsl": s.wzsl,
-                "passthrough": false, "enable_nssr": false,
+                "passthrough": false, "enable_nssr": s.enable_nssr,
             }),
         ));
         hosts.extend(s.hosts.iter().map(|(host, keys)| {

@@ -12,6 +12,10 @@ pub mod cns {
     pub const CONTROLLER_IN_COMMAND_SET: u8 = 0x06;
     pub const ACTIVE_NAMESPACES_IN_COMMAND_SET: u8 = 0x07;
     pub const NAMESPACE_ANY_COMMAND_SET: u8 = 0x08;
+    pub const ALLOCATED_NAMESPACES: u8 = 0x10;
+    pub const ALLOCATED_NAMESPACE: u8 = 0x11;
+    pub const NAMESPACE_CONTROLLERS: u8 = 0x12;
+    pub const CONTROLLERS: u8 = 0x13;
     pub const COMMAND_SETS: u8 = 0x1c;
 }
 
@@ -377,6 +381,18 @@ pub fn namespace_list(ids: impl Iterator<Item = u32>, after: u32) -> [u8; LEN] {
     list
 }
 
+/// A controller list (Base 2.0d, 4.4.1): how many, then their ids (ascending), at most 2,047.
+pub fn controller_list(ids: impl Iterator<Item = u16>) -> [u8; LEN] {
+    let mut list = [0; LEN];
+    let mut count = 0u16;
+    for (entry, id) in list[2..].chunks_exact_mut(2).zip(ids) {
+        entry.copy_from_slice(&id.to_le_bytes());
+        count += 1;
+    }
+    list[..2].copy_from_slice(&count.to_le_bytes());
+    list
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,6 +420,8 @@ mod tests {
     fn lists_start_behind_the_given_id() {
         let list = namespace_list([1, 2, 5, 9].into_iter(), 2);
         assert_eq!(list[..12], [5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(controller_list([3, 0x102].into_iter())[..8], [2, 0, 3, 0, 2, 1, 0, 0]);
+        assert_eq!(controller_list(1..=3000)[..2], 2047u16.to_le_bytes());
         let many = namespace_list(1..=2000, 0);
         assert_eq!(many[4092..], 1024u32.to_le_bytes());
     }

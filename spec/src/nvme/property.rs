@@ -25,6 +25,8 @@ pub struct Cap {
     pub timeout_500ms: u8,
     /// CSS bit 6: Identify and CC.CSS speak about I/O command sets.
     pub command_sets: bool,
+    /// NSSRS: the NVM subsystem can be reset.
+    pub subsystem_reset: bool,
 }
 
 impl Cap {
@@ -35,6 +37,7 @@ impl Cap {
         u64::from(self.max_queue_entries.saturating_sub(1).min(0xffff))
             | 1 << 16
             | u64::from(self.timeout_500ms) << 24
+            | u64::from(self.subsystem_reset) << 36
             | css << 37
             | 1 << 59
     }
@@ -45,6 +48,7 @@ impl Cap {
             max_queue_entries: (v as u32 & 0xffff) + 1,
             timeout_500ms: (v >> 24) as u8,
             command_sets: v >> 43 & 1 != 0,
+            subsystem_reset: v >> 36 & 1 != 0,
         }
     }
 }
@@ -90,6 +94,10 @@ impl Cc {
 
 /// CSTS.RDY.
 pub const CSTS_READY: u32 = 1;
+/// CSTS.NSSRO: an NVM subsystem reset has happened; cleared by writing it.
+pub const CSTS_SUBSYSTEM_RESET: u32 = 1 << 4;
+/// NSSR: what a host writes to reset the NVM subsystem, "NVMe".
+pub const NSSR_RESET: u32 = 0x4e56_4d65;
 /// CSTS.CFS: fatal error.
 pub const CSTS_FATAL: u32 = 1 << 1;
 /// CSTS.SHST: shutdown processing complete.
@@ -107,8 +115,15 @@ mod tests {
             max_queue_entries: 128,
             timeout_500ms: 30,
             command_sets: true,
+            subsystem_reset: false,
         };
         assert_eq!(cap.value(), 0x0800_0820_1e01_007f);
+        assert_eq!(Cap::from_value(cap.value()), cap);
+        let cap = Cap {
+            subsystem_reset: true,
+            ..cap
+        };
+        assert_eq!(cap.value(), 0x0800_0830_1e01_007f);
         assert_eq!(Cap::from_value(cap.value()), cap);
     }
 

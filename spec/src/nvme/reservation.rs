@@ -31,6 +31,18 @@ impl ReservationType {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WriteExclusive => "write_exclusive",
+            Self::ExclusiveAccess => "exclusive_access",
+            Self::WriteExclusiveRegistrantsOnly => "write_exclusive_registrants_only",
+            Self::ExclusiveAccessRegistrantsOnly => "exclusive_access_registrants_only",
+            Self::WriteExclusiveAllRegistrants => "write_exclusive_all_registrants",
+            Self::ExclusiveAccessAllRegistrants => "exclusive_access_all_registrants",
+        }
+    }
+
     /// Every registrant is a holder.
     pub fn all_registrants(self) -> bool {
         self as u8 >= 5

@@ -100,6 +100,11 @@ impl Status {
         self.0 & DNR != 0
     }
 
+    /// The medium could not be read or written.
+    pub const fn is_of_medium(self) -> bool {
+        matches!((self.sct(), self.sc()), (2, 0x80 | 0x81))
+    }
+
     /// Everything went well.
     pub const fn is_success(self) -> bool {
         self.0 & 0x7ff == 0

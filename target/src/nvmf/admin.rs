@@ -6,6 +6,7 @@ use super::{
     discovery,
     features::{Answer, Features, Policy},
     identify, logs,
+    reservation::{Effects, Reservations},
     session::Command,
     subsystem::Namespace,
 };
@@ -13,7 +14,8 @@ use bdev::Geometry;
 use spec::nvme::{
     NSID_ALL, Sqe, Status,
     command::{self, admin},
-    identify::{LEN, cns, namespace_list},
+    feature::fid,
+    identify::{LEN, cns, controller_list, namespace_list},
     log::{GetLogPage, page},
 };
 use std::rc::Rc;
@@ -34,7 +36,7 @@ pub async fn run(connection: &Rc<Connection>, bound: &Bound, slot: u16, command:
         admin::IDENTIFY => identify(connection, bound, slot, sqe).await,
         admin::GET_LOG_PAGE => log_page(connection, bound, slot, sqe).await,
         admin::GET_FEATURES => get_features(connection, bound, slot, sqe).await,
-        admin::SET_FEATURES => set_features(connection, bound, slot, sqe),
+        admin::SET_FEATURES => set_features(connection, bound, slot, sqe).await,
         admin::ASYNC_EVENT_REQUEST => return event(connection, slot),
         admin::KEEP_ALIVE => {
             bound.controller.saw(reactor::now().0);
@@ -110,7 +112,7 @@ async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
         }
         // What every namespace has in common: nothing worth telling but the shape of the list of formats.
         cns::NAMESPACE if nsid == NSID_ALL => [0; LEN],
-        cns::NAMESPACE => {
+        cns::NAMESPACE | cns::ALLOCATED_NAMESPACE => {
             in_range()?;
             // An id that is valid and has no namespace is all zeroes (Base 2.0d, 5.17.2.1).
             namespace(connection, controller, nsid).map_or([0; LEN], |(n, g)| {
@@ -147,6 +149,25 @@ async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
             let subsystem = controller.subsystem.as_ref().ok_or(Status::INVALID_FIELD)?;
             copy(identify::nvm_controller(&subsystem.config, connection.max_io() as u32).as_bytes())
         }
+        // No namespace exists that is not attached: OACS knows no namespace management.
+        cns::ALLOCATED_NAMESPACES => {
+            if nsid >= NSID_ALL - 1 {
+                return Err(Status::INVALID_NAMESPACE);
+            }
+            namespace_list(visible(controller).into_iter(), nsid)
+        }
+        cns::NAMESPACE_CONTROLLERS | cns::CONTROLLERS => {
+            let first = (sqe.cdw1(0) >> 16) as u16;
+            let subsystem = controller.subsystem.as_ref().ok_or(Status::INVALID_FIELD)?;
+            let inner = subsystem.inner();
+            let on_namespace = match what {
+                cns::CONTROLLERS => None,
+                _ => Some(inner.namespaces.get(&nsid).ok_or(Status::INVALID_FIELD)?),
+            };
+            let sees = |c: &Controller| on_namespace.is_none_or(|n| n.visible_to(&c.hostnqn));
+            let all = inner.controllers.range(first..).filter(|(_, c)| sees(c));
+            controller_list(all.map(|(&id, _)| id))
+        }
         cns::COMMAND_SETS => {
             // One combination: the NVM command set alone.
             let mut sets = [0; LEN];
@@ -179,12 +200,11 @@ async fn log_page(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
         return Err(Status::INVALID_FIELD);
     }
     let controller = &bound.controller;
-    let now = reactor::now().0;
     let log = match ask.page {
         page::DISCOVERY if controller.is_discovery() => {
             discovery::log(&connection.shared, &controller.hostnqn, controller.local)
         }
-        _ => logs::page(controller, &ask, now)?,
+        _ => logs::page(controller, &ask, sqe.nsid.get())?,
     };
     if ask.offset > log.len() as u64 {
         return Err(Status::INVALID_FIELD);
@@ -205,6 +225,10 @@ async fn log_page(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
 
 async fn get_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe) -> Result<Reply, Status> {
     let controller = &bound.controller;
+    if sqe.cdw1(0) & 0x7ff == u32::from(fid::RESERVATION_PERSISTENCE) && !controller.is_discovery() {
+        let space = connection.space(sqe.nsid.get()).ok_or(Status::INVALID_NAMESPACE)?;
+        return Ok(Reply::word(space.guard.look(|r| r.persists).into()));
+    }
     let answer = controller
         .state()
         .features
@@ -216,7 +240,7 @@ async fn get_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe
     }
 }
 
-fn set_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe) -> Result<Reply, Status> {
+async fn set_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe) -> Result<Reply, Status> {
     let transport = connection.shared.transport();
     let buf = connection.buffer_of(slot);
     let mut data = [0; 512];
@@ -228,15 +252,42 @@ fn set_features(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &Sqe
         let policy = Policy {
             now: reactor::now().0,
             namespaces: &namespaces,
-            min_keep_alive_ms: transport.min_kato,
+            transport: &transport,
             io_queues: transport.max_io_qpairs_per_ctrlr,
             has_io: state.queues.keys().any(|&qid| qid > 0),
         };
         let features: &mut Features = &mut state.features;
         features.set(sqe, &data[..len], bound.controller.is_discovery(), policy)?
     };
+    if sqe.cdw1(0) as u8 == fid::RESERVATION_PERSISTENCE {
+        set_persistence(connection, sqe).await?;
+    }
     connection.tell_events();
     Ok(Reply::word(word.into()))
+}
+
+/// Reservation Persistence (Base 2.0d, 5.27.1.28): of one namespace, or of all that can.
+async fn set_persistence(connection: &Rc<Connection>, sqe: &Sqe) -> Result<(), Status> {
+    let (nsid, persists) = (sqe.nsid.get(), sqe.cdw1(1) & 1 != 0);
+    let spaces = match nsid {
+        NSID_ALL => {
+            let mut able = connection.visible_spaces();
+            able.retain(|space| !persists || space.guard.kept().is_some());
+            if able.is_empty() && persists {
+                return Err(Status::INVALID_FIELD);
+            }
+            able
+        }
+        _ => vec![connection.space(nsid).ok_or(Status::INVALID_NAMESPACE)?],
+    };
+    for space in spaces {
+        let change = |reservations: &mut Reservations| {
+            reservations.persists = persists;
+            Ok(Effects::default())
+        };
+        space.guard.reserve(change).await?;
+    }
+    Ok(())
 }
 
 // ---- events and aborts ----

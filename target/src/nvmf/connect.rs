@@ -1,10 +1,11 @@
 //! From a bare connection to a queue: the Connect command (Base 2.0d, 6.3) and the properties that start a controller.
 use super::{
-    connection::{Bound, Connection, Reply},
+    connection::{self, Bound, Connection, Reply},
     controller::{Controller, Queue},
     features::Features,
     session::Command,
     shared::Shared,
+    subsystem::Subsystem,
 };
 use bdev::Io;
 use spec::nvme::{
@@ -83,10 +84,7 @@ fn admin_queue(
         // Controllers are made on connect; there are none to choose from.
         return Err(wrong(invalid::DATA_CNTLID));
     }
-    let kato = match connect.keep_alive_ms {
-        0 => 0,
-        ms => ms.max(transport.min_kato),
-    };
+    let kato = transport.keep_alive_ms(connect.keep_alive_ms);
     let now = reactor::now().0;
     let features = Features::new(kato, transport.max_io_qpairs_per_ctrlr, now);
     let make = |cntlid, subsystem| {
@@ -234,8 +232,9 @@ pub async fn on_admin_queue(connection: &Rc<Connection>, bound: &Bound, sqe: &Sq
 }
 
 /// CAP. Readiness needs no time of its own; hosts multiply the timeout, so it is not zero.
-fn cap(shared: &Shared) -> property::Cap {
+fn cap(shared: &Shared, controller: &Controller) -> property::Cap {
     property::Cap {
+        subsystem_reset: resettable(controller).is_some(),
         max_queue_entries: shared.transport().max_queue_depth,
         timeout_500ms: 30,
         command_sets: true,
@@ -244,10 +243,11 @@ fn cap(shared: &Shared) -> property::Cap {
 
 fn get(shared: &Shared, controller: &Controller, p: Property) -> Reply {
     let value = match (p.offset, p.wide) {
-        (property::CAP, true) => cap(shared).value(),
+        (property::CAP, true) => cap(shared, controller).value(),
         (property::VS, false) => property::VERSION_2_0.into(),
         (property::CC, false) => controller.state().cc.0.into(),
         (property::CSTS, false) => controller.state().csts.into(),
+        // Reads as zero (Base 2.0d, 3.1.3.9).
         (property::NSSR, false) => 0,
         // CRWMT: the same 15 seconds as CAP.TO.
         (property::CRTO, false) => 30,
@@ -256,9 +256,60 @@ fn get(shared: &Shared, controller: &Controller, p: Property) -> Reply {
     Reply::word(value)
 }
 
-async fn set(connection: &Rc<Connection>, controller: &Arc<Controller>, p: Property) -> Reply {
-    if p.wide || p.offset != property::CC {
+/// The subsystem, if its hosts may reset it.
+fn resettable(controller: &Controller) -> Option<&Arc<Subsystem>> {
+    controller.subsystem.as_ref().filter(|s| s.config.enable_nssr)
+}
+
+/// CSTS: only NSSRO can be written, and that clears it.
+fn take_note(controller: &Controller, value: u32) -> Reply {
+    if resettable(controller).is_none() {
         return Reply::fail(Status::INVALID_FIELD);
+    }
+    controller.state().csts &= !(value & property::CSTS_SUBSYSTEM_RESET);
+    Reply::done()
+}
+
+/// NSSR (Base 2.0d, 3.7.1): every controller of the subsystem is disabled and loses its I/O queues; their admin queues stay,
+/// so that hosts find out (CSTS.NSSRO) and start again. What was acknowledged stays acknowledged.
+async fn subsystem_reset(connection: &Rc<Connection>, controller: &Controller, value: u32) -> Reply {
+    let Some(subsystem) = resettable(controller) else {
+        return Reply::fail(Status::INVALID_FIELD);
+    };
+    if value != property::NSSR_RESET {
+        return Reply::done();
+    }
+    tracing::warn!(
+        nqn = subsystem.nqn(),
+        host = controller.hostnqn,
+        "a host resets the NVM subsystem"
+    );
+    let shared = &connection.shared;
+    let granted = shared.transport().max_io_qpairs_per_ctrlr;
+    let controllers: Vec<Arc<Controller>> = subsystem.inner().controllers.values().cloned().collect();
+    for controller in controllers {
+        let (admin, io) = {
+            let mut state = controller.state();
+            state.subsystem_reset(Features::new(0, granted, reactor::now().0));
+            (state.queues.get(&0).copied(), state.take_io_queues())
+        };
+        shared.close(io);
+        if let Some(admin) = admin {
+            let end = shared.reactors.call(admin.core, move || async move {
+                connection::forget_events(admin.connection);
+            });
+            end.await;
+        }
+    }
+    Reply::done()
+}
+
+async fn set(connection: &Rc<Connection>, controller: &Arc<Controller>, p: Property) -> Reply {
+    match (p.offset, p.wide) {
+        (property::CC, false) => {}
+        (property::CSTS, false) => return take_note(controller, p.value as u32),
+        (property::NSSR, false) => return subsystem_reset(connection, controller, p.value as u32).await,
+        _ => return Reply::fail(Status::INVALID_FIELD),
     }
     let cc = Cc(p.value as u32);
     let old = controller.state().cc;

@@ -39,26 +39,24 @@ pub struct Controller {
     pub hostid: [u8; 16],
     /// Where the host connected its admin queue.
     pub local: SocketAddr,
-    /// When, on the reactor's clock.
-    pub born: u64,
     state: Mutex<State>,
     /// Nanoseconds on the reactor's clock when the host was last heard of.
     seen: AtomicU64,
-    /// I/O served, for the health log: blocks of 512 bytes and commands, read and written.
-    pub served: Served,
 }
 
-/// Counters that queues add to when they close, and that the health log adds up.
+/// What a subsystem has served since the process started, for the health log: queues add to it now and then.
 #[derive(Default)]
 pub struct Served {
     /// 512-byte units read.
     pub units_read: AtomicU64,
     /// 512-byte units written.
     pub units_written: AtomicU64,
-    /// Read commands (Compare counts as one).
+    /// Read commands (Compare and Verify count as such).
     pub reads: AtomicU64,
-    /// Write commands.
+    /// Write commands (Copy counts as one).
     pub writes: AtomicU64,
+    /// Commands that failed because the medium did.
+    pub media_errors: AtomicU64,
 }
 
 /// A queue of a controller: where its connection lives.
@@ -114,7 +112,6 @@ impl Controller {
             hostnqn,
             hostid,
             local: queue.local,
-            born: now,
             state: Mutex::new(State {
                 cc: property::Cc::default(),
                 csts: 0,
@@ -129,7 +126,6 @@ impl Controller {
                 told: Vec::new(),
             }),
             seen: AtomicU64::new(now),
-            served: Served::default(),
         }
     }
 
@@ -161,6 +157,9 @@ impl Controller {
 
     /// Writes a failed command into the error log.
     pub fn log_error(&self, qid: u16, sqe: &Sqe, status: Status, lba: u64) {
+        if let Some(subsystem) = self.subsystem.as_ref().filter(|_| status.is_of_medium()) {
+            subsystem.served.media_errors.fetch_add(1, Relaxed);
+        }
         let mut state = self.state();
         state.error_count += 1;
         let entry = ErrorEntry::new(state.error_count, qid, sqe, status, lba);
@@ -275,6 +274,13 @@ impl State {
     /// Errors since the controller came to be.
     pub fn error_count(&self) -> u64 {
         self.error_count
+    }
+
+    /// NVM subsystem reset: disabled, and says so until the host has taken note.
+    pub fn subsystem_reset(&mut self, features: Features) {
+        self.reset(features);
+        self.cc = property::Cc::default();
+        self.csts = property::CSTS_SUBSYSTEM_RESET;
     }
 
     /// Controller level reset: features are as they were at the start; logs stay.

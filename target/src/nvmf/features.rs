@@ -1,4 +1,5 @@
 //! Features a host may read and set (Base 2.0d, 5.27). None is saved; all are forgotten with the controller.
+use super::options::TransportOptions;
 use spec::nvme::{
     NSID_ALL, Sqe, Status,
     feature::{self, CAPABILITY_CHANGEABLE as CHANGEABLE, CAPABILITY_PER_NAMESPACE as PER_NAMESPACE, Select, fid},
@@ -46,14 +47,13 @@ pub enum Answer {
 
 /// Features every controller supports, with their capabilities as Get Features tells them. Discovery controllers
 /// know events, keep-alive and the host identifier only.
-pub const SUPPORTED: [(u8, u32); 15] = [
+pub const SUPPORTED: [(u8, u32); 14] = [
     (fid::ARBITRATION, CHANGEABLE),
     (fid::POWER_MANAGEMENT, CHANGEABLE),
     (fid::TEMPERATURE_THRESHOLD, CHANGEABLE),
     (fid::ERROR_RECOVERY, CHANGEABLE),
     (fid::VOLATILE_WRITE_CACHE, 0),
     (fid::NUMBER_OF_QUEUES, CHANGEABLE),
-    (fid::INTERRUPT_COALESCING, 0),
     (fid::WRITE_ATOMICITY, CHANGEABLE),
     (fid::ASYNC_EVENT_CONFIG, CHANGEABLE),
     (fid::KEEP_ALIVE_TIMER, CHANGEABLE),
@@ -133,7 +133,6 @@ impl Features {
             fid::ERROR_RECOVERY => from.error_recovery,
             fid::VOLATILE_WRITE_CACHE => from.write_cache,
             fid::NUMBER_OF_QUEUES => queues(self.io_queues),
-            fid::INTERRUPT_COALESCING => 0,
             fid::WRITE_ATOMICITY => from.atomicity,
             fid::ASYNC_EVENT_CONFIG => from.async_events,
             fid::KEEP_ALIVE_TIMER => from.keep_alive_ms,
@@ -141,7 +140,7 @@ impl Features {
                 0 | NSID_ALL => return Err(Status::INVALID_NAMESPACE),
                 nsid => from.reservation_mask(nsid),
             },
-            // Nothing survives a power loss.
+            // The namespace's, and not ours: `admin` tells the value in force.
             fid::RESERVATION_PERSISTENCE => 0,
             fid::TIMESTAMP => return Ok(Answer::Bytes(from.timestamp_at(now).to_vec())),
             fid::HOST_BEHAVIOR => {
@@ -159,8 +158,7 @@ impl Features {
         }))
     }
 
-    /// Set Features. `data` is what the host sent along, `min_keep_alive` the shortest timeout we keep, `io_queues` what
-    /// we would grant, `has_io` true once there is an I/O queue.
+    /// Set Features. `data` is what the host sent along.
     pub fn set(&mut self, sqe: &Sqe, data: &[u8], discovery: bool, policy: Policy<'_>) -> Result<u32, Status> {
         let (d10, d11) = (sqe.cdw1(0), sqe.cdw1(1));
         let id = d10 as u8;
@@ -202,7 +200,7 @@ impl Features {
             fid::KEEP_ALIVE_TIMER if d11 == 0 && discovery => self.keep_alive_ms = 0,
             // An I/O controller keeps its timer (Base 2.0d, 3.9).
             fid::KEEP_ALIVE_TIMER if d11 == 0 => return Err(Status::KEEP_ALIVE_TIMEOUT_INVALID),
-            fid::KEEP_ALIVE_TIMER => self.keep_alive_ms = d11.max(policy.min_keep_alive_ms),
+            fid::KEEP_ALIVE_TIMER => self.keep_alive_ms = policy.transport.keep_alive_ms(d11),
             fid::HOST_BEHAVIOR => match data {
                 // ETDAS, LBAFEE and HDISNS need what no controller of ours has.
                 [acre @ 0..=1, 0, 0, 0, low, high, ..] => {
@@ -232,7 +230,8 @@ impl Features {
                 self.reservation_masks
                     .extend(hit.into_iter().map(|nsid| (nsid, d11 & 0xe)));
             }
-            fid::RESERVATION_PERSISTENCE if d11 & 1 == 0 => {}
+            // The namespace's, and not ours: `admin` sets it.
+            fid::RESERVATION_PERSISTENCE => {}
             _ => return Err(Status::INVALID_FIELD),
         }
         Ok(0)
@@ -246,8 +245,8 @@ pub struct Policy<'a> {
     pub now: u64,
     /// Namespaces the host may see.
     pub namespaces: &'a [u32],
-    /// Shortest keep-alive timeout.
-    pub min_keep_alive_ms: u32,
+    /// How keep-alive timeouts are rounded.
+    pub transport: &'a TransportOptions,
     /// Most I/O queues.
     pub io_queues: u16,
     /// An I/O queue exists, so their number is settled.
@@ -275,13 +274,15 @@ mod tests {
     use super::*;
     use spec::nvme::command::admin;
 
-    const POLICY: Policy = Policy {
-        now: 0,
-        namespaces: &[1, 3],
-        min_keep_alive_ms: 10_000,
-        io_queues: 127,
-        has_io: false,
-    };
+    fn policy(transport: &TransportOptions) -> Policy<'_> {
+        Policy {
+            now: 0,
+            namespaces: &[1, 3],
+            transport,
+            io_queues: 127,
+            has_io: false,
+        }
+    }
 
     fn set(f: &mut Features, id: u8, d11: u32) -> Result<u32, Status> {
         f.set(
@@ -290,7 +291,7 @@ mod tests {
                 .with_cdw1(1, d11),
             &[1, 0, 0, 0, 4, 0],
             false,
-            POLICY,
+            policy(&TransportOptions::default()),
         )
     }
 
@@ -310,10 +311,12 @@ mod tests {
         assert_eq!(set(&mut f, 7, 0x01ff_01ff), Ok(0x007e_007e));
         assert_eq!(set(&mut f, 7, 0xffff_0000), Err(Status::INVALID_FIELD));
         let sqe = Sqe::new(admin::SET_FEATURES, 1, 0).with_cdw1(0, 7);
-        assert_eq!(
-            f.set(&sqe, &[], false, Policy { has_io: true, ..POLICY }),
-            Err(Status::COMMAND_SEQUENCE_ERROR)
-        );
+        let transport = TransportOptions::default();
+        let late = Policy {
+            has_io: true,
+            ..policy(&transport)
+        };
+        assert_eq!(f.set(&sqe, &[], false, late), Err(Status::COMMAND_SEQUENCE_ERROR));
     }
 
     #[test]
@@ -321,6 +324,10 @@ mod tests {
         let mut f = Features::new(15_000, 1, 0);
         assert_eq!(set(&mut f, 0xf, 1), Ok(0));
         assert_eq!(get(&f, 0xf, 0), Ok(Answer::Word(10_000)));
+        assert_eq!(set(&mut f, 0xf, 10_001), Ok(0));
+        assert_eq!(get(&f, 0xf, 0), Ok(Answer::Word(20_000)), "the next step of KAS");
+        assert_eq!(set(&mut f, 0xf, u32::MAX), Ok(0));
+        assert_eq!(get(&f, 0xf, 0), Ok(Answer::Word(4_294_960_000)));
         assert_eq!(set(&mut f, 0xf, 0), Err(Status::KEEP_ALIVE_TIMEOUT_INVALID));
     }
 
@@ -343,7 +350,10 @@ mod tests {
         assert_eq!(set(&mut f, 6, 0), Err(Status::FEATURE_NOT_CHANGEABLE));
         assert_eq!(set(&mut f, 0x81, 0), Err(Status::COMMAND_SEQUENCE_ERROR));
         let save = Sqe::new(admin::SET_FEATURES, 1, 0).with_cdw1(0, 1 << 31 | 1);
-        assert_eq!(f.set(&save, &[], false, POLICY), Err(Status::FEATURE_NOT_SAVEABLE));
+        assert_eq!(
+            f.set(&save, &[], false, policy(&TransportOptions::default())),
+            Err(Status::FEATURE_NOT_SAVEABLE)
+        );
         assert_eq!(set(&mut f, 4, 0x157), Ok(0));
         assert_eq!(get(&f, 4, 0), Ok(Answer::Word(0x157)));
         assert_eq!(get(&f, 4, 1 << 16), Err(Status::INVALID_FIELD));
@@ -363,7 +373,8 @@ mod tests {
         assert_eq!((set(&mut f, 0x16, 0), f.copies_across()), (Ok(0), true));
         let sqe = Sqe::new(admin::SET_FEATURES, 1, 0).with_cdw1(0, 0x16);
         for bad in [&[2, 0, 0, 0, 0, 0][..], &[0, 1, 0, 0, 0, 0], &[0, 0, 0, 0, 8, 0], &[0]] {
-            assert_eq!(f.set(&sqe, bad, false, POLICY), Err(Status::INVALID_FIELD), "{bad:?}");
+            let refused = f.set(&sqe, bad, false, policy(&TransportOptions::default()));
+            assert_eq!(refused, Err(Status::INVALID_FIELD), "{bad:?}");
         }
     }
 }

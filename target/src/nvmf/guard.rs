@@ -3,7 +3,8 @@
 use super::{
     connection::Connection,
     controller::Controller,
-    reservation::{Access, Reservations},
+    persist::Kept,
+    reservation::{Access, Effects, Reservations},
     subsystem::Subsystem,
 };
 use spec::nvme::{Sqe, Status, command::io};
@@ -22,6 +23,10 @@ const RESERVED: u32 = 2;
 pub struct Guard {
     up: AtomicU32,
     reservations: Mutex<Reservations>,
+    /// One change of them at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// Where they outlive a power loss.
+    kept: Option<Kept>,
 }
 
 impl Guard {
@@ -47,12 +52,48 @@ impl Guard {
         f(&self.reservations())
     }
 
-    /// Changes the reservations.
-    pub fn reserve<T>(&self, change: impl FnOnce(&mut Reservations) -> T) -> T {
+    /// A guard with the reservations of a namespace, and the file where they are kept.
+    pub fn new(reservations: Reservations, kept: Option<Kept>) -> Self {
+        let guard = Self {
+            kept,
+            ..Self::default()
+        };
+        guard.take(reservations);
+        guard
+    }
+
+    /// The file where reservations are kept.
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    /// Changes the reservations. What is to be kept is on stable storage when it returns; if it cannot be, nothing has changed.
+    pub async fn reserve(
+        &self,
+        change: impl FnOnce(&mut Reservations) -> Result<Effects, Status>,
+    ) -> Result<Effects, Status> {
+        let _turn = self.turn.lock().await;
+        let before = self.look(Clone::clone);
+        let mut next = before.clone();
+        let effects = change(&mut next)?;
+        match &self.kept {
+            None if next.persists => return Err(Status::INVALID_FIELD),
+            None => (),
+            Some(kept) => {
+                if let Err(error) = kept.save(&before, &next).await {
+                    tracing::error!("reservations cannot be kept in {}: {error}", kept.path().display());
+                    return Err(Status::INTERNAL_ERROR);
+                }
+            }
+        }
+        self.take(next);
+        Ok(effects)
+    }
+
+    fn take(&self, next: Reservations) {
         let mut reservations = self.reservations();
-        let done = change(&mut reservations);
-        self.set(RESERVED, reservations.held.is_some());
-        done
+        self.set(RESERVED, next.held.is_some());
+        *reservations = next;
     }
 
     /// Every change is made whole before the lock is let go, so a poisoned lock is still a good one.

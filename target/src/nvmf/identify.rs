@@ -16,8 +16,10 @@ use spec::nvme::{
 /// Firmware revision: our version.
 pub const FIRMWARE: &str = env!("CARGO_PKG_VERSION");
 
-/// RESCAP: the six types, and IEKEY as NVMe 1.3 and later define it.
-const RESCAP: u8 = 0x7e | 1 << 7;
+/// RESCAP: the six types, IEKEY as NVMe 1.3 and later define it, and persistence where there is a file for it.
+fn rescap(n: &Namespace) -> u8 {
+    0x7e | 1 << 7 | u8::from(n.guard.kept().is_some())
+}
 
 /// Target-wide values that appear in Identify Controller.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +53,8 @@ pub fn controller(c: &Controller, transport: &TransportOptions, delays: Delays) 
             id.oaes = identify::OAES_DISCOVERY_LOG.into();
             id.dctype = 1;
             id.subnqn = nqn_field(DISCOVERY_NQN);
-            // A discovery controller keeps no error log beyond one entry and has no command effects page.
+            // A discovery controller keeps no error log and has no command effects page.
+            id.elpe = 0;
             id.lpa = 1 << 2 | 1 << 5;
             id.serial = ascii_field("ASHLAR");
             id.model = ascii_field("Ashlar discovery controller");
@@ -117,7 +120,7 @@ pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool, max_io: u32) 
         nuse: g.blocks.into(),
         // Shared between controllers.
         nmic: 1,
-        rescap: RESCAP,
+        rescap: rescap(n),
         nsattr: u8::from(g.read_only),
         anagrpid: group_of(n, ana_reporting).into(),
         nguid: ids.nguid,
@@ -162,7 +165,7 @@ fn group_of(n: &Namespace, ana_reporting: bool) -> u32 {
 pub fn independent(n: &Namespace, g: &Geometry, ana_reporting: bool) -> IndependentNamespace {
     IndependentNamespace {
         nmic: 1,
-        rescap: RESCAP,
+        rescap: rescap(n),
         anagrpid: group_of(n, ana_reporting).into(),
         nsattr: u8::from(g.read_only),
         nstat: 1,

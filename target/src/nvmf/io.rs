@@ -37,6 +37,9 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
         io::WRITE => write(connection, slot, command, &space).await,
         io::FLUSH => reply(space.disk.perform(Io::flush()).await, Kind::Write),
         io::WRITE_ZEROES => {
+            if bytes(command, &space) as u64 > connection.most_zeroes() {
+                return Reply::fail(Status::INVALID_FIELD);
+            }
             let io = Io::write_zeroes(BlockRange::new(sqe.slba(), sqe.blocks()), sqe.deac());
             let io = if sqe.fua() { io.fua() } else { io };
             reply(space.disk.perform(io).await, Kind::Write)
@@ -103,7 +106,11 @@ async fn verify(connection: &Rc<Connection>, slot: u16, command: &Command, space
     }
     let buf = connection.room(slot, len).await;
     let io = Io::read(BlockRange::new(command.sqe.slba(), command.sqe.blocks()), buf);
-    reply(space.disk.perform(io).await, Kind::Read)
+    let done = space.disk.perform(io).await;
+    if done.is_ok() {
+        connection.count_read(len);
+    }
+    reply(done, Kind::Read)
 }
 
 async fn dataset(connection: &Rc<Connection>, slot: u16, command: &Command, space: &Space) -> Reply {

@@ -1,14 +1,14 @@
 //! Log pages (Base 2.0d, 5.16): what happened, what is there, what changed.
-use super::{ana, controller::Controller, features, identify::FIRMWARE};
+use super::{ana, controller::Controller, features, identify::FIRMWARE, subsystem::Subsystem};
 use spec::nvme::{
-    Status,
+    NSID_ALL, Status,
     ana::GROUPS_ONLY,
     ascii_field,
     command::{admin, io},
     feature::{self, fid},
     log::{self, GetLogPage, Health, page},
 };
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use zerocopy::IntoBytes;
 
 /// Log pages of an I/O controller.
@@ -62,10 +62,20 @@ fn pages(c: &Controller) -> Vec<u8> {
 }
 
 /// The whole of a page of controller `c`, all but the discovery log.
-pub fn page(c: &Controller, ask: &GetLogPage, now: u64) -> Result<Vec<u8>, Status> {
+pub fn page(c: &Controller, ask: &GetLogPage, nsid: u32) -> Result<Vec<u8>, Status> {
     let pages = pages(c);
     if !pages.contains(&ask.page) {
         return Err(Status::INVALID_LOG_PAGE);
+    }
+    let misfit = match ask.page {
+        // LPA bit 0: there is no health of single namespaces.
+        page::HEALTH => !matches!(nsid, 0 | NSID_ALL),
+        // Of the NVM command set, the only one.
+        page::COMMAND_EFFECTS => ask.command_set != 0,
+        _ => false,
+    };
+    if misfit {
+        return Err(Status::INVALID_FIELD);
     }
     Ok(match ask.page {
         page::SUPPORTED => log::by_identifier(&pages.iter().map(|&p| (p, 1)).collect::<Vec<_>>()).to_vec(),
@@ -76,7 +86,10 @@ pub fn page(c: &Controller, ask: &GetLogPage, now: u64) -> Result<Vec<u8>, Statu
             }
             entries
         }
-        page::HEALTH => health(c, now).as_bytes().to_vec(),
+        page::HEALTH => {
+            let subsystem = c.subsystem.as_ref().ok_or(Status::INVALID_LOG_PAGE)?;
+            health(c, subsystem).as_bytes().to_vec()
+        }
         page::FIRMWARE => log::firmware_slot(ascii_field(FIRMWARE)).to_vec(),
         page::CHANGED_NAMESPACES => c.state().take_changed(ask.retain).to_vec(),
         page::RESERVATION => c.state().take_notice(ask.retain).to_vec(),
@@ -116,17 +129,19 @@ pub fn page(c: &Controller, ask: &GetLogPage, now: u64) -> Result<Vec<u8>, Statu
     })
 }
 
-/// SMART / Health of a controller without a sensor or a wearing medium.
-fn health(c: &Controller, now: u64) -> Health {
-    let served = &c.served;
-    let thousands = |units: u64| u128::from(units.div_ceil(1000)).into();
+/// SMART / Health: of the subsystem, since the process started; without a sensor or a wearing medium. Errors are the controller's.
+fn health(c: &Controller, subsystem: &Subsystem) -> Health {
+    let served = &subsystem.served;
+    let count = |counter: &AtomicU64| u128::from(counter.load(Relaxed));
+    let thousands = |counter: &AtomicU64| count(counter).div_ceil(1000).into();
     Health {
         spare: 100,
-        units_read: thousands(served.units_read.load(Relaxed)),
-        units_written: thousands(served.units_written.load(Relaxed)),
-        host_reads: u128::from(served.reads.load(Relaxed)).into(),
-        host_writes: u128::from(served.writes.load(Relaxed)).into(),
-        power_on_hours: u128::from(now.saturating_sub(c.born) / 3_600_000_000_000).into(),
+        units_read: thousands(&served.units_read),
+        units_written: thousands(&served.units_written),
+        host_reads: count(&served.reads).into(),
+        host_writes: count(&served.writes).into(),
+        power_on_hours: u128::from(subsystem.born.elapsed().as_secs() / 3600).into(),
+        media_errors: count(&served.media_errors).into(),
         error_entries: u128::from(c.state().error_count()).into(),
         ..Health::default()
     }

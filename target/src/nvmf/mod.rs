@@ -29,6 +29,7 @@ mod logs;
 mod memory;
 mod off_core;
 mod options;
+mod persist;
 mod port;
 mod reservation;
 mod reserve;

@@ -24,7 +24,7 @@ pub struct TransportOptions {
     pub c2h_success: bool,
     /// Granularity of the keep-alive timer in 100 ms.
     pub kas: u16,
-    /// Shortest keep-alive timeout in milliseconds; shorter wishes are raised to it.
+    /// Shortest keep-alive timeout in milliseconds; shorter wishes are raised to it, and all to the next step of `kas`.
     pub min_kato: u32,
     /// Seconds after which an Abort gives up.
     pub abort_timeout_sec: u32,
@@ -52,6 +52,21 @@ pub struct ReportedOptions {
     pub dif_insert_or_strip: bool,
     pub zcopy: bool,
     pub disable_command_passthru: bool,
+}
+
+impl TransportOptions {
+    /// The keep-alive timeout that a host gets that asks for this one; 0 is none.
+    pub fn keep_alive_ms(&self, wanted: u32) -> u32 {
+        match wanted {
+            0 => 0,
+            // A granularity of 0 says that there is none worth telling.
+            ms => {
+                let step = u64::from(self.kas.max(1)) * 100;
+                let ms = u64::from(ms.max(self.min_kato)).next_multiple_of(step);
+                ms.min(u64::from(u32::MAX) / step * step) as u32
+            }
+        }
+    }
 }
 
 impl Default for TransportOptions {
@@ -114,6 +129,8 @@ pub struct SubsystemConfig {
     pub dmrsl: u32,
     /// Largest Write Zeroes is 2^wzsl pages of 4 KiB; 0 does not limit.
     pub wzsl: u8,
+    /// Hosts may reset the whole subsystem (NSSR).
+    pub enable_nssr: bool,
 }
 
 impl SubsystemConfig {
@@ -133,6 +150,7 @@ impl SubsystemConfig {
             max_cntlid: 0xffef,
             dmrsl: 2_097_152,
             wzsl: 12,
+            enable_nssr: false,
         }
     }
 }
@@ -154,7 +172,7 @@ pub struct NamespaceConfig {
     pub anagrpid: Option<u32>,
     /// Hidden from every host that is not named by [`crate::nvmf::Nvmf::add_namespace_host`].
     pub no_auto_visible: bool,
-    /// Kept for reservations that survive power loss.
+    /// File for reservations that survive a power loss; without it, one in the state directory.
     pub ptpl_file: Option<String>,
 }
 
@@ -223,6 +241,7 @@ pub struct SubsystemInfo {
     pub max_cntlid: u16,
     pub dmrsl: u32,
     pub wzsl: u8,
+    pub enable_nssr: bool,
     pub namespaces: Vec<NamespaceInfo>,
 }
 
@@ -252,6 +271,10 @@ pub struct ControllerInfo {
     pub hostnqn: String,
     pub hostid: Uuid,
     pub num_io_qpairs: usize,
+    /// CSTS.RDY.
+    pub ready: bool,
+    /// Keep-alive timeout in milliseconds; 0 is none.
+    pub keep_alive_ms: u32,
 }
 
 /// A queue pair: one connection of a controller.
@@ -267,6 +290,45 @@ pub struct QpairInfo {
     pub hostnqn: String,
     pub listen_address: SocketAddr,
     pub peer_address: SocketAddr,
+}
+
+/// A queue pair with what its connection is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct QueueInfo {
+    pub pair: QpairInfo,
+    /// Entries.
+    pub depth: u32,
+    /// Commands that run now; requests for events that wait are none.
+    pub in_flight: usize,
+    pub header_digest: bool,
+    pub data_digest: bool,
+}
+
+/// The reservations of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReservationInfo {
+    /// Changes of registrations since the start.
+    pub generation: u32,
+    /// Kept through a power loss.
+    pub persist: bool,
+    /// The reservation's type, if there is one.
+    pub kind: Option<&'static str>,
+    /// Who is registered.
+    pub registrants: Vec<RegistrantInfo>,
+}
+
+/// A registered host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistrantInfo {
+    /// Host identifier.
+    pub hostid: Uuid,
+    /// Its NQN, if it is connected.
+    pub hostnqn: Option<String>,
+    /// Reservation key.
+    pub key: u64,
+    /// It holds the reservation, alone or with others.
+    pub holder: bool,
 }
 
 /// What one reactor serves and has served.

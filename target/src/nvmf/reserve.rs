@@ -2,7 +2,7 @@
 use super::{
     connection::{self, Connection, Reply},
     controller::{Controller, Queue},
-    reservation::{Effects, HostId},
+    reservation::{Effects, HostId, Reservations},
     session::Command,
     shared::Shared,
     space::Space,
@@ -27,7 +27,7 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command, spac
     if command.sqe.opcode == io::RESERVATION_REPORT {
         return report(connection, slot, command, space, subsystem).await;
     }
-    match change(connection, slot, command, space, controller) {
+    match change(connection, slot, command, space, controller).await {
         Ok(effects) => {
             follow(&connection.shared, subsystem, space.nsid, effects).await;
             Reply::done()
@@ -36,7 +36,7 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command, spac
     }
 }
 
-fn change(
+async fn change(
     connection: &Connection,
     slot: u16,
     command: &Command,
@@ -52,13 +52,9 @@ fn change(
         return Err(Status::DATA_SGL_LENGTH_INVALID);
     }
     data.slice(0..len).read_at(0, &mut keys.as_mut_bytes()[..len]);
-    space.guard.reserve(|reservations| match sqe.opcode {
+    let change = |reservations: &mut Reservations| match sqe.opcode {
         io::RESERVATION_REGISTER => {
             let ask = Register::of(sqe).ok_or(Status::INVALID_FIELD)?;
-            if ask.persist == Some(true) {
-                // Nothing here survives a power loss (RESCAP bit 0 is zero).
-                return Err(Status::INVALID_FIELD);
-            }
             reservations.register(host, ask, keys)
         }
         io::RESERVATION_ACQUIRE => {
@@ -69,7 +65,9 @@ fn change(
             let ask = Release::of(sqe).ok_or(Status::INVALID_FIELD)?;
             reservations.release(host, ask, keys.current.get())
         }
-    })
+    };
+    // A namespace without a file refuses to let anything outlive a power loss (RESCAP bit 0 is zero).
+    space.guard.reserve(change).await
 }
 
 /// Tells the hosts that lost something, and ends their commands on the namespace if that was asked for.

@@ -3,6 +3,7 @@ use super::{
     controller::Queue,
     identify::Delays,
     options::{Referral, TargetConfig, TransportOptions},
+    persist::Keeper,
     port::Port,
     subsystem::Subsystem,
 };
@@ -26,6 +27,8 @@ pub struct Shared {
     pub graph: Graph,
     /// Keys by name.
     pub keyring: Keyring,
+    /// Where reservations outlive a power loss.
+    pub keeper: Keeper,
     state: Mutex<State>,
     /// Connections on each core.
     load: Vec<AtomicUsize>,
@@ -79,6 +82,7 @@ impl Shared {
             reactors,
             graph,
             keyring: Keyring::default(),
+            keeper: Keeper::default(),
             state: Mutex::new(state),
             load,
             next: AtomicU64::new(1),

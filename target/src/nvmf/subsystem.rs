@@ -2,7 +2,7 @@
 //! plane, Connect and admin commands take.
 use super::{
     ana::{Changes, Ways},
-    controller::Controller,
+    controller::{Controller, Served},
     error::NvmfError,
     guard::Guard,
     options::{ListenAddress, ListenerInfo, NamespaceInfo, SubsystemConfig, SubsystemInfo},
@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
 };
 use uuid::Uuid;
 
@@ -28,6 +29,10 @@ pub struct Subsystem {
     pub serial: String,
     /// Model number.
     pub model: String,
+    /// What its controllers have served.
+    pub served: Served,
+    /// When it came to be.
+    pub born: Instant,
     inner: Mutex<Inner>,
 }
 
@@ -143,6 +148,8 @@ impl Subsystem {
             serial,
             model,
             config,
+            served: Served::default(),
+            born: Instant::now(),
             inner: Mutex::new(inner),
         })
     }
@@ -172,6 +179,7 @@ impl Subsystem {
             ana_reporting: self.config.ana_reporting,
             min_cntlid: self.config.min_cntlid,
             max_cntlid: self.config.max_cntlid,
+            enable_nssr: self.config.enable_nssr,
             dmrsl: self.config.dmrsl,
             wzsl: self.config.wzsl,
             namespaces: inner.namespaces.values().map(|n| n.info.clone()).collect(),

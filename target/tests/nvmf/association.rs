@@ -180,6 +180,7 @@ fn a_silent_host_is_shut_out_when_its_timer_runs_out() {
         1,
         TransportOptions {
             min_kato: 500,
+            kas: 1,
             ..TransportOptions::default()
         },
     );

@@ -3,8 +3,9 @@ use bdev::{Graph, NodeSpec, Table};
 use load::nvme::{Client, Options};
 use reactor::{Config, Reactors};
 use spec::nvme::{Sgl, Sqe, Status, command::io};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 use target::nvmf::{AnaState, ListenAddress, NamespaceConfig, Nvmf, SubsystemConfig, TransportOptions};
+use uuid::Uuid;
 
 pub const NQN: &str = "nqn.2026-11.io.ashlar:test";
 pub const BLOCK: usize = 512;
@@ -41,6 +42,11 @@ impl Bench {
     }
 
     pub fn with(cores: usize, options: TransportOptions) -> Self {
+        Self::keeping(cores, options, SubsystemConfig::new(NQN), None)
+    }
+
+    /// With a folder for reservations that outlive it, where they are asked for.
+    pub fn keeping(cores: usize, options: TransportOptions, subsystem: SubsystemConfig, state: Option<&Path>) -> Self {
         let reactors = Reactors::start(Config {
             count: cores,
             ..Config::default()
@@ -48,16 +54,20 @@ impl Bench {
         .unwrap();
         let graph = Graph::new(reactors.clone());
         let nvmf = Nvmf::new(reactors.clone(), graph.clone());
+        if let Some(folder) = state {
+            nvmf.keep_reservations(folder).unwrap();
+        }
         let address = wait(async {
             graph.build(NodeSpec::new("disk", memory(BLOCKS))).await.unwrap();
             nvmf.create_transport("tcp", options).unwrap();
             nvmf.create_subsystem(SubsystemConfig {
                 allow_any_host: true,
-                ..SubsystemConfig::new(NQN)
+                ..subsystem
             })
             .unwrap();
             let volume = NamespaceConfig {
                 volume: "disk".into(),
+                uuid: Some(Uuid::from_u128(0x6f2d1a34)),
                 ..Default::default()
             };
             assert_eq!(nvmf.add_namespace(NQN, volume).await.unwrap(), 1);

@@ -7,4 +7,6 @@ mod commands;
 mod control;
 mod fused;
 mod reservations;
+mod resets;
 mod strangers;
+mod truth;

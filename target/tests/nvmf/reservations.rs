@@ -10,18 +10,21 @@ use spec::nvme::{
     log::page,
     reservation::{Notice, Report, ReservationType},
 };
-use std::time::{Duration, Instant};
-use target::nvmf::NamespaceConfig;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+use target::nvmf::{NamespaceConfig, SubsystemConfig, TransportOptions};
 use zerocopy::FromBytes;
 
-struct Host {
-    admin: Client,
-    io: Client,
+pub struct Host {
+    pub admin: Client,
+    pub io: Client,
     nsid: u32,
 }
 
 impl Host {
-    fn new(bench: &Bench, name: u8, nsid: u32) -> Self {
+    pub fn new(bench: &Bench, name: u8, nsid: u32) -> Self {
         let options = Options {
             hostnqn: format!("nqn.2026-11.io.ashlar:host-{name}"),
             host_id: [name; 16],
@@ -205,4 +208,186 @@ fn preempt_and_abort_ends_what_the_other_host_has_under_way_before_it_is_answere
     );
     let done = a.io.completion().unwrap().cqe;
     assert_eq!((done.cid.get(), done.status()), (cid, Status::ABORTED_BY_REQUEST));
+}
+
+// ---- through a power loss
+
+fn keeping(dir: &Path) -> Bench {
+    Bench::keeping(2, TransportOptions::default(), SubsystemConfig::new(NQN), Some(dir))
+}
+
+const PERSIST: u32 = 3 << 30;
+const FORGET: u32 = 2 << 30;
+
+fn persistence(host: &mut Host) -> u64 {
+    let sqe = Sqe::new(admin::GET_FEATURES, 0, 1).with_cdw1(0, fid::RESERVATION_PERSISTENCE.into());
+    host.admin.call(sqe, &[]).unwrap().cqe.result.get()
+}
+
+fn set_persistence(host: &mut Host, nsid: u32, to: u32) -> Status {
+    let sqe = Sqe::new(admin::SET_FEATURES, 0, nsid)
+        .with_cdw1(0, fid::RESERVATION_PERSISTENCE.into())
+        .with_cdw1(1, to);
+    plain(host.admin.call(sqe, &[]).unwrap().cqe.status())
+}
+
+#[test]
+fn a_reservation_outlives_the_target_when_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let kind = ReservationType::ExclusiveAccess;
+    {
+        let bench = keeping(dir.path());
+        let (mut a, mut b) = (Host::new(&bench, 1, 1), Host::new(&bench, 2, 1));
+        let id = a.admin.identify(cns::NAMESPACE, 1).unwrap();
+        assert_eq!(IdentifyNamespace::ref_from_bytes(&id).unwrap().rescap, 0xff);
+        assert_eq!(persistence(&mut a), 0);
+        assert_eq!(a.ask(io::RESERVATION_REGISTER, PERSIST, 0, 0x11), Status::SUCCESS);
+        assert_eq!(
+            (b.register(0x22), a.acquire(0x11, kind)),
+            (Status::SUCCESS, Status::SUCCESS)
+        );
+        assert_eq!((persistence(&mut b), b.report().persists), (1, true));
+    }
+    {
+        let bench = keeping(dir.path());
+        let (mut a, mut b) = (Host::new(&bench, 1, 1), Host::new(&bench, 2, 1));
+        let report = a.report();
+        let told: Vec<_> = report
+            .registered
+            .iter()
+            .map(|r| (r.holds, r.key.get(), r.hostid))
+            .collect();
+        assert_eq!(told, [(1, 0x11, [1; 16]), (0, 0x22, [2; 16])]);
+        assert_eq!((report.generation, report.kind, report.persists), (0, Some(kind), true));
+        assert_eq!((a.read(), b.read()), (Status::SUCCESS, Status::RESERVATION_CONFLICT));
+        // The last word counts: a Clear is kept as well, and so is the wish not to be kept.
+        assert_eq!(b.ask(io::RESERVATION_RELEASE, 1, 0x22, 0), Status::SUCCESS);
+        assert_eq!(a.ask(io::RESERVATION_REGISTER, 0, 0, 0x33), Status::SUCCESS);
+    }
+    {
+        let bench = keeping(dir.path());
+        let (mut a, mut b) = (Host::new(&bench, 1, 1), Host::new(&bench, 2, 1));
+        assert_eq!(
+            (b.read(), b.report().registered.len(), persistence(&mut b)),
+            (Status::SUCCESS, 1, 1)
+        );
+        assert_eq!(a.acquire(0x33, kind), Status::SUCCESS);
+        assert_eq!(set_persistence(&mut a, 1, 0), Status::SUCCESS);
+        assert_eq!(b.read(), Status::RESERVATION_CONFLICT, "it holds on for now");
+    }
+    let bench = keeping(dir.path());
+    let mut b = Host::new(&bench, 2, 1);
+    assert_eq!((b.read(), b.report().registered.len()), (Status::SUCCESS, 0));
+    assert_eq!(std::fs::read_dir(dir.path().join("reservations")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_feature_keeps_what_there_is_and_the_register_command_forgets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let bench = keeping(dir.path());
+        let mut a = Host::new(&bench, 1, 1);
+        assert_eq!(a.register(5), Status::SUCCESS);
+        assert_eq!(set_persistence(&mut a, 9, 1), Status::INVALID_NAMESPACE);
+        assert_eq!(set_persistence(&mut a, spec::nvme::NSID_ALL, 1), Status::SUCCESS);
+    }
+    {
+        let bench = keeping(dir.path());
+        let mut a = Host::new(&bench, 1, 1);
+        assert_eq!(a.report().registered.len(), 1);
+        assert_eq!(a.ask(io::RESERVATION_REGISTER, 2 | FORGET, 5, 6), Status::SUCCESS);
+    }
+    assert!(Host::new(&keeping(dir.path()), 1, 1).report().registered.is_empty());
+}
+
+#[test]
+fn what_cannot_be_kept_is_not_promised() {
+    // No folder: the capability is not there.
+    let bench = Bench::new(1);
+    let mut a = Host::new(&bench, 1, 1);
+    assert_eq!(a.ask(io::RESERVATION_REGISTER, PERSIST, 0, 1), Status::INVALID_FIELD);
+    assert_eq!(set_persistence(&mut a, 1, 1), Status::INVALID_FIELD);
+    assert_eq!(set_persistence(&mut a, spec::nvme::NSID_ALL, 1), Status::INVALID_FIELD);
+    assert!(a.report().registered.is_empty());
+
+    // A folder that cannot be written to any more: an error, and everything is as it was.
+    let dir = tempfile::tempdir().unwrap();
+    let bench = keeping(dir.path());
+    let (mut a, mut b) = (Host::new(&bench, 1, 1), Host::new(&bench, 2, 1));
+    assert_eq!(a.ask(io::RESERVATION_REGISTER, PERSIST, 0, 1), Status::SUCCESS);
+    let (folder, aside) = (dir.path().join("reservations"), dir.path().join("aside"));
+    std::fs::rename(&folder, &aside).unwrap();
+    assert_eq!(b.register(2), Status::INTERNAL_ERROR);
+    assert_eq!(a.acquire(1, ReservationType::WriteExclusive), Status::INTERNAL_ERROR);
+    let report = a.report();
+    assert_eq!((report.registered.len(), report.kind), (1, None));
+    std::fs::rename(&aside, &folder).unwrap();
+    assert_eq!(b.register(2), Status::SUCCESS);
+    drop((a, b, bench));
+    assert_eq!(Host::new(&keeping(dir.path()), 1, 1).report().registered.len(), 2);
+}
+
+#[test]
+fn a_damaged_file_lets_nobody_in_until_a_registered_host_clears() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let bench = keeping(dir.path());
+        let mut a = Host::new(&bench, 1, 1);
+        assert_eq!(a.ask(io::RESERVATION_REGISTER, PERSIST, 0, 1), Status::SUCCESS);
+    }
+    let file = std::fs::read_dir(dir.path().join("reservations"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    std::fs::write(&file, b"torn").unwrap();
+    let bench = keeping(dir.path());
+    let (mut a, mut b) = (Host::new(&bench, 1, 1), Host::new(&bench, 2, 1));
+    assert_eq!(
+        (a.read(), b.read()),
+        (Status::RESERVATION_CONFLICT, Status::RESERVATION_CONFLICT)
+    );
+    assert_eq!(
+        (b.register(7), b.read(), a.read()),
+        (Status::SUCCESS, Status::SUCCESS, Status::RESERVATION_CONFLICT)
+    );
+    assert_eq!(b.ask(io::RESERVATION_RELEASE, 1, 7, 0), Status::SUCCESS);
+    assert_eq!(a.read(), Status::SUCCESS);
+}
+
+#[test]
+fn a_named_file_is_used_and_is_nobody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ptpl.json");
+    let named = || NamespaceConfig {
+        volume: "second".into(),
+        uuid: Some(uuid::Uuid::from_u128(2)),
+        ptpl_file: Some(file.display().to_string()),
+        ..Default::default()
+    };
+    let bench = || {
+        let bench = Bench::new(1);
+        wait(bench.graph.build(NodeSpec::new("second", memory(64)))).unwrap();
+        bench
+    };
+    {
+        let bench = bench();
+        let nsid = wait(bench.nvmf.add_namespace(NQN, named())).unwrap();
+        let mut a = Host::new(&bench, 1, nsid);
+        assert_eq!(a.ask(io::RESERVATION_REGISTER, PERSIST, 0, 1), Status::SUCCESS);
+        assert!(file.exists());
+        let again = NamespaceConfig { uuid: None, ..named() };
+        let refused = wait(bench.nvmf.add_namespace(NQN, again)).unwrap_err().to_string();
+        assert!(refused.starts_with("ptpl_file: another namespace"), "{refused}");
+    }
+    let bench = bench();
+    let foreign = NamespaceConfig {
+        uuid: Some(uuid::Uuid::from_u128(3)),
+        ..named()
+    };
+    let refused = wait(bench.nvmf.add_namespace(NQN, foreign)).unwrap_err().to_string();
+    assert!(refused.contains("is of namespace"), "{refused}");
+    let nsid = wait(bench.nvmf.add_namespace(NQN, named())).unwrap();
+    assert_eq!(Host::new(&bench, 1, nsid).report().registered.len(), 1);
 }

@@ -26,7 +26,7 @@ mod table;
 mod writer;
 
 pub use reply::Reply;
-pub use table::{abort, abort_all, close, close_all, stats, tell};
+pub use table::{Doing, abort, abort_all, close, close_all, doing, forget_events, stats, tell};
 
 use super::{
     auth::Lock,
@@ -221,6 +221,18 @@ impl Connection {
     /// Bytes one command may move.
     pub fn max_io(&self) -> usize {
         self.limits.max_io as usize
+    }
+
+    /// Bytes that one Write Zeroes may zero (WZSL).
+    pub fn most_zeroes(&self) -> u64 {
+        let wzsl = self
+            .controller()
+            .and_then(|c| c.subsystem.as_ref())
+            .map_or(0, |s| s.config.wzsl);
+        match wzsl {
+            0 => u64::MAX,
+            wzsl => 4096u64.checked_shl(wzsl.into()).unwrap_or(u64::MAX),
+        }
     }
 
     /// The namespace `nsid`, if it is there and this host may use it.

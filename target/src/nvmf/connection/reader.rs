@@ -146,9 +146,12 @@ impl Connection {
         }
     }
 
-    /// Adds what this queue has served to the controller's counters.
+    /// Adds what this queue has served to the subsystem's counters.
     pub(super) fn publish(&self, bound: &Bound) {
-        let served = &bound.controller.served;
+        let Some(subsystem) = &bound.controller.subsystem else {
+            return;
+        };
+        let served = &subsystem.served;
         let all = [&served.units_read, &served.units_written, &served.reads, &served.writes];
         for (sum, here) in all.into_iter().zip(&self.served) {
             sum.fetch_add(here.take(), Relaxed);

@@ -86,6 +86,13 @@ pub fn tell(id: u64) {
     }
 }
 
+/// Ends the requests for events that wait on connection `id`.
+pub fn forget_events(id: u64) {
+    if let Some(connection) = find(id) {
+        connection.forget_events();
+    }
+}
+
 /// Aborts command `cid` of connection `id`; false if it is not there or too late.
 pub fn abort(id: u64, cid: u16) -> bool {
     find(id).is_some_and(|connection| connection.abort(cid))
@@ -110,6 +117,41 @@ fn shut_all() -> usize {
     let all: Vec<_> = CORE.with(|core| core.connections.borrow().values().cloned().collect());
     all.iter().for_each(|connection| connection.shut());
     all.len()
+}
+
+/// What a bound connection is doing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Doing {
+    /// Its number.
+    pub connection: u64,
+    /// Entries of its queue.
+    pub depth: u32,
+    /// Commands that run, without requests for events.
+    pub in_flight: usize,
+    /// PDU headers have digests.
+    pub header_digest: bool,
+    /// PDU data has digests.
+    pub data_digest: bool,
+}
+
+/// What the connections of this core are doing.
+pub fn doing() -> Vec<Doing> {
+    CORE.with(|core| {
+        let connections = core.connections.borrow();
+        let bound = connections.values().filter_map(|c| Some((c, &**c.slots.get()?)));
+        let one = |(c, slots): (&Rc<Connection>, &[Slot])| {
+            let session = c.session.borrow();
+            let digests = session.digests();
+            Doing {
+                connection: c.id,
+                depth: slots.len() as u32,
+                in_flight: session.busy().saturating_sub(c.events.borrow().len()),
+                header_digest: digests.header,
+                data_digest: digests.data,
+            }
+        };
+        bound.map(one).collect()
+    })
 }
 
 /// This core's counters.

@@ -14,7 +14,7 @@ use super::{
 use bdev::graph::Graph;
 use reactor::Reactors;
 use spec::nvme::{DISCOVERY_NQN, nqn_is_valid};
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc};
 
 type Result<T> = std::result::Result<T, NvmfError>;
 
@@ -32,6 +32,11 @@ impl Nvmf {
         Self {
             shared: Arc::new(Shared::new(reactors, graph)),
         }
+    }
+
+    /// From now on reservations of namespaces that are added are kept below this folder if hosts ask for it.
+    pub fn keep_reservations(&self, state_dir: &Path) -> std::io::Result<()> {
+        self.shared.keeper.keep_in(state_dir)
     }
 
     // ---- targets ----
@@ -329,6 +334,7 @@ fn discovery_info(ports: &BTreeMap<SocketAddr, Port>) -> SubsystemInfo {
         max_cntlid: 0xffef,
         dmrsl: 0,
         wzsl: 0,
+        enable_nssr: false,
         namespaces: Vec::new(),
     }
 }

@@ -1,6 +1,11 @@
 //! Namespaces: volumes a subsystem offers, open on every core, and the hosts that see them.
 use super::*;
-use crate::nvmf::{guard::Guard, subsystem::Namespace};
+use crate::nvmf::{
+    guard::Guard,
+    persist::{self, Unread},
+    subsystem::Namespace,
+};
+use uuid::Uuid;
 
 impl Nvmf {
     /// Offers a volume as a namespace; returns its id. The volume is opened on every core first.
@@ -12,6 +17,11 @@ impl Nvmf {
             .info(&config.volume)
             .ok_or_else(|| NvmfError::NoVolume(config.volume.clone()))?;
         let nsid = subsystem.choose_nsid(config.nsid)?;
+        let groups = 1..=subsystem.config.max_namespaces;
+        if let Some(group) = config.anagrpid.filter(|group| !groups.contains(group)) {
+            let why = format!("{group} is not one of 1 to {}", groups.end());
+            return Err(NvmfError::Invalid { what: "anagrpid", why });
+        }
         let uuid = config.uuid.unwrap_or(node.uuid);
         let info = NamespaceInfo {
             nsid,
@@ -24,7 +34,7 @@ impl Nvmf {
             hosts: Vec::new(),
             ptpl_file: config.ptpl_file,
         };
-        let guard = Arc::<Guard>::default();
+        let guard = Arc::new(self.guard(nqn, uuid, info.ptpl_file.as_deref())?);
         {
             // Taken before the first await, so that two requests cannot get one id.
             let mut inner = subsystem.inner();
@@ -53,6 +63,46 @@ impl Nvmf {
         self.shared
             .namespace_changed(&subsystem, nsid, |_| !config.no_auto_visible);
         Ok(nsid)
+    }
+
+    /// What stands before a namespace: nobody, or whom the file of its reservations names. Blocks for a moment.
+    fn guard(&self, nqn: &str, uuid: Uuid, ptpl_file: Option<&str>) -> Result<Guard> {
+        let invalid = |why: String| NvmfError::Invalid { what: "ptpl_file", why };
+        if let Some(file) = ptpl_file.filter(|file| self.has_ptpl_file(file)) {
+            return Err(invalid(format!("another namespace keeps its reservations in '{file}'")));
+        }
+        let kept = self.shared.keeper.file(ptpl_file, nqn, uuid);
+        let Some(kept) = kept.map_err(|error| invalid(error.to_string()))? else {
+            return Ok(Guard::default());
+        };
+        let reservations = match kept.load() {
+            Ok(reservations) => reservations.unwrap_or_default(),
+            Err(Unread::Foreign(whose)) => {
+                return Err(invalid(format!("'{}' is of {whose}", kept.path().display())));
+            }
+            Err(Unread::Damaged(why)) => {
+                tracing::error!(
+                    "namespace {uuid} of '{nqn}': its reservations in {} cannot be read: {why}. Until hosts register, nobody has \
+                     access: register (nvme resv-register), then clear (nvme resv-release --rrela=1); or remove the file and \
+                     restart",
+                    kept.path().display()
+                );
+                persist::closed()
+            }
+        };
+        Ok(Guard::new(reservations, Some(kept)))
+    }
+
+    fn has_ptpl_file(&self, file: &str) -> bool {
+        let state = self.shared.state();
+        let mut all = state.subsystems.values();
+        all.any(|s| {
+            let inner = s.inner();
+            inner
+                .namespaces
+                .values()
+                .any(|n| n.info.ptpl_file.as_deref() == Some(file))
+        })
     }
 
     async fn open_everywhere(

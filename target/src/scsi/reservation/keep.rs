@@ -5,27 +5,21 @@
 //!                                                   crc32c 9a8b7c6d
 //! ```
 //!
-//! A file is written beside the old one, synced, renamed over it, and the folder is synced, all before the host gets its
-//! status: after a power cut there is the old state or the new one. A file that cannot be read was damaged from outside; what
+//! [`crate::keep`] puts it there before the host gets its status: after a power cut there is the old state or the new one. A file
+//! that cannot be read was damaged from outside; what
 //! it said is unknown, and hosts it kept out must stay out. So the volume comes up with an exclusive access reservation of all
 //! registrants, of whom there are none: cluster nodes register as they always do at start and go on, and anybody can be let
 //! in again by a registered host's CLEAR.
 use super::state::{Held, State};
-use crate::scsi::NexusId;
+use crate::{keep, scsi::NexusId};
 use serde::{Deserialize, Serialize};
 use spec::scsi::{TransportId, reservation::Type};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, ErrorKind, Write},
+    io,
     path::{Path, PathBuf},
-    sync::mpsc,
 };
-use tokio::sync::oneshot;
 use uuid::Uuid;
-
-/// No file of ours is longer: registrants are bounded, and so are names.
-const FILE_MAX: u64 = 8 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,7 +47,7 @@ struct Holding {
     kind: u8,
 }
 
-/// The file's content for a state. The generation is not kept (SPC-5 6.15.2: a power loss sets it to zero).
+/// The file's body for a state. The generation is not kept (SPC-5 6.15.2: a power loss sets it to zero).
 pub fn encode(state: &State) -> Vec<u8> {
     let one = |(nexus, key): (&NexusId, &u64)| Registrant {
         initiator: nexus.initiator.name.clone(),
@@ -74,24 +68,11 @@ pub fn encode(state: &State) -> Vec<u8> {
         }),
     };
     // Numbers and text cannot fail to become JSON.
-    let mut out = serde_json::to_vec(&document).unwrap_or_default();
-    out.push(b'\n');
-    let sum = reactor::crc32c(&out);
-    out.extend_from_slice(format!("crc32c {sum:08x}\n").as_bytes());
-    out
+    serde_json::to_vec(&document).unwrap_or_default()
 }
 
 /// Reads what [`encode`] made, or says what is wrong with it.
-pub fn decode(bytes: &[u8]) -> Result<State, String> {
-    const TAIL: usize = "crc32c 00000000\n".len();
-    let (body, tail) = bytes
-        .len()
-        .checked_sub(TAIL)
-        .map(|at| bytes.split_at(at))
-        .ok_or("it is too short")?;
-    if tail != format!("crc32c {:08x}\n", reactor::crc32c(body)).as_bytes() {
-        return Err("its checksum is wrong".into());
-    }
+pub fn decode(body: &[u8]) -> Result<State, String> {
     let document: Document = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     if document.version != 1 {
         return Err(format!("its version is {} and not 1", document.version));
@@ -143,78 +124,20 @@ pub fn closed() -> State {
     }
 }
 
-/// The steps of a change, in their order. A test cuts the power after each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Written,
-    Synced,
-    Renamed,
-    Done,
-}
-
-/// Puts `bytes` in the place of the file, as far as `last`.
-fn replace(path: &Path, bytes: &[u8], last: Step) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    if last == Step::Written {
-        return Ok(());
-    }
-    file.sync_all()?;
-    if last == Step::Synced {
-        return Ok(());
-    }
-    fs::rename(&beside, path)?;
-    if last == Step::Renamed {
-        return Ok(());
-    }
-    sync_folder(path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_folder(path),
-    }
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
-struct Job {
-    path: PathBuf,
-    /// `None`: there is to be no file.
-    bytes: Option<Vec<u8>>,
-    done: oneshot::Sender<io::Result<()>>,
-}
-
-/// The folder, and the thread that writes to it: a reactor must not wait for a disk.
+/// The folder, and the thread that writes to it.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    jobs: mpsc::Sender<Job>,
+    writer: keep::Writer,
 }
 
 impl Store {
-    /// Makes the folder under the state directory, and starts the thread, which ends with the store.
+    /// Makes the folder under the state directory.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let folder = state_dir.join("reservations");
-        fs::create_dir_all(&folder)?;
-        sync_folder(&folder)?;
-        let (jobs, queue) = mpsc::channel::<Job>();
-        std::thread::Builder::new().name("reservations".into()).spawn(move || {
-            while let Ok(job) = queue.recv() {
-                let result = match &job.bytes {
-                    Some(bytes) => replace(&job.path, bytes, Step::Done),
-                    None => remove(&job.path),
-                };
-                // Whoever asked may be gone.
-                let _ = job.done.send(result);
-            }
-        })?;
-        Ok(Self { folder, jobs })
+        Ok(Self {
+            folder: keep::folder(state_dir, "reservations")?,
+            writer: keep::Writer::start("reservations")?,
+        })
     }
 
     /// The file of a volume.
@@ -224,28 +147,14 @@ impl Store {
 
     /// What is kept for a volume: nothing, a state, or why it cannot be read. Blocks; for control threads.
     pub fn load(&self, volume: Uuid) -> Result<Option<State>, String> {
-        let path = self.path(volume);
-        match fs::metadata(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.to_string()),
-            Ok(data) if data.len() > FILE_MAX => return Err(format!("it has {} bytes", data.len())),
-            Ok(_) => (),
-        }
-        let bytes = fs::read(&path).map_err(|error| error.to_string())?;
-        decode(&bytes).map(Some)
+        let body = keep::load(&self.path(volume))?;
+        body.map(|body| decode(&body)).transpose()
     }
 
     /// Makes the file say `state`, or be gone, on stable storage.
     pub async fn save(&self, volume: Uuid, state: Option<&State>) -> io::Result<()> {
-        let (done, answer) = oneshot::channel();
-        let job = Job {
-            path: self.path(volume),
-            bytes: state.map(encode),
-            done,
-        };
-        let ended = || io::Error::other("the thread that writes reservations has ended");
-        self.jobs.send(job).map_err(|_| ended())?;
-        answer.await.unwrap_or_else(|_| Err(ended()))
+        let body = state.map(encode);
+        self.writer.save(&self.path(volume), body.as_deref()).await
     }
 }
 
@@ -276,7 +185,8 @@ mod tests {
     #[test]
     fn a_file_has_its_golden_bytes_and_reads_back() {
         let bytes = encode(&state(1));
-        let text = std::str::from_utf8(&bytes).unwrap();
+        let sealed = keep::seal(&bytes);
+        let text = std::str::from_utf8(&sealed).unwrap();
         assert_eq!(
             text,
             "{\"version\":1,\"registrants\":[{\"initiator\":\"iqn.x:host0\",\"isid\":[0,2,61,0,0,0],\"target\":\"iqn.x:t\",\
@@ -292,61 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn every_damaged_byte_is_found_and_nobody_gets_in() {
-        let bytes = encode(&state(2));
-        for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 0x20;
-            assert!(decode(&damaged).is_err(), "byte {at}");
-            assert!(decode(&bytes[..at]).is_err(), "cut at {at}");
-        }
+    fn nobody_gets_past_a_file_that_cannot_be_read() {
         let stranger = state(1).registrants.into_keys().next().unwrap();
         let mut closed = closed();
         assert_eq!(closed.verdict(&stranger), super::super::state::Verdict::Nothing);
         closed.registrants.insert(stranger.clone(), 1);
         assert_eq!(closed.verdict(&stranger), super::super::state::Verdict::All);
-    }
-
-    /// After a cut of the power at any step there is the old state or the new one, and the next start finds it.
-    #[test]
-    fn a_power_cut_leaves_the_old_or_the_new() {
-        let (old, new) = (state(1), state(2));
-        let steps = [Step::Written, Step::Synced, Step::Renamed, Step::Done];
-        for step in steps {
-            for torn in [false, true] {
-                let dir = tempfile::tempdir().unwrap();
-                let store = Store::open(dir.path()).unwrap();
-                let path = store.path(Uuid::nil());
-                replace(&path, &encode(&old), Step::Done).unwrap();
-                replace(&path, &encode(&new), step).unwrap();
-                let beside = path.with_extension("new");
-                // What was not synced may be anything, in part or whole.
-                if torn && step == Step::Written {
-                    let half = encode(&new).len() as u64 / 2;
-                    File::options()
-                        .write(true)
-                        .open(&beside)
-                        .unwrap()
-                        .set_len(half)
-                        .unwrap();
-                }
-                // A rename that was not synced may not have happened; what it would have put there was synced.
-                if torn && step == Step::Renamed {
-                    fs::rename(&path, &beside).unwrap();
-                    replace(&path, &encode(&old), Step::Done).unwrap();
-                }
-                let found = store.load(Uuid::nil()).expect("readable").expect("there");
-                let expected = match (step, torn) {
-                    (Step::Written | Step::Synced, _) | (Step::Renamed, true) => &old,
-                    _ => &new,
-                };
-                assert_eq!(&found, expected, "{step:?}, torn: {torn}");
-                // What was left beside is in nobody's way.
-                replace(&path, &encode(&new), Step::Done).unwrap();
-                assert_eq!(store.load(Uuid::nil()), Ok(Some(new.clone())));
-                remove(&path).unwrap();
-                assert_eq!(store.load(Uuid::nil()), Ok(None));
-            }
-        }
     }
 }
