@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use target::iscsi::{ConnectionInfo, TargetNode};
+use target::nvmf::{QueueInfo, SubsystemInfo};
 
 use super::nvmf::address;
 use super::{Line, Lines, Manner::*, Phases::*};
@@ -48,31 +49,10 @@ async fn show_targets(context: Arc<Context>, params: Named) -> RpcResult<Value> 
     {
         iscsi.push(target(&context, node).await);
     }
-    let subsystems = context.nvmf.subsystems().into_iter().filter(|s| params.fits(&s.nqn));
-    let nvmf: Vec<Value> = subsystems
-        .map(|s| {
-            let controllers = context.nvmf.controllers(&s.nqn).unwrap_or_default();
-            let qpairs = context.nvmf.qpairs(&s.nqn).unwrap_or_default();
-            let controllers = controllers.into_iter().map(|c| {
-                let of = |q: &&target::nvmf::QpairInfo| q.cntlid == c.cntlid;
-                let queues = qpairs.iter().filter(of).map(|q| {
-                    json!({
-                        "qid": q.qid, "reactor": q.core, "from": q.peer_address.to_string(), "to": q.listen_address.to_string(),
-                    })
-                });
-                json!({
-                    "cntlid": c.cntlid, "hostnqn": c.hostnqn, "hostid": c.hostid, "queues": queues.collect::<Vec<_>>(),
-                })
-            });
-            let namespaces = s.namespaces.iter().map(|n| json!({"nsid": n.nsid, "volume": n.volume}));
-            json!({
-                "nqn": s.nqn,
-                "listeners": s.listen_addresses.iter().map(address).collect::<Vec<_>>(),
-                "namespaces": namespaces.collect::<Vec<_>>(),
-                "controllers": controllers.collect::<Vec<_>>(),
-            })
-        })
-        .collect();
+    let mut nvmf = Vec::new();
+    for s in context.nvmf.subsystems().into_iter().filter(|s| params.fits(&s.nqn)) {
+        nvmf.push(subsystem(&context, s).await);
+    }
     match &params.name {
         Some(name) if iscsi.is_empty() && nvmf.is_empty() => {
             let text = format!("no target is called {name:?}; ashlar_get_targets lists them");
@@ -80,6 +60,86 @@ async fn show_targets(context: Arc<Context>, params: Named) -> RpcResult<Value> 
         }
         _ => Ok(json!({"iscsi": iscsi, "nvmf": nvmf})),
     }
+}
+
+/// Commands that a volume works on now.
+async fn in_flight(context: &Context, volume: &str) -> Option<u64> {
+    let moved = context.graph.iostat(Some(volume)).await;
+    moved.ok().and_then(|all| all.first().map(|(_, stat)| stat.queue_depth))
+}
+
+async fn subsystem(context: &Context, s: SubsystemInfo) -> Value {
+    let nvmf = &context.nvmf;
+    // Whatever goes away meanwhile is shown as empty.
+    let controllers = nvmf.controllers(&s.nqn).unwrap_or_default();
+    let queues = nvmf.queues(&s.nqn).await.unwrap_or_default();
+    let reservations = nvmf.reservations(&s.nqn).unwrap_or_default();
+    let listeners = nvmf.listeners(&s.nqn).unwrap_or_default();
+
+    let queue = |q: &QueueInfo| {
+        json!({
+            "qid": q.pair.qid, "reactor": q.pair.core, "depth": q.depth, "in_flight": q.in_flight,
+            "from": q.pair.peer_address.to_string(), "to": q.pair.listen_address.to_string(),
+            "header_digest": q.header_digest, "data_digest": q.data_digest,
+        })
+    };
+    let controllers = controllers.iter().map(|c| {
+        let own = queues.iter().filter(|q| q.pair.cntlid == c.cntlid);
+        json!({
+            "cntlid": c.cntlid, "hostnqn": c.hostnqn, "hostid": c.hostid, "ready": c.ready,
+            "keep_alive_ms": c.keep_alive_ms, "queues": own.map(queue).collect::<Vec<_>>(),
+        })
+    });
+    let mut namespaces = Vec::new();
+    for n in &s.namespaces {
+        let geometry = context.graph.info(&n.volume).map(|info| info.geometry);
+        let r = reservations.get(&n.nsid).cloned().unwrap_or_default();
+        let registrants = r
+            .registrants
+            .iter()
+            .map(|one| json!({"hostid": one.hostid, "hostnqn": one.hostnqn, "key": one.key, "holder": one.holder}));
+        namespaces.push(json!({
+            "nsid": n.nsid,
+            "volume": n.volume,
+            "uuid": n.uuid,
+            "bytes": geometry.as_ref().map(|g| g.bytes()),
+            "block_size": geometry.as_ref().map(|g| g.block_size),
+            "read_only": geometry.as_ref().is_some_and(|g| g.read_only),
+            "anagrpid": n.anagrpid,
+            // Absent: every host that may connect sees it.
+            "only_for": n.no_auto_visible.then_some(&n.hosts),
+            "in_flight": in_flight(context, &n.volume).await,
+            "reservations": {
+                "generation": r.generation, "persist": r.persist, "kind": r.kind,
+                "registrants": registrants.collect::<Vec<_>>(),
+            },
+        }));
+    }
+    let listeners = listeners.iter().map(|l| {
+        let mut shown = address(&l.address);
+        if s.ana_reporting {
+            // The groups that namespaces are in.
+            let used = |group: &u32| s.namespaces.iter().any(|n| n.anagrpid == *group);
+            let states = l.ana_states.iter().filter(|(group, _)| used(group));
+            let states = states.map(|(group, state)| json!({"ana_group": group, "ana_state": state.name()}));
+            shown["ana_states"] = states.collect();
+        }
+        shown
+    });
+    let hosts = s.hosts.iter().map(|(nqn, keys)| {
+        json!({"nqn": nqn, "authenticates": keys.dhchap_key.is_some(), "is_shown_proof": keys.dhchap_ctrlr_key.is_some()})
+    });
+    json!({
+        "nqn": s.nqn,
+        "serial_number": s.serial_number,
+        "model_number": s.model_number,
+        "ana_reporting": s.ana_reporting,
+        "allow_any_host": s.allow_any_host,
+        "hosts": hosts.collect::<Vec<_>>(),
+        "listeners": listeners.collect::<Vec<_>>(),
+        "namespaces": namespaces,
+        "controllers": controllers.collect::<Vec<_>>(),
+    })
 }
 
 async fn target(context: &Context, node: TargetNode) -> Value {
@@ -97,8 +157,7 @@ async fn target(context: &Context, node: TargetNode) -> Value {
         .collect();
     let mut luns = Vec::new();
     for unit in context.iscsi.units(&node.name).unwrap_or_default() {
-        let moved = context.graph.iostat(Some(&unit.map.bdev_name)).await;
-        let in_flight = moved.ok().and_then(|all| all.first().map(|(_, stat)| stat.queue_depth));
+        let in_flight = in_flight(context, &unit.map.bdev_name).await;
         let geometry = context.graph.info(&unit.map.bdev_name).map(|info| info.geometry);
         luns.push(json!({
             "lun": unit.map.lun_id,
