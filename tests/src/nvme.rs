@@ -249,6 +249,29 @@ impl Nvme {
             .map(drop)
     }
 
+    /// Reservation Register (0x0d) or Acquire (0x11): CDW10, the current key and the other one.
+    pub fn reserve(&mut self, opcode: u8, word: u32, current: u64, other: u64) -> Result<()> {
+        let mut sqe = sqe(opcode, 0);
+        put32(&mut sqe, 4, self.nsid);
+        put32(&mut sqe, 40, word);
+        let keys = [current.to_le_bytes(), other.to_le_bytes()].concat();
+        self.io.command(sqe, &mut [], &keys).map(drop)
+    }
+
+    /// Reservation Report: the type of the reservation, and the keys that are registered.
+    pub fn reservations(&mut self) -> Result<(u8, Vec<u64>)> {
+        let mut sqe = sqe(0x0e, 0);
+        put32(&mut sqe, 4, self.nsid);
+        put32(&mut sqe, 40, 4096 / 4 - 1);
+        put32(&mut sqe, 44, 1);
+        let mut data = vec![0; 4096];
+        self.io.command(sqe, &mut data, &[])?;
+        let count = usize::from(u16::from_le_bytes([data[5], data[6]]));
+        let keys = data[64..].chunks_exact(64).take(count);
+        let key = |entry: &[u8]| entry[8..16].try_into().map(u64::from_le_bytes);
+        Ok((data[4], keys.map(key).collect::<std::result::Result<_, _>>()?))
+    }
+
     /// Flush.
     pub fn flush(&mut self) -> Result<()> {
         let mut sqe = sqe(0x00, 0);

@@ -149,6 +149,64 @@ fn what_was_flushed_survives_sigkill() {
     server.stop();
 }
 
+/// A host changes its key as fast as it can and the target is killed meanwhile: what it has been told is kept, or what it was
+/// about to be told.
+#[test]
+fn kept_nvme_reservations_survive_sigkill() {
+    const REGISTER_AND_KEEP: u32 = 3 << 30;
+    const REPLACE: u32 = 2;
+    const EXCLUSIVE_ACCESS: u32 = 2 << 8;
+    let dir = tempfile::tempdir().expect("a folder");
+    let ports = Ports::free();
+    for name in ["one.img", "two.img"] {
+        image::sparse(&dir.path().join(name), 8 * MIB);
+    }
+    let mut random = Random::from_environment();
+    let connect = || {
+        let volume = rpc::volume(&dir.path().join("rpc.sock"), "one");
+        Nvme::connect(ports.nvme, volume.nqn().0, volume.nqn().1).unwrap_or_else(|e| panic!("NVMe: {e}"))
+    };
+    let (mut told, mut changes) = (1u64, 0);
+    for round in 0..6 {
+        let server = Server::start(dir.path(), &config(dir.path(), ports));
+        let mut host = connect();
+        if round == 0 {
+            host.reserve(0x0d, REGISTER_AND_KEEP, 0, told).expect("register");
+            host.reserve(0x11, EXCLUSIVE_ACCESS, told, 0).expect("acquire");
+        }
+        let (kind, keys) = host.reservations().expect("a report");
+        assert!(
+            kind == 2 && (keys == [told] || keys == [told + 1]),
+            "round {round}: type {kind}, keys {keys:?}, the last one told {told}"
+        );
+        told = keys[0];
+        let wait = Duration::from_millis(50 + random.below(200));
+        std::thread::scope(|scope| {
+            let last = scope.spawn(move || {
+                let mut key = told;
+                while host.reserve(0x0d, REPLACE, key, key + 1).is_ok() {
+                    key += 1;
+                }
+                key
+            });
+            std::thread::sleep(wait);
+            server.kill();
+            let last = last.join().expect("the host");
+            changes += last - told;
+            told = last;
+        });
+    }
+    println!("{changes} acknowledged changes, killed 6 times");
+    assert!(changes > 20, "only {changes} changes: this was no load");
+    let server = Server::start(dir.path(), &config(dir.path(), ports));
+    let (_, keys) = connect().reservations().expect("a report");
+    assert!(
+        keys == [told] || keys == [told + 1],
+        "{keys:?}, the last one told {told}"
+    );
+    server.stop();
+}
+
 #[test]
 fn guest_reconnects_after_sigkill_and_verifies() {
     if !Guest::possible("a Linux host survives the target's death") {
