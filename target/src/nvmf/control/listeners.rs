@@ -12,15 +12,40 @@ impl Nvmf {
             let subsystem = self.find(nqn)?;
             subsystem.check_listener(&address)?;
             check_reporting(&subsystem, ana)?;
-            let (socket, port_id) = self.open_port(address.socket)?;
-            let listener = Listener {
-                address: ListenAddress { socket },
-                port_id,
-                ways: Ways::all(ana),
+            // Before the port is open: a host that comes at once is at the right place, and not told never to come again.
+            {
+                let mut inner = subsystem.inner();
+                inner.listeners.push(Listener {
+                    address: address.clone(),
+                    port_id: 0,
+                    ways: Ways::all(ana),
+                });
+                inner.guard_ways();
+            }
+            let opened = self.open_port(address.socket);
+            let known = {
+                let mut inner = subsystem.inner();
+                let at = inner.listeners.iter().position(|l| l.address == address);
+                match (&opened, at) {
+                    (Ok((socket, port_id)), Some(at)) => {
+                        let listener = &mut inner.listeners[at];
+                        (listener.address.socket, listener.port_id) = (*socket, *port_id);
+                    }
+                    (Err(_), Some(at)) => {
+                        inner.listeners.remove(at);
+                        inner.guard_ways();
+                    }
+                    (_, None) => {}
+                }
+                at.is_some()
             };
-            let mut inner = subsystem.inner();
-            inner.listeners.push(listener);
-            inner.guard_ways();
+            let (socket, _) = opened?;
+            if !known {
+                // Taken away again before it was open.
+                self.close_port(socket).await;
+                let nqn = nqn.into();
+                return Err(NvmfError::NoListener { nqn, address: socket });
+            }
             socket
         };
         self.shared.discovery_changed();
@@ -66,9 +91,20 @@ impl Nvmf {
             let cut: Vec<SocketAddr> = queues.into_iter().filter(|local| gone(*local)).collect();
             self.disconnect(&subsystem, |c| cut.contains(&c.local)).await;
         }
+        if !self.close_port(socket).await {
+            return Err(no_listener());
+        }
+        self.shared.discovery_changed();
+        Ok(())
+    }
+
+    /// One user of a port less; the last one closes it. False if there is no such port.
+    async fn close_port(&self, socket: SocketAddr) -> bool {
         let port = {
             let mut state = self.shared.state();
-            let port = state.ports.get_mut(&socket).ok_or_else(no_listener)?;
+            let Some(port) = state.ports.get_mut(&socket) else {
+                return false;
+            };
             port.users -= 1;
             if port.users == 0 {
                 state.ports.remove(&socket)
@@ -79,8 +115,7 @@ impl Nvmf {
         if let Some(port) = port {
             port.close().await;
         }
-        self.shared.discovery_changed();
-        Ok(())
+        true
     }
 
     /// Listeners of a subsystem.
