@@ -96,6 +96,7 @@ enum Grant {
     Namespace(String, u32),
     /// The NQN may be the discovery subsystem's.
     Listener(String, SocketAddr),
+    Mdns,
 }
 
 /// Applies `config`. `state` is the state directory, see [`paths::state_dir`].
@@ -524,6 +525,8 @@ impl Applied {
                     model_number: subsystem.model.as_ref().map(|s| s.to_string()),
                     allow_any_host: subsystem.hosts.is_none(),
                     max_namespaces: usual.max_namespaces.max(largest),
+                    min_cntlid: subsystem.min_cntlid.as_ref().map_or(usual.min_cntlid, |id| **id),
+                    max_cntlid: subsystem.max_cntlid.as_ref().map_or(usual.max_cntlid, |id| **id),
                     ..usual
                 };
                 self.nvmf.create_subsystem(wanted).map_err(failed.clone())?;
@@ -571,6 +574,9 @@ impl Applied {
                 }
                 self.granted.insert(grant);
             }
+        }
+        if self.config.targets.nvme.mdns && self.granted.insert(Grant::Mdns) && !self.nvmf.publishes_mdns() {
+            self.nvmf.publish_mdns().map_err(failed("mdns"))?;
         }
         Ok(())
     }

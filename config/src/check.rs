@@ -7,6 +7,7 @@ use crate::{
     units::Size,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use target::nvmf::SubsystemConfig;
 
 /// Everything that is wrong with a configuration, in the order of the file. Empty if it can be applied.
 pub fn check(config: &Config) -> Vec<Problem> {
@@ -557,6 +558,24 @@ impl<'a> Checker<'a> {
                         **text
                     );
                     self.wrong(text, key(what), message);
+                }
+            }
+            let at = |id: &Option<At<u16>>| id.as_ref().map(|id| **id);
+            let usual = SubsystemConfig::new("");
+            let min = at(&subsystem.min_cntlid).unwrap_or(usual.min_cntlid);
+            let max = at(&subsystem.max_cntlid).unwrap_or(usual.max_cntlid);
+            if min == 0 || max > usual.max_cntlid || min > max {
+                let message = format!(
+                    "controller ids {min} to {max} do not lie within 1 to {}",
+                    usual.max_cntlid
+                );
+                for (name, id) in [
+                    ("min_cntlid", &subsystem.min_cntlid),
+                    ("max_cntlid", &subsystem.max_cntlid),
+                ] {
+                    if let Some(id) = id {
+                        self.wrong(id, key(name), message.clone());
+                    }
                 }
             }
             let mut nsids = BTreeSet::new();

@@ -563,6 +563,9 @@ pub struct Nvme {
     /// Where it listens. Default, if there is anything to serve: 127.0.0.1:4420.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<At<SocketAddr>>>,
+    /// Hosts on the link find the discovery service by multicast DNS. Default: no.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mdns: bool,
     /// Subsystems.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subsystems: Vec<Subsystem>,
@@ -588,6 +591,12 @@ pub struct Subsystem {
     /// Where it can be reached. Default: at every address of `targets.nvme.listeners`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<At<SocketAddr>>>,
+    /// Smallest controller id. Processes that serve one subsystem together need ranges that do not meet. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_cntlid: Option<At<u16>>,
+    /// Largest controller id, up to 65519. Default: 65519.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cntlid: Option<At<u16>>,
 }
 
 /// A namespace.

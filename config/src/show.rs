@@ -169,6 +169,7 @@ fn nvme(running: &target::nvmf::Nvmf) -> Nvme {
         .map(addresses)
         .unwrap_or_default();
     let at = |sockets: &[SocketAddr]| sockets.iter().map(|s| (*s).into()).collect::<Vec<At<SocketAddr>>>();
+    let usual = SubsystemConfig::new("");
     let subsystem = |info: &SubsystemInfo| {
         let namespaces = info.namespaces.iter().map(|n| Namespace {
             nsid: n.nsid.into(),
@@ -184,10 +185,17 @@ fn nvme(running: &target::nvmf::Nvmf) -> Nvme {
             namespaces: namespaces.collect(),
             hosts: (!info.allow_any_host).then(|| info.hosts.iter().map(|(nqn, _)| nqn.as_str().into()).collect()),
             listeners: (own != everywhere).then(|| at(&own)),
+            min_cntlid: Some(info.min_cntlid)
+                .filter(|id| *id != usual.min_cntlid)
+                .map(Into::into),
+            max_cntlid: Some(info.max_cntlid)
+                .filter(|id| *id != usual.max_cntlid)
+                .map(Into::into),
         }
     };
     Nvme {
         listeners: running.transport().is_some().then(|| at(&everywhere)),
+        mdns: running.publishes_mdns(),
         subsystems: all.iter().filter(|info| !info.discovery).map(subsystem).collect(),
     }
 }

@@ -65,6 +65,9 @@ pub(crate) fn config(context: &Context, subsystem: &str, batches: bool) -> Optio
                     _ => calls.extend(group),
                 }
             }
+            if context.nvmf.publishes_mdns() {
+                calls.push(call(("nvmf_publish_mdns_prr", json!({}))));
+            }
         }
         "iscsi" => calls.extend(initiators_and_nodes(context).into_iter().map(call)),
         _ => return None,

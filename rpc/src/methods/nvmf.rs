@@ -36,6 +36,8 @@ pub(super) fn lines() -> Lines {
         Line::new("nvmf_discovery_add_referral", Runtime, Change, BAD, add_referral),
         Line::new("nvmf_discovery_remove_referral", Runtime, Change, BAD, remove_referral),
         Line::new("nvmf_discovery_get_referrals", Runtime, Look, BAD, referrals),
+        Line::new("nvmf_publish_mdns_prr", Runtime, Change, BAD, publish_mdns),
+        Line::new("nvmf_stop_mdns_prr", Runtime, Change, BAD, stop_mdns),
         Line::new("nvmf_get_stats", Runtime, Look, BAD, stats),
     ]
 }
@@ -555,6 +557,27 @@ pub(crate) fn referral(referral: &Referral) -> Value {
 async fn referrals(context: Arc<Context>, params: OnlyTarget) -> RpcResult<Vec<Value>> {
     check_target(&params.tgt_name, no_target)?;
     Ok(context.nvmf.referrals().iter().map(referral).collect())
+}
+
+// ---- multicast DNS
+
+async fn publish_mdns(context: Arc<Context>, params: OnlyTarget) -> RpcResult<bool> {
+    check_target(&params.tgt_name, no_target)?;
+    context.nvmf.publish_mdns().map_err(|error| {
+        let errno = match error {
+            NvmfError::Published => Errno::Exist,
+            NvmfError::Publish(_) => Errno::NoMem,
+            _ => Errno::Inval,
+        };
+        RpcError::errno(errno).because(error.to_string())
+    })?;
+    Ok(true)
+}
+
+async fn stop_mdns(context: Arc<Context>, params: OnlyTarget) -> RpcResult<bool> {
+    check_target(&params.tgt_name, no_target)?;
+    context.nvmf.stop_mdns();
+    Ok(true)
 }
 
 // ---- statistics

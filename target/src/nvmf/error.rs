@@ -51,6 +51,10 @@ pub enum NvmfError {
     ReferralExists(SocketAddr),
     #[error("there is no referral to {0}")]
     NoReferral(SocketAddr),
+    #[error("the discovery service is published already")]
+    Published,
+    #[error("multicast DNS cannot be spoken: {0}")]
+    Publish(String),
     #[error("{0}")]
     Unsupported(&'static str),
 }

@@ -26,6 +26,7 @@ mod guard;
 mod identify;
 mod io;
 mod logs;
+mod mdns;
 mod memory;
 mod off_core;
 mod options;

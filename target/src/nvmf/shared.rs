@@ -2,6 +2,7 @@
 use super::{
     controller::Queue,
     identify::Delays,
+    mdns::Publisher,
     options::{Referral, TargetConfig, TransportOptions},
     persist::Keeper,
     port::Port,
@@ -30,6 +31,8 @@ pub struct Shared {
     /// Where reservations outlive a power loss.
     pub keeper: Keeper,
     state: Mutex<State>,
+    /// Taken before `state`, never after it.
+    publisher: Mutex<Option<Publisher>>,
     /// Connections on each core.
     load: Vec<AtomicUsize>,
     next: AtomicU64,
@@ -84,6 +87,7 @@ impl Shared {
             keyring: Keyring::default(),
             keeper: Keeper::default(),
             state: Mutex::new(state),
+            publisher: Mutex::new(None),
             load,
             next: AtomicU64::new(1),
         }
@@ -92,6 +96,16 @@ impl Shared {
     /// The set-up. Each statement leaves it whole, so a poisoned lock is still a good one.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Who publishes the discovery service, if anybody does.
+    pub fn publisher(&self) -> MutexGuard<'_, Option<Publisher>> {
+        self.publisher.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Where the discovery service answers.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        self.state().ports.keys().copied().collect()
     }
 
     /// A number nobody else has.
@@ -154,6 +168,9 @@ impl Shared {
 
     /// The discovery log has changed: count it and tell the hosts that asked.
     pub fn discovery_changed(&self) {
+        if let Some(publisher) = &mut *self.publisher() {
+            publisher.update(&self.listening());
+        }
         let discoverers = {
             let mut state = self.state();
             state.generation += 1;

@@ -1,9 +1,10 @@
 //! The handle of the control plane: what the `nvmf_*` methods and the configuration are made of.
 //!
 //! Transport, subsystems, referrals and target-wide settings are here; `namespaces`, `listeners` and `hosts` are what a
-//! subsystem has, `reports` tells what is going on.
+//! subsystem has, `mdns` publishes where it is, `reports` tells what is going on.
 mod hosts;
 mod listeners;
+mod mdns;
 mod namespaces;
 mod reports;
 
@@ -295,6 +296,7 @@ impl Nvmf {
 
     /// Stops: listeners close, hosts are disconnected, commands in flight finish, volumes are released.
     pub async fn stop(&self) {
+        self.stop_mdns();
         let (ports, nqns): (Vec<_>, Vec<_>) = {
             let mut state = self.shared.state();
             (
