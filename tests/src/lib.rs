@@ -10,6 +10,7 @@ pub mod nvme;
 pub mod pattern;
 pub mod rpc;
 pub mod serve;
+pub mod soak;
 pub mod tool;
 
 pub use guest::{Guest, Helper};

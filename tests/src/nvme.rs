@@ -173,7 +173,7 @@ impl Queue {
 #[derive(Debug)]
 pub struct Nvme {
     // Dropping the admin queue would end the controller.
-    _admin: Queue,
+    admin: Queue,
     io: Queue,
     nsid: u32,
     /// Bytes in a block.
@@ -219,7 +219,7 @@ impl Nvme {
             .ok_or("an impossible LBA size")?;
         let (io, _) = Queue::connect(port, nqn, 1, controller)?;
         Ok(Nvme {
-            _admin: admin,
+            admin,
             io,
             nsid,
             block,
@@ -277,5 +277,39 @@ impl Nvme {
         let mut sqe = sqe(0x00, 0);
         put32(&mut sqe, 4, self.nsid);
         self.io.command(sqe, &mut [], &[]).map(drop)
+    }
+
+    /// Goes as a host should: tells the controller to shut down and waits until it has.
+    pub fn shutdown(mut self) -> Result<()> {
+        let mut set = sqe(0x7f, 0);
+        put32(&mut set, 44, 0x14);
+        // CC: enabled, SHN normal.
+        put32(&mut set, 48, 0x0046_4001);
+        self.admin.command(set, &mut [], &[])?;
+        let mut get = sqe(0x7f, 0);
+        get[4] = 0x04;
+        put32(&mut get, 44, 0x1c);
+        for _ in 0..100 {
+            // CSTS.SHST: complete.
+            if self.admin.command(get, &mut [], &[])? >> 2 & 3 == 2 {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err("CSTS.SHST never said complete".into())
+    }
+
+    /// Goes as no host should: asks for eight reads and does not wait for one of them.
+    pub fn abandon(mut self) -> Result<()> {
+        let count = 65536 / self.block;
+        let mut wire = Vec::new();
+        for id in 0..8u16 {
+            let mut read = self.rw(0x02, u64::from(id) * u64::from(count), count as usize);
+            read[2..4].copy_from_slice(&id.to_le_bytes());
+            put32(&mut read, 32, 65536);
+            read[39] = 0x5a;
+            wire.extend_from_slice(&capsule(read, &[]));
+        }
+        Ok(self.io.stream.write_all(&wire)?)
     }
 }

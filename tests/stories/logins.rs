@@ -2,20 +2,13 @@
 use blackbox::config::Config;
 use blackbox::iscsi::{Iscsi, Pdu, login_request};
 use blackbox::pattern;
+use blackbox::soak::{VISITS, soak};
 use blackbox::{Ports, Result, Server, rpc};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const LOGINS: u64 = 10_000;
-/// After so many everything that grows once has grown.
-const WARM: u64 = 1_000;
-/// What may be resident on top of that, in KiB: the allocator's own housekeeping.
-const ROOM: u64 = 4 * 1024;
-/// However slow the machine is; one with nothing else to do takes a tenth of it.
-const LIMIT: Duration = Duration::from_secs(120);
 /// Sessions at once, of the 128 there may be.
 const AT_ONCE: usize = 120;
 
@@ -103,57 +96,20 @@ fn ten_thousand_logins_leave_nothing_behind() {
     first.end().expect("log out");
     assert!(window > 0, "no window");
 
-    let (stop, writes, logins, warm) = (
-        AtomicBool::new(false),
-        AtomicU64::new(0),
-        AtomicU64::new(0),
-        AtomicU64::new(0),
+    let mut worker = Iscsi::login(ports.iscsi, &iqn, lun).expect("log in");
+    soak(
+        &server,
+        |round| {
+            let (lba, data) = (round % 1024 * 16, pattern::block(round, round, 8192));
+            worker.write(lba, &data).expect("write meanwhile");
+            assert!(
+                worker.read(lba, 16).expect("read meanwhile") == data,
+                "block {lba} came back different"
+            );
+        },
+        |_| Visit::begin(ports.iscsi, &iqn)?.end(),
     );
-    let began = Instant::now();
-    std::thread::scope(|scope| {
-        let (iqn, stop, writes, logins, warm, server) = (iqn.as_str(), &stop, &writes, &logins, &warm, &server);
-        let load = scope.spawn(move || {
-            let mut host = Iscsi::login(ports.iscsi, iqn, lun).expect("log in");
-            while !stop.load(Ordering::Relaxed) {
-                let round = writes.fetch_add(1, Ordering::Relaxed);
-                let (lba, data) = (round % 1024 * 16, pattern::block(round, round, 8192));
-                host.write(lba, &data).expect("write meanwhile");
-                assert!(
-                    host.read(lba, 16).expect("read meanwhile") == data,
-                    "block {lba} came back different"
-                );
-            }
-        });
-        let visitors: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(move || {
-                    loop {
-                        let n = logins.fetch_add(1, Ordering::Relaxed);
-                        if n >= LOGINS || began.elapsed() > LIMIT {
-                            return logins.fetch_sub(1, Ordering::Relaxed);
-                        }
-                        if n == WARM {
-                            warm.store(server.rss(), Ordering::Relaxed);
-                        }
-                        let visit = Visit::begin(ports.iscsi, iqn).unwrap_or_else(|e| panic!("login {n}: {e}"));
-                        visit.end().unwrap_or_else(|e| panic!("logout {n}: {e}"));
-                    }
-                })
-            })
-            .collect();
-        let ended: Vec<_> = visitors.into_iter().map(|visitor| visitor.join()).collect();
-        stop.store(true, Ordering::Relaxed);
-        load.join().expect("the load");
-        assert!(ended.iter().all(Result::is_ok), "a visitor failed");
-    });
-    let (took, done, warm, now) = (began.elapsed(), logins.into_inner(), warm.into_inner(), server.rss());
-    println!(
-        "{done} logins and logouts in {took:.1?}, {} verified writes meanwhile, {warm} KiB after {WARM}, {now} KiB at the end",
-        writes.load(Ordering::Relaxed)
-    );
-    assert_eq!(done, LOGINS, "not done within {LIMIT:?}");
-    assert!(writes.into_inner() > 100, "the load hardly moved");
-    assert!(now < warm + ROOM, "resident memory grew from {warm} to {now} KiB");
+    drop(worker);
 
     // Nobody is left, and as many as may come at once get what the very first one got.
     let until = Instant::now() + Duration::from_secs(10);
@@ -166,7 +122,7 @@ fn ten_thousand_logins_leave_nothing_behind() {
         (&stats["running"], &stats["invalid"], &stats["exiting"]),
         (&json!(0), &json!(0), &json!(0))
     );
-    assert!(stats["exited"].as_u64() >= Some(LOGINS), "{stats}");
+    assert!(stats["exited"].as_u64() >= Some(VISITS), "{stats}");
     let all: Vec<_> = (0..AT_ONCE)
         .map(|n| Visit::begin(ports.iscsi, &iqn).unwrap_or_else(|e| panic!("session {n} at once: {e}")))
         .collect();
