@@ -1,6 +1,7 @@
 //! Checks that hold for any bytes: what the fuzz targets run, and the ordinary tests over the corpus.
 use super::{
     Sqe,
+    auth::{self, FromHost, GroupId, HashId, Reason},
     command::DsmRange,
     discovery, fabrics,
     feature::Select,
@@ -72,6 +73,47 @@ pub fn sqe(bytes: &[u8]) {
     );
 }
 
+/// A message is either refused with a reason that goes back, or what is read from it was in it.
+pub fn auth(bytes: &[u8]) {
+    let transaction = |bytes: &[u8]| u16::from_le_bytes([bytes[4], bytes[5]]);
+    match FromHost::parse(bytes) {
+        Err(reason) => {
+            let told = auth::failure1(7, reason);
+            assert_eq!((told.len(), told[7]), (8, reason as u8), "{reason:?}");
+        }
+        Ok(FromHost::Negotiate(ask)) => {
+            assert!(ask.hashes.len() <= 30 && ask.groups.len() <= 30, "{ask:?}");
+            let listed = |id: u8| bytes[8..].contains(&id);
+            assert!(ask.hashes.iter().all(|hash| listed(*hash as u8)), "{ask:?}");
+            assert!(ask.groups.iter().all(|group| listed(*group as u8)), "{ask:?}");
+            assert_eq!((ask.transaction, ask.secure_channel), (transaction(bytes), bytes[6]));
+        }
+        Ok(FromHost::Reply(reply)) => {
+            let (len, value) = (usize::from(bytes[6]), reply.value.len());
+            assert_eq!(reply.response, bytes[16..16 + len]);
+            assert!(reply.challenge.is_none_or(|c2| c2 == bytes[16 + len..16 + 2 * len]));
+            assert_eq!(reply.value, bytes[16 + 2 * len..16 + 2 * len + value]);
+            assert_eq!(reply.transaction, transaction(bytes));
+            // Each byte less than that is refused.
+            let short = FromHost::parse(&bytes[..16 + 2 * len + value - 1]);
+            assert_eq!(short, Err(Reason::IncorrectPayload));
+        }
+        Ok(FromHost::Success2(of) | FromHost::Failure(of)) => assert_eq!(of, transaction(bytes)),
+    }
+    // What the controller says is as long as it says, whatever the values in it.
+    let Some((&pick, value)) = bytes.split_first() else {
+        return;
+    };
+    let hash = HashId::ALL[usize::from(pick) % HashId::ALL.len()];
+    let group = GroupId::ALL[usize::from(pick >> 4) % GroupId::ALL.len()];
+    let value = &value[..value.len().min(group.bits() as usize / 8)];
+    let said = auth::challenge(3, hash, group, 1, &[0x5a; 64][..hash.size()], value);
+    assert_eq!(said.len(), 16 + hash.size() + value.len());
+    assert!(said.len() <= auth::MAX_LEN && FromHost::parse(&said).is_err());
+    let said = auth::success1(3, hash, Some(&[0x5a; 64][..hash.size()]));
+    assert_eq!(said.len(), 16 + hash.size());
+}
+
 #[cfg(test)]
 mod tests {
     fn replay(target: &str, check: fn(&[u8])) {
@@ -89,5 +131,6 @@ mod tests {
     fn the_corpora_replay() {
         replay("nvme_tcp_pdu", super::tcp_pdu);
         replay("nvme_sqe", super::sqe);
+        replay("nvme_auth", super::auth);
     }
 }

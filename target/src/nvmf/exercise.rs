@@ -1,7 +1,13 @@
 //! A session with a disk of plain bytes behind it instead of sockets, slots and reactors: what the session's tests, the
 //! corpus replay and the fuzz target drive.
+use super::auth::exercise::Gate;
+pub use super::auth::exercise::session as auth_session;
 use super::session::{Limits, Nanos, Payload, Session, Sink, Step};
-use spec::nvme::{Status, command, fabrics::Connect, tcp};
+use spec::nvme::{
+    Status, command,
+    fabrics::{Connect, fctype},
+    tcp,
+};
 
 /// Block size of the disk.
 pub const BLOCK: usize = 512;
@@ -28,6 +34,8 @@ pub struct Model {
     pub hold: bool,
     /// Slots of commands that were held.
     pub held: Vec<u16>,
+    /// The queue must be authenticated.
+    pub gate: Option<Gate>,
     unread: Vec<u8>,
     now: Nanos,
 }
@@ -67,6 +75,7 @@ impl Model {
             closed: false,
             hold: false,
             held: Vec::new(),
+            gate: None,
             unread: Vec::new(),
             now: 0,
         }
@@ -167,6 +176,24 @@ impl Model {
                     self.session.connected(connect.qid, ENTRIES, !connect.no_flow_control);
                 }
                 _ if !self.session.is_connected() => status = Status::COMMAND_SEQUENCE_ERROR,
+                command::FABRICS if self.gate.is_some() && sqe.fctype() == fctype::AUTH_SEND => {
+                    let gate = self
+                        .gate
+                        .as_ref()
+                        .map(|gate| gate.send(&sqe, &self.slots[usize::from(slot)]));
+                    status = gate.unwrap_or(status);
+                }
+                command::FABRICS if self.gate.is_some() && sqe.fctype() == fctype::AUTH_RECEIVE => {
+                    match self.gate.as_ref().map(|gate| gate.receive(&sqe)) {
+                        Some(Ok(message)) => {
+                            data = message.len() as u32;
+                            self.slots[usize::from(slot)] = message;
+                        }
+                        Some(Err(error)) => status = error,
+                        None => {}
+                    }
+                }
+                _ if self.gate.as_ref().is_some_and(|gate| !gate.is_open()) => status = Status::AUTHENTICATION_REQUIRED,
                 command::io::READ if len > sqe.sgl.length.get() as usize => status = Status::DATA_SGL_LENGTH_INVALID,
                 command::io::READ => match self.disk.get(range) {
                     Some(bytes) => {

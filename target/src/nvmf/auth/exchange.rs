@@ -272,5 +272,6 @@ fn response(asked: Asked<'_>) -> Zeroizing<Vec<u8>> {
     )
 }
 
+pub mod exercise;
 #[cfg(test)]
 mod tests;

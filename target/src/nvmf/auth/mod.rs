@@ -11,7 +11,7 @@ mod exchange;
 mod group;
 mod secret;
 
-pub use exchange::Offer;
+pub use exchange::{Offer, exercise};
 pub use secret::{NotASecret, Secret};
 
 use super::{
@@ -58,6 +58,35 @@ impl Lock {
         self.open.get()
     }
 
+    /// The exchange for a message from the host: a new one when the last is over, for the host begins anew on a queue that is in
+    /// use (reauthentication). `None`: another message is being worked on.
+    fn take(&self, host: &str, subsystem: &str) -> Option<Exchange> {
+        let going = self.exchange.take()?;
+        Some(match going.progress() {
+            Progress::Going => going,
+            _ => exchange(host, subsystem),
+        })
+    }
+
+    /// The exchange after that message. It decides whether the queue may be used.
+    fn put(&self, exchange: Exchange) -> Progress {
+        let progress = exchange.progress();
+        self.exchange.replace(Some(exchange));
+        match progress {
+            Progress::Done => self.open.set(true),
+            Progress::Failed(_) => self.open.set(false),
+            Progress::Going => {}
+        }
+        progress
+    }
+
+    /// The message for the host, once, and how far things have come.
+    fn message(&self) -> Option<(Vec<u8>, Progress)> {
+        let mut exchange = self.exchange.borrow_mut();
+        let exchange = exchange.as_mut()?;
+        Some((exchange.receive()?, exchange.progress()))
+    }
+
     /// The host has been asked for long enough.
     pub fn is_late(&self, now: u64) -> bool {
         !self.open.get() && now.saturating_sub(self.since) > PATIENCE.as_nanos() as u64
@@ -80,15 +109,11 @@ pub async fn send(connection: &Rc<Connection>, bound: &Bound, slot: u16, command
     let Some(subsystem) = bound.controller.subsystem.clone() else {
         return Reply::fail(Status::INVALID_FIELD);
     };
-    let Some(mut exchange) = bound.lock.exchange.take() else {
+    let Some(mut exchange) = bound.lock.take(&bound.controller.hostnqn, subsystem.nqn()) else {
         return Reply::fail(Status::COMMAND_SEQUENCE_ERROR);
     };
     let message = buf.to_vec();
     let host = bound.controller.hostnqn.clone();
-    if exchange.progress() != Progress::Going {
-        // The host begins anew on a queue that is in use (reauthentication).
-        exchange = self::exchange(&host, subsystem.nqn());
-    }
     let shared = connection.shared.clone();
     let worked = off_core::run(move || {
         let offer = shared.state().config.dhchap.clone();
@@ -99,15 +124,8 @@ pub async fn send(connection: &Rc<Connection>, bound: &Bound, slot: u16, command
     let Some(exchange) = worked.await else {
         return Reply::fail(Status::INTERNAL_ERROR);
     };
-    let progress = exchange.progress();
-    bound.lock.exchange.replace(Some(exchange));
-    match progress {
-        Progress::Done => bound.lock.open.set(true),
-        Progress::Failed(reason) => {
-            bound.lock.open.set(false);
-            tracing::warn!(host = bound.controller.hostnqn, peer = %connection.peer, ?reason, "a host could not be authenticated");
-        }
-        Progress::Going => {}
+    if let Progress::Failed(reason) = bound.lock.put(exchange) {
+        tracing::warn!(host = bound.controller.hostnqn, peer = %connection.peer, ?reason, "a host could not be authenticated");
     }
     Reply::done()
 }
@@ -136,11 +154,7 @@ pub async fn receive(connection: &Rc<Connection>, bound: &Bound, slot: u16, comm
     if !is_ours(&command.sqe) || (command.sqe.sgl.length.get() as usize) < room {
         return Reply::fail(Status::INVALID_FIELD);
     }
-    let (message, progress) = match &mut *bound.lock.exchange.borrow_mut() {
-        Some(exchange) => (exchange.receive(), exchange.progress()),
-        None => return Reply::fail(Status::COMMAND_SEQUENCE_ERROR),
-    };
-    let Some(message) = message else {
+    let Some((message, progress)) = bound.lock.message() else {
         return Reply::fail(Status::COMMAND_SEQUENCE_ERROR);
     };
     if message.len() > room || message.len() > connection.max_io() {
