@@ -74,7 +74,8 @@ impl Entry {
             trtype: TRTYPE_TCP,
             adrfam: if ipv6 { ADRFAM_IPV6 } else { ADRFAM_IPV4 },
             subtype,
-            treq: 2 | 4,
+            // Bit 2: SQ flow control can be given up. Bits 1:0, TLS "not specified": told "not required", libnvme wants a key.
+            treq: 4,
             portid: port.into(),
             cntlid: 0xffff.into(),
             admin_queue: 32.into(),
@@ -109,7 +110,7 @@ mod tests {
     fn an_entry_has_these_bytes() {
         let entry = Entry::tcp(SUBTYPE_NVM, false, "127.0.0.1", "4420", "nqn.2016-06.io.spdk:a", 1);
         let b = entry.as_bytes();
-        assert_eq!(b[..12], [3, 1, 2, 6, 1, 0, 255, 255, 32, 0, 0, 0]);
+        assert_eq!(b[..12], [3, 1, 2, 4, 1, 0, 255, 255, 32, 0, 0, 0]);
         assert_eq!(
             (&b[32..38], &b[256..260], &b[512..522]),
             (&b"4420  "[..], &b"nqn."[..], &b"127.0.0.1 "[..])
