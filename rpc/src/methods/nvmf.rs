@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use target::nvmf::{
-    DiscoveryFilter, GroupId, HashId, ListenAddress, NvmfError, Offer, Referral, ReportedOptions, TARGET_NAME,
-    TransportOptions,
+    DiscoveryFilter, DupHostPolicy, GroupId, HashId, ListenAddress, NvmfError, Offer, Referral, ReportedOptions,
+    TARGET_NAME, TransportOptions,
 };
 
 use super::{Line, Lines, Manner::*, Phases::*};
@@ -204,13 +204,15 @@ async fn set_config(context: Arc<Context>, params: SetConfig) -> RpcResult<bool>
             )));
         }
     }
-    if let Some(policy) = params.dup_host_policy.as_deref().filter(|p| *p != "allow") {
-        return Err(bad(format!(
-            "dup_host_policy {policy:?} is not supported; \"allow\" is"
-        )));
-    }
     let filter = filter(&words)?;
     let mut config = context.nvmf.config();
+    if let Some(name) = params.dup_host_policy.as_deref() {
+        let policy = DupHostPolicy::ALL.into_iter().find(|policy| policy.name() == name);
+        config.dup_host_policy = policy.ok_or_else(|| {
+            let known = DupHostPolicy::ALL.map(DupHostPolicy::name).join(", ");
+            bad(format!("dup_host_policy {name:?} is none of {known}"))
+        })?;
+    }
     config.discovery_filter = filter;
     config.poll_groups_mask = params.poll_groups_mask;
     let choice = Dhchap {
@@ -247,7 +249,7 @@ pub(crate) fn saved_config(context: &Context) -> Value {
     params.insert("dhchap_digests".into(), names.into());
     let names: Vec<&str> = groups.iter().map(|group| group.name()).collect();
     params.insert("dhchap_dhgroups".into(), names.into());
-    params.insert("dup_host_policy".into(), "allow".into());
+    params.insert("dup_host_policy".into(), config.dup_host_policy.name().into());
     Value::Object(params)
 }
 
@@ -364,16 +366,31 @@ struct CreateTransport {
     masked_fuses: Option<Vec<String>>,
 }
 
+/// Optional commands and fused operations that can be masked, by SPDK's names.
+const ONCS: [(&str, u16); 5] = [
+    ("nvmcmps", 1),
+    ("nvmdsmsv", 1 << 2),
+    ("nvmwzsv", 1 << 3),
+    ("reservs", 1 << 5),
+    ("nvmcpys", 1 << 8),
+];
+const FUSES: [(&str, u16); 1] = [("fcws", 1)];
+
+fn mask(what: &str, names: Option<&[String]>, known: &[(&str, u16)]) -> RpcResult<u16> {
+    names.unwrap_or_default().iter().try_fold(0, |mask, name| {
+        let found = known.iter().find(|(known, _)| known == name);
+        let all = || known.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        found
+            .map(|(_, bit)| mask | bit)
+            .ok_or_else(|| RpcError::invalid().because(format!("{what}: {name:?} is none of {}", all())))
+    })
+}
+
 impl CreateTransport {
     fn options(&self) -> RpcResult<TransportOptions> {
         let bad = |cause: &str| Err(RpcError::invalid().because(cause));
         if self.dif_insert_or_strip == Some(true) {
             return bad("dif_insert_or_strip: disks here have no protection information");
-        }
-        if self.masked_oncs.as_ref().is_some_and(|m| !m.is_empty())
-            || self.masked_fuses.as_ref().is_some_and(|m| !m.is_empty())
-        {
-            return bad("masked_oncs and masked_fuses are not supported");
         }
         let default = TransportOptions::default();
         let reported = ReportedOptions::default();
@@ -392,6 +409,8 @@ impl CreateTransport {
             c2h_success: self.c2h_success.unwrap_or(default.c2h_success),
             kas: self.kas.unwrap_or(default.kas),
             min_kato: self.min_kato.unwrap_or(default.min_kato),
+            masked_oncs: mask("masked_oncs", self.masked_oncs.as_deref(), &ONCS)?,
+            masked_fuses: mask("masked_fuses", self.masked_fuses.as_deref(), &FUSES)?,
             abort_timeout_sec: self.abort_timeout_sec.unwrap_or(default.abort_timeout_sec),
             reported: ReportedOptions {
                 io_unit_size: self.io_unit_size.unwrap_or(reported.io_unit_size),
@@ -487,6 +506,15 @@ pub(crate) fn transport(options: &TransportOptions, old: bool) -> Value {
         "kas": options.kas,
         "min_kato": options.min_kato,
     });
+    for (name, mask, bits) in [
+        ("masked_oncs", options.masked_oncs, &ONCS[..]),
+        ("masked_fuses", options.masked_fuses, &FUSES[..]),
+    ] {
+        if mask != 0 {
+            let names = bits.iter().filter(|(_, bit)| mask & bit != 0).map(|(name, _)| *name);
+            shape[name] = names.collect();
+        }
+    }
     if old {
         shape["io_unit_size"] = r.io_unit_size.into();
         shape["num_shared_buffers"] = r.num_shared_buffers.into();

@@ -204,7 +204,7 @@ async fn log_page(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
         page::DISCOVERY if controller.is_discovery() => {
             discovery::log(&connection.shared, &controller.hostnqn, controller.local)
         }
-        _ => logs::page(controller, &ask, sqe.nsid.get())?,
+        _ => logs::page(controller, &ask, sqe.nsid.get(), connection.masked().0)?,
     };
     if ask.offset > log.len() as u64 {
         return Err(Status::INVALID_FIELD);

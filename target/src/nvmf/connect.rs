@@ -3,6 +3,7 @@ use super::{
     connection::{self, Bound, Connection, Reply},
     controller::{Controller, Queue},
     features::Features,
+    options::DupHostPolicy,
     session::Command,
     shared::Shared,
     subsystem::Subsystem,
@@ -107,18 +108,26 @@ fn admin_queue(
         state.discoverers.push(controller.clone());
         return Ok(Bound::new(controller, 0));
     }
-    let subsystem = shared
-        .state()
-        .subsystems
-        .get(nqn)
-        .cloned()
-        .ok_or(wrong(invalid::DATA_SUBNQN))?;
+    let (subsystem, policy) = {
+        let state = shared.state();
+        (state.subsystems.get(nqn).cloned(), state.config.dup_host_policy)
+    };
+    let subsystem = subsystem.ok_or(wrong(invalid::DATA_SUBNQN))?;
     let mut inner = subsystem.inner();
     if inner.closing || !inner.listens_on(connection.local) {
         return Err(wrong(invalid::DATA_SUBNQN));
     }
     if !inner.allows(host) {
         return Err(Reply::fail_with(Status::CONNECT_INVALID_HOST, 0));
+    }
+    if policy == DupHostPolicy::RestrictPerListener {
+        let way = |local| inner.listener_at(local).map(|listener| listener.port_id);
+        let here = way(connection.local);
+        let mut others = inner.controllers.values();
+        if others.any(|c| c.hostid == data.host_id && c.hostnqn == host && way(c.local) == here) {
+            // Without DNR: a host that lost its connection gets in when the old one has been missed.
+            return Err(Reply::fail(Status::CONNECT_CONTROLLER_BUSY));
+        }
     }
     let cntlid = inner
         .choose_cntlid(&subsystem.config)

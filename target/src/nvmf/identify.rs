@@ -91,11 +91,12 @@ fn io_controller(id: &mut IdentifyController, s: &Subsystem, transport: &Transpo
     id.nn = s.config.max_namespaces.into();
     id.mnan = s.config.max_namespaces.into();
     // Compare, Dataset Management, Write Zeroes, reservations, timestamp, Verify, Copy.
-    id.oncs = (1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8).into();
+    let oncs = (1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8) & !transport.masked_oncs;
+    id.oncs = oncs.into();
     // Copy descriptor formats 0 and 2.
-    id.ocfs = (1 | 1 << 2).into();
+    id.ocfs = if oncs & 1 << 8 == 0 { 0 } else { 1 | 1 << 2 }.into();
     // Compare and Write; each namespace says how long (NACWU).
-    id.fuses = 1.into();
+    id.fuses = (1 & !transport.masked_fuses).into();
     // A cache may be there; Flush with NSID FFFFFFFFh flushes every namespace.
     id.vwc = 1 | 3 << 1;
     id.subnqn = nqn_field(s.nqn());

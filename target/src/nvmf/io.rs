@@ -32,6 +32,9 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
     {
         return Reply::fail(status);
     }
+    if connection.masked().0 & oncs(sqe.opcode) != 0 {
+        return Reply::fail(Status::INVALID_OPCODE);
+    }
     match sqe.opcode {
         io::READ => read(connection, slot, command, &space).await,
         io::WRITE => write(connection, slot, command, &space).await,
@@ -52,6 +55,19 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
             Box::pin(reserve::run(connection, slot, command, &space)).await
         }
         _ => Reply::fail(Status::INVALID_OPCODE),
+    }
+}
+
+/// The bit of ONCS that announces a command; none for those that every controller has.
+pub fn oncs(opcode: u8) -> u16 {
+    match opcode {
+        io::COMPARE => 1,
+        io::DATASET_MANAGEMENT => 1 << 2,
+        io::WRITE_ZEROES => 1 << 3,
+        io::RESERVATION_REGISTER | io::RESERVATION_REPORT | io::RESERVATION_ACQUIRE | io::RESERVATION_RELEASE => 1 << 5,
+        io::VERIFY => 1 << 7,
+        io::COPY => 1 << 8,
+        _ => 0,
     }
 }
 

@@ -62,7 +62,7 @@ fn pages(c: &Controller) -> Vec<u8> {
 }
 
 /// The whole of a page of controller `c`, all but the discovery log.
-pub fn page(c: &Controller, ask: &GetLogPage, nsid: u32) -> Result<Vec<u8>, Status> {
+pub fn page(c: &Controller, ask: &GetLogPage, nsid: u32, masked_oncs: u16) -> Result<Vec<u8>, Status> {
     let pages = pages(c);
     if !pages.contains(&ask.page) {
         return Err(Status::INVALID_LOG_PAGE);
@@ -96,13 +96,16 @@ pub fn page(c: &Controller, ask: &GetLogPage, nsid: u32) -> Result<Vec<u8>, Stat
         page::ANA => ana::log(c, ask.specific & GROUPS_ONLY != 0),
         page::COMMAND_EFFECTS => {
             let admin = ADMIN.map(|opcode| (opcode, log::EFFECT_SUPPORTED));
-            let io = IO.map(|(opcode, changes)| {
+            let there = IO
+                .into_iter()
+                .filter(|(opcode, _)| masked_oncs & super::io::oncs(*opcode) == 0);
+            let io = there.map(|(opcode, changes)| {
                 (
                     opcode,
                     log::EFFECT_SUPPORTED | if changes { log::EFFECT_CHANGES_DATA } else { 0 },
                 )
             });
-            log::command_effects(&admin, &io).to_vec()
+            log::command_effects(&admin, &io.collect::<Vec<_>>()).to_vec()
         }
         page::FEATURE_EFFECTS => {
             let discovery = c.is_discovery();

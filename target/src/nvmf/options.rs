@@ -32,6 +32,10 @@ pub struct TransportOptions {
     pub max_unassociated: usize,
     /// Connections in all.
     pub max_connections: usize,
+    /// Optional commands that are neither announced nor carried out: bits of ONCS.
+    pub masked_oncs: u16,
+    /// Fused operations that are not: bits of FUSES.
+    pub masked_fuses: u16,
     /// Kept and reported for control planes that set them; nothing here depends on them.
     pub reported: ReportedOptions,
 }
@@ -83,6 +87,8 @@ impl Default for TransportOptions {
             abort_timeout_sec: 1,
             max_unassociated: 256,
             max_connections: 4096,
+            masked_oncs: 0,
+            masked_fuses: 0,
             reported: ReportedOptions::default(),
         }
     }
@@ -347,6 +353,29 @@ pub struct PollGroupStats {
     pub completed_nvme_io: u64,
 }
 
+/// What a host may do that has a controller already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DupHostPolicy {
+    /// Have as many as it likes.
+    #[default]
+    Allow,
+    /// Have one through each listener: a second one is refused while the first is there.
+    RestrictPerListener,
+}
+
+impl DupHostPolicy {
+    /// Both.
+    pub const ALL: [DupHostPolicy; 2] = [Self::Allow, Self::RestrictPerListener];
+
+    /// As SPDK calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::RestrictPerListener => "restrict_per_listener",
+        }
+    }
+}
+
 /// Target-wide settings (`nvmf_set_config`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetConfig {
@@ -358,6 +387,8 @@ pub struct TargetConfig {
     pub poll_groups_mask: Option<String>,
     /// Hashes and groups of in-band authentication.
     pub dhchap: Offer,
+    /// Hosts that connect twice.
+    pub dup_host_policy: DupHostPolicy,
 }
 
 /// Which listeners the discovery log shows: all, or those like the one the host asked through.

@@ -35,6 +35,8 @@ pub struct Shared {
     publisher: Mutex<Option<Publisher>>,
     /// Connections on each core.
     load: Vec<AtomicUsize>,
+    /// Commands each core has carried out in the last second.
+    work: Vec<AtomicU64>,
     next: AtomicU64,
 }
 
@@ -68,6 +70,7 @@ impl Shared {
     /// A target without anything.
     pub fn new(reactors: Reactors, graph: Graph) -> Self {
         let load = (0..reactors.count()).map(|_| AtomicUsize::new(0)).collect();
+        let work = (0..reactors.count()).map(|_| AtomicU64::new(0)).collect();
         let state = State {
             transport: None,
             subsystems: BTreeMap::new(),
@@ -89,6 +92,7 @@ impl Shared {
             state: Mutex::new(state),
             publisher: Mutex::new(None),
             load,
+            work,
             next: AtomicU64::new(1),
         }
     }
@@ -137,6 +141,17 @@ impl Shared {
     pub fn least_loaded(&self) -> usize {
         let loads = self.load.iter().enumerate().map(|(core, n)| (n.load(Relaxed), core));
         loads.min().map_or(0, |(_, core)| core)
+    }
+
+    /// `core` has carried out so many commands in the last second.
+    pub fn worked(&self, core: usize, commands: u64) {
+        self.work[core].store(commands, Relaxed);
+    }
+
+    /// The least a core had to do in the last second, and which.
+    pub fn least_worked(&self) -> (u64, usize) {
+        let work = self.work.iter().enumerate().map(|(core, n)| (n.load(Relaxed), core));
+        work.min().unwrap_or_default()
     }
 
     /// Ends the connections of these queues, wherever they live. Does not wait.

@@ -11,7 +11,7 @@ use spec::nvme::{
     property::{self, Cc},
 };
 use std::time::Duration;
-use target::nvmf::TransportOptions;
+use target::nvmf::{AnaState, DupHostPolicy, ListenAddress, TargetConfig, TransportOptions};
 use zerocopy::FromBytes;
 
 #[test]
@@ -137,6 +137,34 @@ fn connect_is_refused_with_the_parameter_that_is_wrong() {
         bare.call(Sqe::new(io::FLUSH, 0, 1), &[]).unwrap().cqe.status(),
         Status::COMMAND_SEQUENCE_ERROR
     );
+}
+
+#[test]
+fn a_host_that_connects_twice_is_let_in_once_a_listener_if_that_is_the_policy() {
+    let bench = Bench::new(2);
+    let any = ListenAddress::parse("127.0.0.1", "0").unwrap();
+    let other = wait(bench.nvmf.add_listener(NQN, any, AnaState::Optimized)).unwrap();
+    bench.nvmf.set_config(TargetConfig {
+        dup_host_policy: DupHostPolicy::RestrictPerListener,
+        ..TargetConfig::default()
+    });
+    let options = Options::default();
+    let first = bench.admin();
+    let mut second = Client::open(bench.address, &options).unwrap();
+    let refused = second.connect(NQN, 0, 0xffff, &options).unwrap().status();
+    assert_eq!(plain(refused), Status::CONNECT_CONTROLLER_BUSY);
+    let _other_way = Client::admin(other, NQN, &options).unwrap();
+    let another = Options {
+        host_id: [7; 16],
+        ..options.clone()
+    };
+    let _another_host = Client::admin(bench.address, NQN, &another).unwrap();
+    drop(first);
+    let again = (0..100).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        Client::admin(bench.address, NQN, &options).ok()
+    });
+    assert!(again.is_some(), "not let in after it had gone");
 }
 
 #[test]

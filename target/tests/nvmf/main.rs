@@ -2,6 +2,7 @@
 mod admin;
 mod ana;
 mod association;
+mod balance;
 mod bench;
 mod commands;
 mod control;

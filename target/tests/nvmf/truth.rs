@@ -277,6 +277,44 @@ fn every_opcode_is_there_or_refused_as_the_effects_log_says() {
 }
 
 #[test]
+fn what_is_masked_is_neither_announced_nor_done() {
+    let options = TransportOptions {
+        masked_oncs: 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8,
+        masked_fuses: 1,
+        ..TransportOptions::default()
+    };
+    let bench = Bench::with(1, options);
+    let (mut admin, mut io) = bench.queues(&Options::default());
+    let id = admin.identify(cns::CONTROLLER, 0).unwrap();
+    let id = IdentifyController::ref_from_bytes(&id).unwrap();
+    assert_eq!((id.oncs.get(), id.ocfs.get(), id.fuses.get()), (1 << 6 | 1 << 7, 0, 0));
+    let log = admin.log_page(page::COMMAND_EFFECTS, 0, 4096, false).unwrap().data;
+    for opcode in [0x05, 0x09, 0x08, 0x0d, 0x0e, 0x11, 0x15, 0x19] {
+        assert_eq!(
+            status(&mut io, Sqe::new(opcode, 0, 1), &[]),
+            Status::INVALID_OPCODE,
+            "{opcode:#x}"
+        );
+        assert_eq!(log[1024 + usize::from(opcode) * 4], 0, "{opcode:#x}");
+    }
+    let fused = Sqe {
+        flags: 0x41,
+        ..Sqe::new(io::COMPARE, 0, 1)
+    };
+    let cid = io.submit(fused, &pattern(BLOCK, 1)).unwrap();
+    let write = Sqe {
+        flags: 0x42,
+        ..Sqe::new(io::WRITE, 0, 1)
+    };
+    io.submit(write, &pattern(BLOCK, 1)).unwrap();
+    io.flush().unwrap();
+    for _ in 0..2 {
+        let done = io.completion().unwrap().cqe;
+        assert_eq!(plain(done.status()), Status::INVALID_FIELD, "{}", done.cid.get() == cid);
+    }
+}
+
+#[test]
 fn limits_are_where_identify_says() {
     let (bench, _dir) = full();
     let (mut admin, mut io) = bench.queues(&Options::default());

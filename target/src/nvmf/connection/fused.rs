@@ -24,6 +24,13 @@ pub(super) struct Fused {
     pairs: RefCell<Vec<Rc<Pair>>>,
 }
 
+impl Fused {
+    /// A first half has come without its second.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.get().is_some()
+    }
+}
+
 impl Connection {
     /// A command has arrived: wakes its slot, unless it is the first half of something.
     pub(super) fn take(&self, slot: u16) {
@@ -54,6 +61,9 @@ impl Connection {
 
     /// Runs one half.
     pub(super) async fn run_fused(self: &Rc<Self>, slot: u16) -> Reply {
+        if self.masked.1 & 1 != 0 {
+            return Reply::fail(Status::INVALID_FIELD);
+        }
         let pair = {
             let pairs = self.fused.pairs.borrow();
             pairs.iter().find(|p| p.first == slot || p.second == slot).cloned()

@@ -14,11 +14,13 @@
 //! | `slots` | the life of a command slot |
 //! | `writer` | answers, and bytes to the socket |
 //! | `fused` | two commands done as one |
+//! | `moving` | queues that go to another core |
 //! | `events` | commands that wait for somebody else, and those that are aborted |
 //! | `table` | the connections of this core |
 //! | `reply` | what a command ends with |
 mod events;
 mod fused;
+mod moving;
 mod reader;
 mod reply;
 mod slots;
@@ -33,12 +35,13 @@ use super::{
     connect,
     controller::Controller,
     memory,
+    options::TransportOptions,
     session::{Command, Limits, Payload, Session},
     shared::Shared,
     space::{Space, Spaces},
 };
 use reactor::{
-    Buf, Notify, Stream,
+    Buf, Inbox, Notify, Stream,
     pool::{Pool, Reservation},
 };
 use spec::nvme::DISCOVERY_NQN;
@@ -99,6 +102,8 @@ pub struct Connection {
     tasks: Cell<usize>,
     task_ended: Notify,
     limits: Limits,
+    /// Bits of ONCS and FUSES that are not to be had.
+    masked: (u16, u16),
     /// This core's payload memory.
     pool: Pool<()>,
     /// Commands that wait for some.
@@ -107,6 +112,10 @@ pub struct Connection {
     events: RefCell<VecDeque<u16>>,
     last_sign: Cell<u64>,
     served: [Cell<u64>; 4],
+    /// Commands since the core was last looked at.
+    commands: Cell<u64>,
+    /// The core it is to move to.
+    move_to: Cell<Option<usize>>,
 }
 
 /// Serves `stream` on this core until it ends.
@@ -120,51 +129,76 @@ pub async fn serve(shared: Arc<Shared>, stream: Stream, peer: SocketAddr) {
 
 async fn serve_from(shared: Arc<Shared>, stream: Stream, local: SocketAddr, peer: SocketAddr) {
     let transport = shared.transport();
-    let limits = Limits {
-        in_capsule: transport.in_capsule_data_size,
-        max_io: transport.max_io_size,
-        c2h_success: transport.c2h_success,
-    };
-    let Some(pool) = memory::core(transport.max_io_size) else {
-        tracing::warn!(%peer, "refused a connection: no memory for even one command");
-        return;
-    };
     // Nagle would hold back a response until the host has acknowledged the last one. Not fatal if it fails.
     let _ = stream.set_nodelay(true);
     // A host without a keep-alive timer may vanish without a word.
     let _ = stream.set_keepalive(true);
-    let connection = Rc::new(Connection {
-        id: shared.number(),
-        local,
-        peer,
-        stream,
-        session: RefCell::new(Session::new(limits, reactor::now().0)),
-        front: RefCell::new(Batch::new(SEGMENTS)),
-        to_send: Notify::new(),
-        sent: Notify::new(),
-        sending: Cell::new(false),
-        slots: OnceCell::new(),
-        first: Slot::default(),
-        bound: OnceCell::new(),
-        closing: Cell::new(false),
-        fused: fused::Fused::default(),
-        tasks: Cell::new(0),
-        task_ended: Notify::new(),
-        limits,
-        pool,
-        wanting: Cell::new(0),
-        events: RefCell::default(),
-        last_sign: Cell::new(0),
-        served: Default::default(),
-        shared: shared.clone(),
-    });
+    let session = Session::new(limits(&transport), reactor::now().0);
+    let names = (shared.number(), local, peer);
+    let Some(connection) = Connection::new(&shared, &transport, stream, names, session) else {
+        tracing::warn!(%peer, "refused a connection: no memory for even one command");
+        return;
+    };
     table::enter(&connection, transport.max_unassociated / shared.reactors.count().max(1));
     connection.clone().start(Connection::write);
-    connection.read().await;
-    connection.end().await;
+    connection.go_on(Inbox::with_capacity(reader::SMALL_INBOX)).await;
+}
+
+fn limits(transport: &TransportOptions) -> Limits {
+    Limits {
+        in_capsule: transport.in_capsule_data_size,
+        max_io: transport.max_io_size,
+        c2h_success: transport.c2h_success,
+    }
 }
 
 impl Connection {
+    /// One that does nothing yet: number, this side's address and the host's. `None`: there is no memory for even one command.
+    fn new(
+        shared: &Arc<Shared>,
+        transport: &TransportOptions,
+        stream: Stream,
+        (id, local, peer): (u64, SocketAddr, SocketAddr),
+        session: Session,
+    ) -> Option<Rc<Self>> {
+        Some(Rc::new(Self {
+            id,
+            local,
+            peer,
+            stream,
+            session: RefCell::new(session),
+            front: RefCell::new(Batch::new(SEGMENTS)),
+            to_send: Notify::new(),
+            sent: Notify::new(),
+            sending: Cell::new(false),
+            slots: OnceCell::new(),
+            first: Slot::default(),
+            bound: OnceCell::new(),
+            closing: Cell::new(false),
+            fused: fused::Fused::default(),
+            tasks: Cell::new(0),
+            task_ended: Notify::new(),
+            limits: limits(transport),
+            masked: (transport.masked_oncs, transport.masked_fuses),
+            pool: memory::core(transport.max_io_size)?,
+            wanting: Cell::new(0),
+            events: RefCell::default(),
+            last_sign: Cell::new(0),
+            served: Default::default(),
+            commands: Cell::new(0),
+            move_to: Cell::new(None),
+            shared: shared.clone(),
+        }))
+    }
+
+    /// Reads and serves until the connection ends, or goes to another core.
+    async fn go_on(self: Rc<Self>, inbox: Inbox) {
+        match self.read(inbox).await {
+            Some((core, unread)) => self.depart(core, unread).await,
+            None => self.end().await,
+        }
+    }
+
     fn slot(&self, slot: u16) -> &Slot {
         self.slots
             .get()
@@ -216,6 +250,11 @@ impl Connection {
     /// The command in `slot`.
     pub fn command(&self, slot: u16) -> Command {
         self.session.borrow().command(slot)
+    }
+
+    /// Bits of ONCS and FUSES that are not to be had.
+    pub fn masked(&self) -> (u16, u16) {
+        self.masked
     }
 
     /// Bytes one command may move.
@@ -273,6 +312,17 @@ impl Connection {
 
     // ---- the end ----
 
+    /// Wakes every task, which sees that the connection is closing, and waits for the last.
+    async fn end_tasks(&self) {
+        self.to_send.notify_one();
+        for slot in self.slots.get().into_iter().flat_map(|all| all.iter()) {
+            slot.wake.notify_one();
+        }
+        while self.tasks.get() > 0 {
+            self.task_ended.wait().await;
+        }
+    }
+
     /// Takes leave: controller, tasks, table. Commands in the device run to their end first (D6).
     async fn end(self: &Rc<Self>) {
         self.stream.shutdown();
@@ -281,13 +331,7 @@ impl Connection {
             self.publish(bound);
             connect::leave(self, bound);
         }
-        self.to_send.notify_one();
-        for slot in self.slots.get().into_iter().flat_map(|all| all.iter()) {
-            slot.wake.notify_one();
-        }
-        while self.tasks.get() > 0 {
-            self.task_ended.wait().await;
-        }
+        self.end_tasks().await;
         CORE.with(|core| {
             core.connections.borrow_mut().remove(&self.id);
             core.waiting.borrow_mut().retain(|id| *id != self.id);

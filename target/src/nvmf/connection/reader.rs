@@ -5,9 +5,9 @@ use reactor::Inbox;
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 /// Inbox until Connect: ICReq and a Connect capsule with digests and padding fit.
-const SMALL_INBOX: usize = 4 << 10;
+pub(super) const SMALL_INBOX: usize = 4 << 10;
 /// Inbox of a queue.
-const INBOX: usize = 64 << 10;
+pub(super) const INBOX: usize = 64 << 10;
 /// A sign of life is written down this often, in nanoseconds.
 const SIGN_EVERY: u64 = 100_000_000;
 
@@ -15,8 +15,8 @@ const SIGN_EVERY: u64 = 100_000_000;
 struct End;
 
 impl Connection {
-    pub(super) async fn read(self: &Rc<Self>) {
-        let mut inbox = Inbox::with_capacity(SMALL_INBOX);
+    /// Reads until the connection is over, or until it goes to another core: that, and what was read already.
+    pub(super) async fn read(self: &Rc<Self>, mut inbox: Inbox) -> Option<(usize, Vec<u8>)> {
         loop {
             let payload = match self.parse(&mut inbox).await {
                 Ok(payload) => payload,
@@ -27,6 +27,11 @@ impl Connection {
                 // It holds more than the small one ever did.
                 large.push(inbox.unread());
                 inbox = large;
+            }
+            if payload.is_none()
+                && let Some(core) = self.at_rest().await
+            {
+                return Some((core, inbox.unread().to_vec()));
             }
             let part = payload.and_then(|p| self.part(p));
             match self.stream.recv(&mut inbox, part.as_ref()).await {
@@ -47,6 +52,7 @@ impl Connection {
             }
         };
         let _ = reactor::timeout(Duration::from_secs(1), drained).await;
+        None
     }
 
     /// Takes everything out of the inbox that can be taken; returns where the next bytes belong, if they are payload.
@@ -120,8 +126,17 @@ impl Connection {
     fn bind(self: &Rc<Self>, bound: Bound, entries: u32, flow_control: bool) {
         let admin = bound.qid == 0;
         self.session.borrow_mut().connected(bound.qid, entries, flow_control);
-        let slots: Box<[Slot]> = (0..entries.max(2)).map(|_| Slot::default()).collect();
-        let count = slots.len();
+        self.furnish(bound, entries.max(2) as usize);
+        CORE.with(|core| {
+            core.waiting.borrow_mut().retain(|id| *id != self.id);
+            let counter = if admin { &core.admin_qpairs } else { &core.io_qpairs };
+            counter.set(counter.get() + 1);
+        });
+    }
+
+    /// Makes it a queue with so many slots, and starts their tasks.
+    pub(super) fn furnish(self: &Rc<Self>, bound: Bound, count: usize) {
+        let slots: Box<[Slot]> = (0..count).map(|_| Slot::default()).collect();
         self.front.borrow_mut().slots.reserve(count);
         // Neither was set: a connection is bound once.
         let _ = self.slots.set(slots);
@@ -129,11 +144,6 @@ impl Connection {
         for slot in 0..count {
             self.clone().start(move |connection| connection.serve_slot(slot as u16));
         }
-        CORE.with(|core| {
-            core.waiting.borrow_mut().retain(|id| *id != self.id);
-            let counter = if admin { &core.admin_qpairs } else { &core.io_qpairs };
-            counter.set(counter.get() + 1);
-        });
     }
 
     fn sign_of_life(&self, now: u64) {

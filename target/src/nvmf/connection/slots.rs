@@ -64,6 +64,7 @@ impl Connection {
             (_, command::FABRICS) => connect::on_io_queue(&command.sqe),
             _ => {
                 CORE.with(|core| core.completed.set(core.completed.get() + 1));
+                self.commands.set(self.commands.get() + 1);
                 io::run(self, slot, command).await
             }
         };

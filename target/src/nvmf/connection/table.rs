@@ -1,7 +1,7 @@
 //! The connections of this core: found by number, watched, counted, ended.
 use super::*;
 use crate::nvmf::options::PollGroupStats;
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Weak, time::Duration};
 
 thread_local! {
     pub(super) static CORE: Core = Core::default();
@@ -17,13 +17,17 @@ pub(super) struct Core {
     pub(super) admin_qpairs: Cell<u64>,
     pub(super) io_qpairs: Cell<u64>,
     pub(super) completed: Cell<u64>,
+    /// The target of the last connection that came, whose cores are balanced.
+    shared: RefCell<Weak<Shared>>,
+    /// How often in a row this core had much more to do than another.
+    uneven: Cell<u32>,
 }
 
 /// Writes a connection into this core's table. If too many wait for their Connect command, the one that has waited
 /// longest goes: half-open connections never keep a real host out.
 pub(super) fn enter(connection: &Rc<Connection>, most_waiting: usize) {
+    admit(connection);
     CORE.with(|core| {
-        core.connections.borrow_mut().insert(connection.id, connection.clone());
         let mut waiting = core.waiting.borrow_mut();
         waiting.push_back(connection.id);
         while waiting.len() > most_waiting.max(4) {
@@ -34,6 +38,14 @@ pub(super) fn enter(connection: &Rc<Connection>, most_waiting: usize) {
                 oldest.shut();
             }
         }
+    });
+}
+
+/// Writes a connection into this core's table, and watches over the table.
+pub(super) fn admit(connection: &Rc<Connection>) {
+    CORE.with(|core| {
+        core.connections.borrow_mut().insert(connection.id, connection.clone());
+        core.shared.replace(Arc::downgrade(&connection.shared));
         if !core.watched.replace(true) {
             reactor::spawn_background(watch());
             reactor::spawn_background(async {
@@ -51,7 +63,12 @@ async fn watch() {
     loop {
         reactor::sleep(Duration::from_secs(1)).await;
         let now = reactor::now().0;
-        CORE.with(|core| all.extend(core.connections.borrow().values().cloned()));
+        CORE.with(|core| {
+            all.extend(core.connections.borrow().values().cloned());
+            if let Some(shared) = core.shared.borrow().upgrade() {
+                moving::balance(&shared, &all, &core.uneven);
+            }
+        });
         for connection in all.drain(..) {
             if let Some(bound) = connection.bound.get() {
                 connection.publish(bound);

@@ -335,6 +335,11 @@ impl Session {
         }
     }
 
+    /// The host still has to send data, asked for or within a capsule.
+    pub fn waits_for_data(&self) -> bool {
+        self.asked > 0 || !matches!(self.rx, Rx::Head)
+    }
+
     /// Commands between their capsule and the end of their response.
     pub fn busy(&self) -> usize {
         self.slots.len() - self.free.len()
