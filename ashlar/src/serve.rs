@@ -102,8 +102,8 @@ async fn serve(
     let engine = Engine::new(graph.clone());
     let iscsi = Iscsi::new(reactors.clone(), graph.clone());
     iscsi
-        .keep_reservations(state)
-        .map_err(|error| format!("cannot keep reservations in {}: {error}", state.display()))?;
+        .keep_state(state)
+        .map_err(|error| format!("cannot keep reservations and sanitizes in {}: {error}", state.display()))?;
     let nvmf = Nvmf::new(reactors.clone(), graph);
     nvmf.keep_reservations(state)
         .map_err(|error| format!("cannot keep reservations in {}: {error}", state.display()))?;

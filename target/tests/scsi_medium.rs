@@ -18,7 +18,7 @@ use std::{
 use target::scsi::{
     Nexus, NexusId, Request,
     options::LunOptions,
-    server::execute,
+    server::{execute, execute_unless},
     unit::{Device, Unit},
 };
 
@@ -462,6 +462,47 @@ fn a_long_copy_on_one_disk_overlaps_itself_unharmed() {
             assert!(host.read(0, lba, 1).await == numbered(u64::from(lba)), "block {lba}");
         }
     })
+}
+
+#[test]
+fn what_takes_minutes_ends_when_its_own_host_aborts_it() {
+    let slow = Table::Delay {
+        on: "m".into(),
+        avg_read_us: 0,
+        p99_read_us: 0,
+        avg_write_us: 40_000,
+        p99_write_us: 40_000,
+    };
+    let house = House::new(&[("m", memory(65536, 512)), ("d", slow)]);
+    house.run(|host| async move {
+        let page = host.send(1, &[0x12, 1, 0x83, 1, 0, 0], &[]).await.good();
+        let naas = vec![page[8..16].to_vec(); 2];
+        // 15 MiB, of which a step is one.
+        let copy = copy_list(1, &naas, &[(0, 1, 30_000, 0, 32_000)]);
+        let overwrite = [&[1, 0, 0, 1][..], &[0x11]].concat();
+        let mut sanitize = [0; 16];
+        (sanitize[0], sanitize[1], sanitize[8]) = (0x48, 0x01, 5);
+        for (cdb, data) in [(extended_copy(&copy), copy), (sanitize, overwrite)] {
+            let request = Request {
+                lun: Lun::new(1).unwrap().to_wire(),
+                cdb: Cdb::new(&cdb),
+                room: 0,
+                data: Buf::from_slice(&data),
+            };
+            let began = reactor::now();
+            let unwanted = || reactor::now().since(began) > Duration::from_millis(60);
+            execute_unless(&host.0, request, &unwanted).await;
+            let took = reactor::now().since(began);
+            // All of it would take 600 ms and 1300 ms.
+            assert!(
+                took > Duration::from_millis(60) && took < Duration::from_millis(450),
+                "{cdb:02x?}: {took:?}"
+            );
+        }
+        // The sanitize goes on without the command that began it.
+        let busy = host.send(1, &[0; 6], &[]).await;
+        assert_eq!(busy.why(), Some((SenseKey::NotReady, 0x04, 0x1b)));
+    });
 }
 
 #[test]

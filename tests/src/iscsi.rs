@@ -59,6 +59,18 @@ pub struct Iscsi {
 impl Iscsi {
     /// Connects, logs in to `iqn` and asks for the capacity of `lun`.
     pub fn login(port: u16, iqn: &str, lun: u8) -> Result<Iscsi> {
+        let mut host = Iscsi::connect(port, iqn, lun)?;
+        let (status, data) = host.command(&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 32, &[])?;
+        if status != 0 || data.len() < 12 {
+            return Err(format!("READ CAPACITY(16): status {status:#x}").into());
+        }
+        host.blocks = u64::from_be_bytes(data[..8].try_into()?) + 1;
+        host.block = u32::from_be_bytes(data[8..12].try_into()?);
+        Ok(host)
+    }
+
+    /// Connects and logs in to `iqn`, whatever state the unit is in: blocks count as 512 bytes.
+    pub fn connect(port: u16, iqn: &str, lun: u8) -> Result<Iscsi> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -91,12 +103,6 @@ impl Iscsi {
                 break;
             }
         }
-        let (status, data) = host.command(&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 32, &[])?;
-        if status != 0 || data.len() < 12 {
-            return Err(format!("READ CAPACITY(16): status {status:#x}").into());
-        }
-        host.blocks = u64::from_be_bytes(data[..8].try_into()?) + 1;
-        host.block = u32::from_be_bytes(data[8..12].try_into()?);
         Ok(host)
     }
 

@@ -12,6 +12,7 @@ pub mod rpc;
 pub mod serve;
 pub mod soak;
 pub mod tool;
+pub mod visit;
 
 pub use guest::{Guest, Helper};
 pub use serve::{Ports, Server};

@@ -128,6 +128,10 @@ pub enum Command {
     PreventAllow {
         prevent: bool,
     },
+    /// The default self-test, or nothing (SELFTEST = 0 without a list).
+    SendDiagnostic {
+        self_test: bool,
+    },
     SynchronizeCache {
         range: BlockRange,
         immediate: bool,
@@ -505,6 +509,18 @@ pub(super) fn prevent_allow(b: &[u8; 16]) -> Result<Command, CdbError> {
     match b[4] & 3 {
         prevent @ (0 | 1) => Ok(Command::PreventAllow { prevent: prevent == 1 }),
         _ => Err(CdbError::Field { byte: 4, bit: 1 }),
+    }
+}
+
+pub(super) fn send_diagnostic(b: &[u8; 16]) -> Result<Command, CdbError> {
+    // There are no other self-tests and no diagnostic pages, so neither a code nor a list (SPC-5 6.42).
+    let (code, len) = (b[1] >> 5, be16(b, 3));
+    match (code, len) {
+        (0, 0) => Ok(Command::SendDiagnostic {
+            self_test: b[1] & 0x04 != 0,
+        }),
+        (0, _) => Err(CdbError::Field { byte: 3, bit: 7 }),
+        _ => Err(CdbError::Field { byte: 1, bit: 7 }),
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Limits {
     pub write_same: u64,
     /// Unmapped blocks read as zeros.
     pub reads_zeros: bool,
+    /// SANITIZE BLOCK ERASE is there.
+    pub block_erase: bool,
     /// It turns.
     pub rotational: bool,
 }
@@ -125,7 +127,7 @@ pub fn vpd(page: u8, id: &Identity, limits: &Limits) -> Option<Vec<u8>> {
             // 0 tells nothing, 1 is "does not turn".
             body[1] = u8::from(!limits.rotational);
             // WABEREQ 01b: after a block erase, reads succeed. There is no cryptographic erase (WACEREQ 00b).
-            body[3] = u8::from(limits.unmap > 0) << 6;
+            body[3] = u8::from(limits.block_erase) << 6;
             body
         }
         0xb2 => {
@@ -217,6 +219,7 @@ mod tests {
             atomic: 0x4000,
             write_same: 0x20_0000,
             reads_zeros: true,
+            block_erase: true,
             rotational: false,
         };
         let page = vpd(0xb0, &identity(), &limits).unwrap();

@@ -16,7 +16,8 @@ use super::{
     Cdb, CdbError, Command, Sense, be32,
     cdb::{
         inquiry, log_select, log_sense, mode_select, mode_sense, prevent_allow, protected, read_capacity10,
-        read_capacity16, request_sense, six, sixteen, start_stop, synchronize, ten, twelve, unmap, verify, write_same,
+        read_capacity16, request_sense, send_diagnostic, six, sixteen, start_stop, synchronize, ten, twelve, unmap,
+        verify, write_same,
     },
     copy::{Results, extended_copy, receive_copy_results},
     medium::{
@@ -41,6 +42,10 @@ pub enum Needs {
     Atomic,
     /// Hosts may set the states of target port groups (explicit asymmetric access).
     ExplicitAccess,
+    /// A medium that can be written, as far as the administrator and the volume say: what hosts set (SWP) only protects it.
+    Writable,
+    /// [`Writable`](Self::Writable) and [`Unmap`](Self::Unmap).
+    Erasable,
 }
 
 /// One row of the table.
@@ -93,7 +98,7 @@ const fn row(
 /// SCSI-2's six-byte blocks, FUA_NV (until SBC-3) and SYNC_NV (until SBC-3).
 const fn obsolete(opcode: u8) -> u8 {
     match opcode {
-        0x08 | 0x0a => 0, // part of the LBA there, or reserved
+        0x08 | 0x0a | 0x1d => 0, // part of the LBA there, or reserved; the code of a self-test
         0x00..=0x1f => 0xe0,
         0x28 | 0x2a | 0x88 | 0x8a | 0xa8 | 0xaa => 0x02,
         0x35 | 0x91 => 0x04,
@@ -120,6 +125,7 @@ pub static TABLE: &[Entry] = &[
     row(0x17, None, "RELEASE (6)",            &[0x17, 0, 0, 0, 0, 0], |_| Ok(Command::Release)),
     row(0x1a, None, "MODE SENSE (6)",         &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], |b| Ok(mode_sense(b, false))),
     row(0x1b, None, "START STOP UNIT",        &[0x1b, 0x01, 0, 0x0f, 0xf7, 0], start_stop),
+    row(0x1d, None, "SEND DIAGNOSTIC",        &[0x1d, 0xf7, 0, 0xff, 0xff, 0], send_diagnostic),
     row(0x1e, None, "PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0], prevent_allow).only(Needs::Removable),
     row(0x25, None, "READ CAPACITY (10)",     &[0x25, 0, 0, 0, 0, 0, 0, 0, 0x01, 0], read_capacity10),
     row(0x28, None, "READ (10)",              &[0x28, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| Ok(Command::Read(protected(b, ten(b))?))),
@@ -131,9 +137,9 @@ pub static TABLE: &[Entry] = &[
     row(0x37, None, "READ DEFECT DATA (10)",  &[0x37, 0, 0x1f, 0, 0, 0, 0, 255, 255, 0], read_defect_data10),
     row(0x41, None, "WRITE SAME (10)",        &[0x41, 0xf8, 255, 255, 255, 255, 0x1f, 255, 255, 0], |b| write_same(b, ten(b), false)),
     row(0x42, None, "UNMAP",                  &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 255, 255, 0], unmap).only(Needs::Unmap),
-    row(0x48, Some(0x01), "SANITIZE OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, 255, 255, 0], |b| sanitize(b, Sanitize::Overwrite)),
-    row(0x48, Some(0x02), "SANITIZE BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::BlockErase)).only(Needs::Unmap),
-    row(0x48, Some(0x1f), "SANITIZE EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::ExitFailureMode)),
+    row(0x48, Some(0x01), "SANITIZE OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, 255, 255, 0], |b| sanitize(b, Sanitize::Overwrite)).only(Needs::Writable),
+    row(0x48, Some(0x02), "SANITIZE BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::BlockErase)).only(Needs::Erasable),
+    row(0x48, Some(0x1f), "SANITIZE EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::ExitFailureMode)).only(Needs::Writable),
     row(0x4c, None, "LOG SELECT",             &[0x4c, 0x03, 0xff, 0xff, 0, 0, 0, 255, 255, 0], log_select),
     row(0x4d, None, "LOG SENSE",              &[0x4d, 0x01, 0xff, 0xff, 0, 255, 255, 255, 255, 0], log_sense),
     row(0x55, None, "MODE SELECT (10)",       &[0x55, 0x11, 0, 0, 0, 0, 0, 255, 255, 0], |b| mode_select(b, true)),
@@ -197,6 +203,14 @@ pub fn exists(opcode: u8, action: u8) -> bool {
     rows(opcode)
         .iter()
         .any(|row| row.action.is_none_or(|own| own == action))
+}
+
+/// How a command is refused that a unit does not have: a service action of an operation code it has otherwise is a wrong field.
+pub fn refusal(row: &Entry, has: impl Fn(Needs) -> bool) -> CdbError {
+    match rows(row.opcode).iter().any(|other| has(other.needs)) {
+        true => CdbError::Field { byte: 1, bit: 4 },
+        false => CdbError::Opcode,
+    }
 }
 
 /// The rows of one operation code.

@@ -136,6 +136,8 @@ impl Sense {
     pub const WRITE_ERROR: Self = Self::new(SenseKey::MediumError, 0x0c, 0x00);
     /// INTERNAL TARGET FAILURE.
     pub const INTERNAL: Self = Self::new(SenseKey::HardwareError, 0x44, 0x00);
+    /// LOGICAL UNIT FAILED SELF-TEST.
+    pub const SELF_TEST_FAILED: Self = Self::new(SenseKey::HardwareError, 0x3e, 0x03);
     /// INVALID COMMAND OPERATION CODE.
     pub const OPCODE: Self = Self::new(SenseKey::IllegalRequest, 0x20, 0x00);
     /// LOGICAL BLOCK ADDRESS OUT OF RANGE.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   socket ─► reader ─► Session::input ─► slot tasks (one per slot, for as long as the session lives)
-//!                                              │ scsi::execute
+//!                                              │ scsi::execute_unless
 //!   socket ◄─ writer ◄─ Session::output ◄──────┘ Session::complete
 //! ```
 //!
@@ -13,7 +13,7 @@ use super::{
     server::{Order, Server, World},
     session::{Event, MAX_TRANSFER, Patience, Session, Sink},
 };
-use crate::scsi::{Nexus, Request, server::execute, unit::Happening};
+use crate::scsi::{Nexus, Request, server::execute_unless, unit::Happening};
 use reactor::{Buf, Inbox, Notify, Outbox, Stream, channel};
 use spec::{
     iscsi::bhs::{Function, LogoutRequest, TaskOutcome, TaskRequest},
@@ -445,7 +445,14 @@ async fn serve(link: Rc<Link>, slot: u16) {
                 room: taken.room,
                 data: taken.data,
             };
-            let outcome = execute(nexus, request).await;
+            let unwanted = || link.session.borrow().is_unwanted(slot);
+            let latencies = &nexus.device().latencies;
+            let began = latencies.is_on().then(reactor::now);
+            let outcome = execute_unless(nexus, request, &unwanted).await;
+            if let Some(began) = began {
+                let took = reactor::now().since(began).as_nanos();
+                latencies.add(u64::try_from(took).unwrap_or(u64::MAX));
+            }
             link.session.borrow_mut().complete(slot, outcome);
             link.output.notify_one();
         } else {

@@ -34,10 +34,11 @@ impl Iscsi {
         }
     }
 
-    /// Keeps reservations for which hosts ask that (APTPL) below this folder. To be called before there are targets; without
-    /// it hosts are told that nothing is kept.
-    pub fn keep_reservations(&self, state_dir: &Path) -> std::io::Result<()> {
-        self.server.reservations.keep_in(state_dir)
+    /// Keeps below this folder reservations for which hosts ask that (APTPL), and what sanitizes are under way. To be called
+    /// before there are targets; without it hosts are told that no reservation is kept, and a sanitize ends with the process.
+    pub fn keep_state(&self, state_dir: &Path) -> std::io::Result<()> {
+        self.server.reservations.keep_in(state_dir)?;
+        self.server.sanitizations.keep_in(state_dir)
     }
 
     /// The options as they are.
@@ -214,6 +215,18 @@ impl Iscsi {
     /// The units of a node as they are: what hosts have set, ejected and reserved.
     pub fn units(&self, name: &str) -> Result<Vec<UnitInfo>, IscsiError> {
         self.server.state().unit_infos(name)
+    }
+
+    /// Counts how long commands of this node take, or stops and forgets what was counted.
+    pub fn enable_histogram(&self, name: &str, enable: bool) -> Result<(), IscsiError> {
+        self.server.state().node(name)?.device.latencies.switch(enable);
+        Ok(())
+    }
+
+    /// How many commands of this node took how long, by the buckets of [`latencies`](crate::scsi::latencies); `None`: nobody
+    /// counts.
+    pub fn histogram(&self, name: &str) -> Result<Option<Vec<u64>>, IscsiError> {
+        Ok(self.server.state().node(name)?.device.latencies.counts())
     }
 
     /// What hosts of this node must do. Sessions that are there stay.

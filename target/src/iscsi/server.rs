@@ -19,6 +19,7 @@ use crate::scsi::{
     NexusId,
     news::SharedNews,
     reservation::Registry,
+    sanitize,
     unit::{Device, Unit},
 };
 use bdev::graph::Graph;
@@ -119,6 +120,7 @@ pub(super) struct Server {
     /// Credits for commands; each core has a child pool, made at its first login.
     commands: Base<()>,
     pub(super) reservations: Registry,
+    pub(super) sanitizations: sanitize::Registry,
     /// Connections on each core.
     load: Vec<AtomicUsize>,
     /// The acceptors of each portal group.
@@ -135,6 +137,7 @@ impl Server {
             links: Mutex::default(),
             commands: Base::credits("iSCSI commands", COMMANDS),
             reservations: Registry::default(),
+            sanitizations: sanitize::Registry::default(),
             load,
             acceptors: Mutex::default(),
         })
@@ -159,7 +162,10 @@ impl Server {
         let unit = new_unit(lun, map, info.name, info.uuid, &info.geometry)?;
         let pin = self.graph.pin(&unit.volume, "iscsi").ok();
         let reservations = self.reservations.of(unit.uuid);
-        Ok(unit.pinned(pin).reserved(reservations))
+        let sanitization = self.sanitizations.of(unit.uuid);
+        let (state, graph, volume) = (sanitization.clone(), self.graph.clone(), unit.volume.clone());
+        drop(self.reactors.call(0, move || sanitize::resume(state, graph, volume)));
+        Ok(unit.pinned(pin).reserved(reservations).sanitized(sanitization))
     }
 
     /// A line of up to `depth` credits from this core's pool, `floor` for sure. `None`: there is not even the floor.

@@ -1,4 +1,4 @@
-//! READ, WRITE, VERIFY, PRE-FETCH and SYNCHRONIZE CACHE (SBC-4).
+//! READ, WRITE, VERIFY, PRE-FETCH and SYNCHRONIZE CACHE (SBC-4), and the self-test of SEND DIAGNOSTIC (SPC-5).
 use super::{exclusive::write_part, nexus::Open, server::sense_of};
 use bdev::Io;
 use reactor::Buf;
@@ -55,6 +55,9 @@ pub(super) async fn read(open: &Open, transfer: Transfer, room: u32) -> Result<O
         count,
         ..transfer.range
     };
+    if transfer.fua {
+        open.reach_medium().await?
+    }
     let mut io = Io::read(range, into.clone());
     io.fua = transfer.fua;
     open.disk.perform(io).await.map_err(|error| sense_of(error, false))?;
@@ -95,6 +98,9 @@ pub(super) async fn verify(open: &Open, transfer: Transfer, how: Check, data: &B
     if data.len() < wanted {
         return Err(Sense::INFORMATION_UNIT);
     }
+    if transfer.range.count > 0 {
+        open.reach_medium().await?
+    }
     let step = (VERIFY_STEP / block).max(1);
     let (mut at, end) = (
         transfer.range.start.0,
@@ -104,7 +110,10 @@ pub(super) async fn verify(open: &Open, transfer: Transfer, how: Check, data: &B
         let count = (end - at).min(step.into()) as u32;
         let len = count as usize * block as usize;
         let found = Buf::try_alloc(len).ok_or(Sense::TIMEOUT)?;
-        let io = Io::read(BlockRange::new(at, count), found.clone());
+        let io = Io {
+            fua: true,
+            ..Io::read(BlockRange::new(at, count), found.clone())
+        };
         open.disk.perform(io).await.map_err(|error| sense_of(error, false))?;
         let offset = (at - transfer.range.start.0) as usize * block as usize;
         let same = match how {
@@ -133,6 +142,19 @@ pub(super) fn pre_fetch(open: &Open, range: BlockRange) -> Result<(), Sense> {
         true => Ok(()),
         false => Err(Sense::OUT_OF_RANGE),
     }
+}
+
+/// The default self-test: the first and the last block can be read.
+pub(super) async fn self_test(open: &Open) -> Result<(), Sense> {
+    let Some(last) = open.disk.blocks().checked_sub(1) else {
+        return Ok(());
+    };
+    for lba in [0, last] {
+        let into = Buf::try_alloc(open.disk.block_size() as usize).ok_or(Sense::TIMEOUT)?;
+        let done = open.disk.perform(Io::read(BlockRange::new(lba, 1), into)).await;
+        done.map_err(|_| Sense::SELF_TEST_FAILED)?
+    }
+    Ok(())
 }
 
 pub(super) async fn synchronize(open: &Open, range: BlockRange) -> Result<(), Sense> {

@@ -9,6 +9,7 @@ use super::{
     nexus::Open,
     primary::{identity, limits},
     rules,
+    task_set::Task,
 };
 use bdev::Io;
 use reactor::Buf;
@@ -73,7 +74,13 @@ const START: Progress = Progress {
     bytes: 0,
 };
 
-pub(super) async fn extended_copy(nexus: &Nexus, open: &Rc<Open>, lid4: bool, data: &Buf) -> Result<(), Sense> {
+pub(super) async fn extended_copy(
+    nexus: &Nexus,
+    open: &Rc<Open>,
+    lid4: bool,
+    data: &Buf,
+    task: &Task<'_>,
+) -> Result<(), Sense> {
     // More than a header and all descriptors is not looked at.
     let most = data.len().min(64 + LIST_MAX as usize);
     let Some(list) = copy::parse(&data.slice(0..most).to_vec(), lid4)? else {
@@ -84,7 +91,7 @@ pub(super) async fn extended_copy(nexus: &Nexus, open: &Rc<Open>, lid4: bool, da
         nexus.copies.begin(key)?
     }
     let mut progress = START;
-    let done = segments(nexus, open, &list, key, &mut progress).await;
+    let done = segments(nexus, open, &list, key, &mut progress, task).await;
     progress.state = match done {
         Ok(()) => State::Done,
         Err(sense) => State::Failed(sense),
@@ -102,6 +109,7 @@ async fn segments(
     list: &CopyList,
     key: Option<Key>,
     progress: &mut Progress,
+    task: &Task<'_>,
 ) -> Result<(), Sense> {
     let mut ends = Vec::with_capacity(list.cscds.len());
     for cscd in &list.cscds {
@@ -114,7 +122,7 @@ async fn segments(
         (_, Some(Some(found))) => Ok(found),
     };
     for segment in &list.segments {
-        progress.bytes += copy_segment(end(segment.source)?, end(segment.destination)?, segment).await?;
+        progress.bytes += copy_segment(end(segment.source)?, end(segment.destination)?, segment, task).await?;
         progress.segments += 1;
         nexus.copies.note(key, *progress);
     }
@@ -151,7 +159,7 @@ fn answers_to(open: &Open, cscd: &Cscd) -> bool {
 }
 
 /// Copies one segment; how many bytes that were.
-async fn copy_segment(from: &Open, to: &Open, segment: &Segment) -> Result<u64, Sense> {
+async fn copy_segment(from: &Open, to: &Open, segment: &Segment, task: &Task<'_>) -> Result<u64, Sense> {
     let all = |start, count| Transfer {
         range: BlockRange::new(start, count),
         fua: false,
@@ -187,6 +195,9 @@ async fn copy_segment(from: &Open, to: &Open, segment: &Segment) -> Result<u64, 
     let backwards = from.unit.volume == to.unit.volume && segment.source_lba < segment.destination_lba;
     let steps = bytes.div_ceil(STEP);
     for step in 0..steps {
+        if task.is_unwanted() {
+            return Err(Sense::SEGMENT_ABORTED);
+        }
         let at = if backwards { steps - 1 - step } else { step } * STEP;
         let len = (bytes - at).min(STEP);
         let part = |lba: u64, size: u64| BlockRange::new(lba + at / size, (len / size) as u32);

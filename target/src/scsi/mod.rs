@@ -5,6 +5,7 @@
 //! | [`mod@unit`] | what all sessions share: units, settings, news for hosts |
 //! | [`options`] | what an administrator says about a unit: plain data |
 //! | [`nexus`] | one session's view: volumes open on its core, what its host has been told |
+//! | [`latencies`] | how long commands took |
 //! | [`news`] | what a session with several connections has told its host |
 //! | [`server`] | from a command block to an [`Outcome`]: the checks every command shares, and who does it |
 //! | [`outcome`] | how a command ended |
@@ -21,7 +22,7 @@
 //! | `block` | READ, WRITE, VERIFY, SYNCHRONIZE CACHE |
 //! | `exclusive` | COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC |
 //! | `copy` | EXTENDED COPY, RECEIVE COPY RESULTS |
-//! | `sanitize` | SANITIZE |
+//! | [`sanitize`] | SANITIZE, and what of it outlives a restart |
 //! | `lba_status` | GET LBA STATUS, READ DEFECT DATA |
 //! | `provisioning` | UNMAP, WRITE SAME |
 //!
@@ -29,6 +30,7 @@
 mod block;
 mod copy;
 mod exclusive;
+pub mod latencies;
 mod lba_status;
 mod log;
 mod mode;
@@ -44,7 +46,7 @@ mod provisioning;
 mod removable;
 pub mod reservation;
 pub mod rules;
-mod sanitize;
+pub mod sanitize;
 pub mod server;
 pub mod task_set;
 pub mod unit;

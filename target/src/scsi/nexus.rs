@@ -75,6 +75,16 @@ impl Open {
         !self.unit.settings().write_cache && self.disk.geometry().volatile_cache
     }
 
+    /// What is read next comes from the medium: whatever a volatile cache has of it that is newer is put there first (SBC-4 4.15:
+    /// FUA of reads, VERIFY).
+    pub(super) async fn reach_medium(&self) -> Result<(), Sense> {
+        // Where WCE = 0 nothing newer is in a cache; where nobody can write, neither.
+        if self.unit.settings().write_cache && !self.disk.geometry().read_only {
+            self.settle().await?
+        }
+        Ok(())
+    }
+
     /// Puts on stable storage what has been written.
     pub(super) async fn settle(&self) -> Result<(), Sense> {
         let done = self.disk.perform(Io::flush()).await;

@@ -3,7 +3,7 @@
 use super::{nexus::Open, primary};
 use spec::scsi::{
     Sense,
-    opcodes::{self, Needs, Reporting, TaskManagement},
+    opcodes::{self, Entry, Needs, Reporting, TaskManagement},
 };
 
 /// What the iSCSI session does (RFC 7143 11.5.1). Its TARGET WARM and COLD RESET have no place in the list.
@@ -27,7 +27,15 @@ pub(super) fn has(open: &Open, needs: Needs) -> bool {
         Needs::Unmap => open.thin(),
         Needs::Removable => open.unit.options.removable,
         Needs::ExplicitAccess => open.device.ports().explicit,
+        Needs::Writable => !open.read_only(),
+        Needs::Erasable => open.thin() && !open.read_only(),
     }
+}
+
+/// How a command is refused whose row of the table asks for what the unit has not.
+#[cold]
+pub(super) fn refusal(open: &Open, row: &Entry) -> Sense {
+    opcodes::refusal(row, |needs| has(open, needs)).sense()
 }
 
 pub(super) fn report_opcodes(open: &Open, what: Reporting, timeouts: bool) -> Result<Vec<u8>, Sense> {

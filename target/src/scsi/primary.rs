@@ -40,6 +40,7 @@ pub(super) fn limits(open: &Open) -> Limits {
         },
         write_same: open.limit.into(),
         reads_zeros: thin && g.unmap_reads_zero,
+        block_erase: thin && !open.read_only(),
         rotational: g.rotational,
     }
 }

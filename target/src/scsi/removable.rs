@@ -25,6 +25,9 @@ use std::{
     },
 };
 
+/// The POWER CONDITION in which a unit is ready.
+const ACTIVE: u8 = 1;
+
 /// The state of a medium, for all nexuses.
 #[derive(Debug, Default)]
 pub(super) struct Medium {
@@ -74,8 +77,12 @@ pub(super) async fn start_stop(
     load_eject: bool,
     start: bool,
 ) -> Result<(), Sense> {
-    // Power conditions: page 1Ah has no timers and there is nothing to save, so every condition is like every other.
+    // Power conditions: page 1Ah has no timers and there is nothing to save, so every condition is like every other; but a host
+    // that lets its disk rest finds everything written (SBC-4 5.31: NO_FLUSH).
     if condition != 0 {
+        if condition != ACTIVE && !no_flush && open.unit.medium().is_ok() {
+            open.settle().await?;
+        }
         return Ok(());
     }
     if load_eject && !open.unit.options.removable {

@@ -75,6 +75,7 @@ impl Rule {
             | Command::GetLbaStatus { .. }
             | Command::ReadDefectData { .. } => (Reads, false, Active),
             Command::PreventAllow { prevent: true }
+            | Command::SendDiagnostic { .. }
             | Command::StartStop { .. }
             | Command::SynchronizeCache { .. }
             | Command::Write(_)
@@ -168,6 +169,8 @@ mod tests {
                 0x9e if row.action == Some(0x12) => (true, false, false),
                 // COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC, SANITIZE, EXTENDED COPY and its results.
                 0x83 | 0x84 | 0x89 | 0x8b | 0x2e | 0x8e | 0xae | 0x9c | 0x48 => (false, false, false),
+                // SEND DIAGNOSTIC.
+                0x1d => (false, false, false),
                 // WRITE, MODE SELECT, LOG SELECT, START STOP (stop), SYNCHRONIZE CACHE, WRITE SAME, UNMAP, SET TARGET PORT GROUPS.
                 0x0a | 0x2a | 0x8a | 0xaa | 0x15 | 0x55 | 0x4c | 0x1b | 0x35 | 0x91 | 0x41 | 0x93 | 0x42 | 0xa4 => {
                     (false, false, false)

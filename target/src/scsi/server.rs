@@ -46,6 +46,11 @@ pub(super) fn sense_of(error: IoError, changes: bool) -> Sense {
 
 /// Does a command. Runs to its end whatever happens to the host (D6).
 pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
+    execute_unless(nexus, request, &|| false).await
+}
+
+/// The same. A command that may take minutes ends early, in good order, when `unwanted` says that its host has aborted it.
+pub async fn execute_unless(nexus: &Nexus, request: Request, unwanted: &dyn Fn() -> bool) -> Outcome {
     let unit = match Lun::from_wire(request.lun) {
         Some(lun) => nexus.open(lun).await,
         None => Err(Sense::NO_LUN),
@@ -82,7 +87,7 @@ pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
         && row.needs != Needs::Nothing
         && !opcodes::has(&open, row.needs)
     {
-        return finish(Some(&open), Err(Sense::OPCODE));
+        return finish(Some(&open), Err(opcodes::refusal(&open, row)));
     }
     let command = match command {
         Ok(command) => command,
@@ -101,7 +106,7 @@ pub async fn execute(nexus: &Nexus, request: Request) -> Outcome {
     {
         return finish(Some(&open), Err(sense));
     }
-    let task = open.tasks.begin();
+    let task = open.tasks.begin(unwanted);
     let outcome = perform(nexus, &open, command, &request, &task).await;
     // Another host aborted it (TAS = 1). What our own host aborts is the transport's affair.
     if task.is_aborted() {
@@ -169,6 +174,11 @@ async fn perform(
             removable::prevent_allow(open, prevent);
             Ok(None)
         }
+        Command::SendDiagnostic { self_test: false } => Ok(None),
+        Command::SendDiagnostic { self_test: true } => {
+            medium()?;
+            block::self_test(open).await.map(|()| None)
+        }
         Command::SynchronizeCache { range, .. } => {
             medium()?;
             block::synchronize(open, range).await.map(|()| None)
@@ -220,7 +230,7 @@ async fn perform(
         }
         Command::ExtendedCopy { lid4, .. } => {
             medium()?;
-            copy::extended_copy(nexus, open, lid4, data).await.map(|()| None)
+            copy::extended_copy(nexus, open, lid4, data, task).await.map(|()| None)
         }
         Command::ReceiveCopyResults { what, list_id, room } => {
             return parameter(copy::receive_copy_results(nexus, what, list_id)?, room);

@@ -112,12 +112,13 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// A command begins.
-    pub fn begin(&self) -> Task<'_> {
+    /// A command begins. `unwanted` says whether its own host has aborted it, which only the transport knows.
+    pub fn begin<'a>(&'a self, unwanted: &'a dyn Fn() -> bool) -> Task<'a> {
         self.running.set(self.running.get() + 1);
         Task {
             tasks: self,
             epoch: self.epoch.get(),
+            unwanted,
         }
     }
 
@@ -134,9 +135,15 @@ impl Tasks {
 pub struct Task<'a> {
     tasks: &'a Tasks,
     epoch: u32,
+    unwanted: &'a dyn Fn() -> bool,
 }
 
 impl Task<'_> {
+    /// Nobody waits for its outcome any more. A command that takes long and can stop in the middle should look.
+    pub fn is_unwanted(&self) -> bool {
+        self.is_aborted() || (self.unwanted)()
+    }
+
     /// Somebody has aborted it.
     pub fn is_aborted(&self) -> bool {
         self.epoch != self.tasks.epoch.get()
@@ -187,12 +194,12 @@ mod tests {
         let (its, says) = (set.clone(), told.clone());
         let works = reactors.call(1, move || async move {
             let (victim, bystander) = (its.join(nexus(1), 1), its.join(nexus(2), 2));
-            let (task, other) = (victim.begin(), bystander.begin());
+            let (task, other) = (victim.begin(&|| false), bystander.begin(&|| false));
             says.send("begun").unwrap();
             while !task.is_aborted() {
                 reactor::sleep(Duration::from_millis(1)).await;
             }
-            let late = victim.begin();
+            let late = victim.begin(&|| false);
             reactor::sleep(Duration::from_millis(30)).await;
             says.send("ends").unwrap();
             assert!(!other.is_aborted() && !late.is_aborted());

@@ -9,6 +9,7 @@
 //!   each nexus, next command: changes != seen.changes ──► counts differ at CAPACITY ──► CHECK CONDITION 2a/09
 //! ```
 use super::{
+    latencies::Latencies,
     log,
     options::LunOptions,
     ports::Ports,
@@ -83,7 +84,7 @@ pub struct Unit {
     initial: Settings,
     pub(super) medium: removable::Medium,
     pub(super) log: log::Log,
-    pub(super) sanitization: Sanitization,
+    pub(super) sanitization: Arc<Sanitization>,
     _pin: Option<bdev::graph::Pin>,
 }
 
@@ -107,7 +108,7 @@ impl Unit {
             initial,
             medium: removable::Medium::default(),
             log: log::Log::default(),
-            sanitization: Sanitization::default(),
+            sanitization: Sanitization::volatile(uuid),
             _pin: None,
         }
     }
@@ -120,6 +121,11 @@ impl Unit {
     /// The same, under these reservations.
     pub fn reserved(self, reservations: Arc<Reservations>) -> Self {
         Self { reservations, ..self }
+    }
+
+    /// The same, sanitized with its volume.
+    pub fn sanitized(self, sanitization: Arc<Sanitization>) -> Self {
+        Self { sanitization, ..self }
     }
 
     /// Every nexus will tell its host, once. Happenings of one kind between two commands are told as one.
@@ -276,6 +282,8 @@ pub type Table = BTreeMap<Lun, Arc<Unit>>;
 pub struct Device {
     /// iSCSI name.
     pub name: String,
+    /// How long its commands took.
+    pub latencies: Latencies,
     table: Mutex<Arc<Table>>,
     ports: Mutex<Ports>,
     version: AtomicU32,
@@ -286,6 +294,7 @@ impl Device {
     pub fn new(name: String) -> Self {
         Self {
             name,
+            latencies: Latencies::default(),
             table: Mutex::default(),
             ports: Mutex::default(),
             version: AtomicU32::new(0),

@@ -27,6 +27,11 @@ impl Session {
         })
     }
 
+    /// Nobody waits for the command of a slot any more.
+    pub fn is_unwanted(&self, id: u16) -> bool {
+        self.slots[usize::from(id)].aborted.is_some() || self.phase == Phase::Closed
+    }
+
     /// A slot's command is over.
     pub fn complete(&mut self, id: u16, outcome: Outcome) {
         let slot = &mut self.slots[usize::from(id)];

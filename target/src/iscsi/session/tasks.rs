@@ -24,7 +24,8 @@ impl Session {
     /// command has to be waited for.
     pub fn abort_task(&mut self, request: &TaskRequest) {
         let (itt, lun) = (request.referenced_tag.get(), request.lun);
-        match self.find(itt, |s| s.aborted.is_none() && s.lun == lun) {
+        // One that another host has aborted still has an answer to come, until its own host wants none.
+        match self.find(itt, |s| s.aborted != Some(Aborted::Host) && s.lun == lun) {
             Some(id) => self.abort(Then::Task(request.itt), &[id], Aborted::Host),
             None => {
                 // One that can still come counts as aborted before it came (11.5.1); all others are over.

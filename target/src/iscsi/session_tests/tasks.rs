@@ -107,3 +107,30 @@ fn who_aborts_a_task_set_hears_when_the_last_command_is_over() {
         }
     }
 }
+
+#[test]
+fn a_host_may_abort_what_another_host_is_aborting_already() {
+    let mut host = Host::new();
+    host.login(&[]);
+    host.command(1, R, 512, &READ, &[]);
+    let slot = host.slot();
+    host.session.take(slot).unwrap();
+    let (over, ended) = channel::bounded(1);
+    host.session
+        .abort_all(Aborted::Other, spec::scsi::Lun::from_wire(LUN0), over);
+    host.task(Function::AbortTask, 9, 1);
+    let Some(Event::Task(request)) = host.session.event() else {
+        panic!()
+    };
+    host.session.abort_task(&request);
+    assert!(host.recv().is_empty(), "the command still runs");
+    host.session.complete(slot, read_of(&pattern(512)));
+    assert!(is_closed(&ended));
+    // The function is answered, and the command is not: not before it, and not after it.
+    let told: Vec<_> = host
+        .recv()
+        .iter()
+        .map(|(bhs, _)| (bhs.opcode(), bhs.itt(), bhs.view::<TaskResponse>().response))
+        .collect();
+    assert_eq!(told, [(Some(Opcode::TaskResponse), 9, TaskOutcome::Complete as u8)]);
+}
