@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use base64::Engine;
+use serde::{Deserialize, Serialize};
 use target::iscsi::{AccessState, Alua, Auth, IscsiError, LunMap, LunOptions, PgIgMap, TargetNode};
+use target::scsi::latencies;
 
 use super::iscsi::{AuthParams, refused};
 use super::{Line, Lines, Manner::*, Phases::*};
@@ -35,6 +37,14 @@ pub(super) fn lines() -> Lines {
             set_explicit_alua,
         ),
         Line::new("iscsi_target_node_request_logout", Runtime, Change, BAD, request_logout),
+        Line::new(
+            "iscsi_enable_histogram",
+            Runtime,
+            Change,
+            Complaint::Decode,
+            enable_histogram,
+        ),
+        Line::new("iscsi_get_histogram", Runtime, Look, Complaint::Decode, get_histogram),
     ]
 }
 
@@ -248,12 +258,12 @@ async fn set_alua_state(context: Arc<Context>, params: SetAluaState) -> RpcResul
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SetExplicitAlua {
+struct Switch {
     name: String,
     enable: bool,
 }
 
-async fn set_explicit_alua(context: Arc<Context>, params: SetExplicitAlua) -> RpcResult<bool> {
+async fn set_explicit_alua(context: Arc<Context>, params: Switch) -> RpcResult<bool> {
     context
         .iscsi
         .set_explicit_alua(&params.name, params.enable)
@@ -275,4 +285,38 @@ async fn request_logout(context: Arc<Context>, params: RequestLogout) -> RpcResu
         .request_logout(&params.name, params.pg_tag)
         .map_err(|error| missing(error, "target node", text))?;
     Ok(true)
+}
+
+async fn enable_histogram(context: Arc<Context>, params: Switch) -> RpcResult<bool> {
+    context
+        .iscsi
+        .enable_histogram(&params.name, params.enable)
+        .map_err(|error| missing(error, "target node", "Invalid parameters".into()))?;
+    Ok(true)
+}
+
+/// As SPDK tells it: 64-bit counts in the order of this machine, in base64; a tick is a nanosecond.
+#[derive(Serialize)]
+struct Histogram {
+    histogram: String,
+    granularity: u32,
+    min_range: u32,
+    max_range: u32,
+    tsc_rate: u64,
+}
+
+async fn get_histogram(context: Arc<Context>, params: Name) -> RpcResult<Histogram> {
+    let counts = context
+        .iscsi
+        .histogram(&params.name)
+        .map_err(|error| missing(error, "target node", "target not found".into()))?;
+    let off = || RpcError::invalid_params("target's histogram function is not enabled");
+    let bytes: Vec<u8> = counts.ok_or_else(off)?.into_iter().flat_map(u64::to_ne_bytes).collect();
+    Ok(Histogram {
+        histogram: base64::engine::general_purpose::STANDARD.encode(bytes),
+        granularity: latencies::GRANULARITY,
+        min_range: 0,
+        max_range: latencies::MAX_RANGE,
+        tsc_rate: bdev::iostat::TICK_RATE,
+    })
 }

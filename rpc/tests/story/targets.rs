@@ -528,3 +528,52 @@ fn a_lun_has_options_of_ours_that_are_shown_and_saved() {
     let (_, text) = p.refused("ashlar_show_targets", json!({"name": "nobody"}));
     assert!(text.contains("no target is called \"nobody\""), "{text}");
 }
+
+#[test]
+fn latencies_of_a_target_are_counted_while_they_are_asked_for() {
+    let mut p = Process::started();
+    disks(&mut p);
+    let iqn = "iqn.2016-06.io.spdk:counted";
+    let name = json!({"name": iqn});
+    p.ok(
+        "iscsi_create_target_node",
+        json!({"name": iqn, "alias_name": "", "pg_ig_maps": [], "luns": [{"bdev_name": "vol", "lun_id": 0}], "queue_depth": 64}),
+    );
+    let off = (-32602, "target's histogram function is not enabled".to_string());
+    assert_eq!(p.refused("iscsi_get_histogram", name.clone()), off);
+    let nobody = json!({"name": "iqn.2016-06.io.spdk:nobody", "enable": true});
+    assert_eq!(
+        p.refused("iscsi_enable_histogram", nobody),
+        (-32602, "Invalid parameters".into())
+    );
+    let nobody = json!({"name": "iqn.2016-06.io.spdk:nobody"});
+    assert_eq!(
+        p.refused("iscsi_get_histogram", nobody),
+        (-32602, "target not found".into())
+    );
+    assert_eq!(p.refused("iscsi_enable_histogram", name.clone()).0, -32603);
+    assert_eq!(
+        p.ok("iscsi_enable_histogram", json!({"name": iqn, "enable": true})),
+        true
+    );
+    let found = p.ok("iscsi_get_histogram", name.clone());
+    // 7,424 counts of eight bytes.
+    assert_eq!(
+        found["histogram"].as_str().map(str::len),
+        Some((7424 * 8_usize).div_ceil(3) * 4)
+    );
+    assert_eq!(
+        (
+            &found["granularity"],
+            &found["min_range"],
+            &found["max_range"],
+            &found["tsc_rate"]
+        ),
+        (&json!(7), &json!(0), &json!(57), &json!(1_000_000_000))
+    );
+    assert_eq!(
+        p.ok("iscsi_enable_histogram", json!({"name": iqn, "enable": false})),
+        true
+    );
+    assert_eq!(p.refused("iscsi_get_histogram", name), off);
+}
