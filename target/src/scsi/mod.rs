@@ -30,6 +30,8 @@
 mod block;
 mod copy;
 mod exclusive;
+#[doc(hidden)]
+pub mod exercise;
 pub mod latencies;
 mod lba_status;
 mod log;
