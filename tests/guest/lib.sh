@@ -5,6 +5,17 @@ die() { echo "FAIL: $*" >&2; exit 1; }
 run() { echo "+ $*"; "$@" || die "'$*' ended with status $?"; }
 # wait_for SECONDS CMD...: until CMD succeeds.
 wait_for() { local n=$(($1 * 10)); shift; until "$@" >/dev/null 2>&1; do n=$((n - 1)); [ $n -gt 0 ] || return 1; sleep 0.1; done; }
+# within SECONDS CMD...: the same for CMDs that take long themselves.
+within() { local end=$((SECONDS + $1 + 1)); shift; until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || return 1; sleep 0.1; done; }
+# Watches for times at which this whole machine stands still (an emulated CPU on a busy host does); still: the longest, in microseconds.
+still_watch() {
+  (trap 'exit 0' TERM; before=${EPOCHREALTIME/./} longest=0
+   while sleep 0.2; do
+     now=${EPOCHREALTIME/./}; [ $((now - before - 200000)) -gt $longest ] && { longest=$((now - before - 200000)); echo $longest > /tmp/still; }
+     before=$now
+   done) &
+}
+still() { cat /tmp/still 2>/dev/null || echo 0; }
 sha() { sha256sum "$@" | cut -d' ' -f1; }
 # ask WORD...: has the story on the host do it (blackbox::Helper); prints its answer.  x=$(ask ...) || exit 1
 ask() {
@@ -64,10 +75,11 @@ iscsi_disk() {
   done
   return 1
 }
-# iscsi_login IQN PORT [IFACE [NAME=VALUE...]]: logs in without discovery, with these settings of the node record.
+# iscsi_login IQN [ADDRESS:]PORT [IFACE [NAME=VALUE...]]: logs in without discovery, with these settings of the node record.
 iscsi_login() {
   local iqn=$1 port=$2 iface=${3:-default} setting; shift 2; shift
-  local record="-m node -T $iqn -p 127.0.0.1:$port -I $iface"
+  case $port in *:*) ;; *) port=127.0.0.1:$port ;; esac
+  local record="-m node -T $iqn -p $port -I $iface"
   run iscsiadm $record -o new > /dev/null
   for setting in "$@"; do run iscsiadm $record -o update -n "${setting%%=*}" -v "${setting#*=}" > /dev/null; done
   run iscsiadm $record --login > /dev/null
@@ -90,4 +102,19 @@ fio_verify() {
     --verify_fatal=1 --verify_backlog=64 --time_based --runtime=$seconds --output-format=terse --terse-version=3 "$@" |
     awk -F';' '/^3;/ { printf "fio: %d s, %d reads/s, %d writes/s, error %d\n", '$seconds', $8, $49, $5; next } { print }'
   [ "${PIPESTATUS[0]}" = 0 ] || exit 1
+}
+# load_start DISK [ARGS...]: the same in the background, until load_stop WHY ends it; that sets longest, of all reads and writes in microseconds.
+load_start() {
+  local disk=$1; shift
+  fio --name=load --filename=$disk --rw=randrw --bs=4k --direct=1 --ioengine=libaio --iodepth=8 --size=16M --verify=crc32c --verify_fatal=1 \
+    --verify_backlog=64 --time_based --runtime=600 --output-format=terse --terse-version=3 "$@" > /tmp/load 2>&1 &
+  load=$!
+}
+load_stop() {
+  local status
+  kill $load; wait $load; status=$?
+  awk -F';' '/^3;/ { printf "fio: %d reads/s, %d writes/s, error %d, longest read %d us, longest write %d us\n", $8, $49, $5, $39, $80; next } { print }' /tmp/load
+  # 128: fio was told to end, and had found nothing wrong.
+  [ $status = 128 ] && awk -F';' '/^3;/ { seen = 1; if ($5) bad = 1 } END { exit bad || !seen }' /tmp/load || die "$1: fio ended with $status: $(dmesg | tail -20)"
+  longest=$(awk -F';' '/^3;/ { print ($39 > $80 ? $39 : $80) }' /tmp/load)
 }
