@@ -44,6 +44,36 @@ fn nobody_connects_to_a_listener_that_was_removed_and_a_taken_address_is_refused
 }
 
 #[test]
+fn a_host_that_comes_in_the_moment_a_listener_is_added_is_let_in() {
+    let bench = Bench::new(2);
+    let socket = wait(bench.nvmf.add_listener(
+        NQN,
+        ListenAddress::parse("127.0.0.1", "0").unwrap(),
+        AnaState::Optimized,
+    ));
+    let address = ListenAddress {
+        socket: socket.unwrap(),
+    };
+    for round in 0..40 {
+        wait(bench.nvmf.remove_listener(NQN, &address)).unwrap();
+        let socket = address.socket;
+        let host = std::thread::spawn(move || {
+            loop {
+                match load::nvme::Client::admin(socket, NQN, &Options::default()) {
+                    // Nobody listens yet.
+                    Err(load::nvme::ClientError::Io(_)) => std::thread::yield_now(),
+                    other => return other.map(drop),
+                }
+            }
+        });
+        wait(bench.nvmf.add_listener(NQN, address.clone(), AnaState::Optimized)).unwrap();
+        host.join()
+            .unwrap()
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+}
+
+#[test]
 fn the_control_plane_is_refused_in_words() {
     let bench = Bench::new(1);
     let n = &bench.nvmf;

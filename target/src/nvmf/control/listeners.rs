@@ -75,24 +75,24 @@ impl Nvmf {
             nqn: nqn.into(),
             address: socket,
         };
-        if nqn != DISCOVERY_NQN {
-            let subsystem = self.find(nqn)?;
-            {
-                let mut inner = subsystem.inner();
-                let at = inner
-                    .listeners
-                    .iter()
-                    .position(|l| l.address == *address)
-                    .ok_or_else(no_listener)?;
-                inner.listeners.remove(at);
-            }
+        let subsystem = match nqn {
+            DISCOVERY_NQN => None,
+            _ => Some(self.find(nqn)?),
+        };
+        if let Some(subsystem) = &subsystem {
+            let mut inner = subsystem.inner();
+            let at = inner.listeners.iter().position(|l| l.address == *address);
+            inner.listeners.remove(at.ok_or_else(no_listener)?);
+        }
+        // First, so that a host that is sent away and comes back at once finds nobody, and is not told never to come again.
+        if !self.close_port(socket).await {
+            return Err(no_listener());
+        }
+        if let Some(subsystem) = &subsystem {
             let gone = |local: SocketAddr| !subsystem.inner().listens_on(local);
             let queues: Vec<SocketAddr> = subsystem.inner().controllers.values().map(|c| c.local).collect();
             let cut: Vec<SocketAddr> = queues.into_iter().filter(|local| gone(*local)).collect();
-            self.disconnect(&subsystem, |c| cut.contains(&c.local)).await;
-        }
-        if !self.close_port(socket).await {
-            return Err(no_listener());
+            self.disconnect(subsystem, |c| cut.contains(&c.local)).await;
         }
         self.shared.discovery_changed();
         Ok(())
