@@ -1,6 +1,7 @@
 //! What Linux does with an NVMe/TCP target beyond reading and writing: several ways, reservations, authentication.
 use blackbox::config::Config;
 use blackbox::image::MIB;
+use blackbox::tool::tree;
 use blackbox::{Guest, Helper, Ports, Result, Server, image, rpc};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -60,6 +61,25 @@ fn guest_nvme_host_uses_two_ways_reservations_and_every_command() {
     assert!(said.ends_with("PASS\n"), "{said}");
     server.assert_no_panic();
     server.stop();
+    // What nvme-cli made of us, field by field.
+    let (_, rest) = said.split_once("@@ begin\n").expect("@@ begin");
+    let (shown, _) = rest.split_once("@@ end\n").expect("@@ end");
+    let file = tree().join("tests/expected/nvme-cli.txt");
+    if std::env::var_os("ASHLAR_BLESS").is_some() {
+        std::fs::write(&file, shown).expect("write what is expected");
+    }
+    let wanted = std::fs::read_to_string(&file).expect("tests/expected/nvme-cli.txt");
+    let differs = wanted
+        .lines()
+        .zip(shown.lines())
+        .enumerate()
+        .find(|(_, (wanted, shown))| wanted != shown);
+    assert!(
+        wanted == shown,
+        "nvme-cli says something else from line {:?} on. If it is right:\n\
+         ASHLAR_BLESS=1 cargo nextest run -p blackbox guest_nvme_host_uses\n\n{shown}",
+        differs.map(|(n, lines)| (n + 1, lines))
+    );
 }
 
 #[test]

@@ -27,16 +27,30 @@ echo "$d by $c1 and $c2"
 
 # What nvme-cli shows, without what differs from run to run.
 echo "@@ begin"
-show() { echo "# nvme $1"; nvme "$@" 2>&1 | grep -vE "^(cntlid|subnqn|fr |sn |data_units|host_(read|write)|num_err|power_on|controller_busy|NVMe (Identify|status)|Smart Log|Error Log Entries|Device:|NVME Namespace)" | sed -E "s/nvme[0-9]+(n[0-9]+)?/nvmeX/g; s/[[:space:]]+$//"; }
+show() {
+  local all="$*"
+  echo "# nvme $all" | sed -E "s#/dev/nvme[0-9]+(n[0-9]+)?#DEVICE#"
+  nvme "$@" 2>&1 | grep -vE "^(cntlid|subnqn|fr |[Dd]ata [Uu]nits|data_units|host_(read|write)|num_err|power_on|controller_busy|hostid|frs1|Device:)" |
+    sed -E "s/nvme[0-9]+(c[0-9]+)?(n[0-9]+)?/nvmeX/g; s/subsys[0-9]+/subsysX/g; s/$FIRST_PORT/PORT1/g; s/$SECOND_PORT/PORT2/g; s/(src_addr|hostnqn)=[^ ,]*/\1=X/g; s/[[:space:]]+$//"
+}
 show id-ctrl /dev/$c1
 show id-ns $d
 show ns-descs $d
 show list-ns /dev/$c1
 show ana-log /dev/$c1
-show effects-log /dev/$c1 -H
+show effects-log /dev/$c1 -c 0
 show changed-ns-list-log /dev/$c1
 show fw-log /dev/$c1
-for f in 1 2 4 5 6 7 8 0xa 0xb; do show get-feature /dev/$c1 -f $f; done
+for f in 1 2 4 5 6 7 8 0xa 0xb 0xf; do show get-feature /dev/$c1 -f $f; done
+for f in 0x82 0x83; do show get-feature $d -n 1 -f $f; done
+show smart-log /dev/$c1
+show supported-log-pages /dev/$c1
+show fid-support-effects-log /dev/$c1
+show nvm-id-ctrl /dev/$c1
+show cmdset-ind-id-ns $d -n 1
+show resv-report $d -e
+show resv-notif-log /dev/$c1
+show list-subsys $d
 echo "@@ end"
 run nvme smart-log /dev/$c1 > /tmp/smart; run nvme error-log /dev/$c1 > /tmp/errors
 grep -q "critical_warning[[:space:]]*: 0" /tmp/smart || die "$(cat /tmp/smart)"
@@ -60,7 +74,8 @@ fails LBA nvme read $d -s $blocks -c 0 -z 512 -d /tmp/out
 nvme error-log /dev/$c1 | grep -qi "LBA_RANGE\|0x80\|LBA Out" || die "the failed read is not in the error log: $(nvme error-log /dev/$c1 | head -20)"
 
 step "reservations"
-run nvme resv-register $d --nrkey=0x11 --rrega=0
+run nvme resv-register $d --nrkey=0x11 --rrega=0 --cptpl=3
+nvme get-feature $d -n 1 -f 0x83 | grep -q "0x.*1$" || die "not kept: $(nvme get-feature $d -n 1 -f 0x83)"
 run nvme resv-acquire $d --crkey=0x11 --rtype=1 --racqa=0
 nvme resv-report $d -e | tee /tmp/report
 grep -qiE "rkey *: *(0x)?11" /tmp/report || die "not registered"
@@ -107,4 +122,11 @@ awk -F';' '/^3;/ { printf "fio: %d reads/s, %d writes/s, error %d, longest read 
 # Whatever happened to a way, no I/O waited five seconds.
 awk -F';' '/^3;/ { if ($39 > 5e6 || $80 > 5e6) exit 1 }' /tmp/fio || die "an I/O took too long"
 run nvme disconnect -n $nqn > /dev/null
+step "connect-all finds both ways"
+run nvme connect-all -t tcp -a 127.0.0.1 -s $FIRST_PORT
+wait_for 15 nvme_disk $nqn 1 || die "no disk: $(nvme list-subsys)"
+d=$(nvme_disk $nqn 1)
+both() { [ "$(paths)" = 2 ]; }
+wait_for 10 both || die "$(nvme list-subsys $d)"
+run nvme disconnect-all
 echo PASS
