@@ -1,5 +1,5 @@
-//! What Linux does with an iSCSI target beyond reading and writing: several ways to one map, file systems on every kind of
-//! session, aborts and resets.
+//! What Linux does with an iSCSI target beyond reading and writing: several ways to one map, every SCSI command of sg3-utils, file
+//! systems on every kind of session, aborts and resets.
 use blackbox::image::{self, MIB};
 use blackbox::iscsi::Iscsi;
 use blackbox::serve::Start;
@@ -136,6 +136,13 @@ impl Bench {
 fn guest_multipath_survives_the_loss_of_its_better_way() {
     if Guest::possible("dm-multipath with ALUA") {
         bench(&[64], "", &["disk0"]).run("multipath.sh", 400, &[]);
+    }
+}
+
+#[test]
+fn guest_iscsi_host_uses_every_scsi_command() {
+    if Guest::possible("sg3-utils over iSCSI") {
+        bench(&[64, 64], "", &["disk0", "disk1"]).run("scsi.sh", 400, &[]);
     }
 }
 
