@@ -1,8 +1,12 @@
 //! The control plane: what it refuses, and whom it hides namespaces from.
-use super::bench::*;
-use bdev::NodeSpec;
+use super::{bench::*, reservations::Host};
+use bdev::{NodeSpec, Table};
 use load::nvme::Options;
-use spec::nvme::{DISCOVERY_NQN, Sgl, Sqe, Status, command::io, identify::cns};
+use spec::nvme::{
+    DISCOVERY_NQN, Sgl, Sqe, Status,
+    command::{admin, io},
+    identify::cns,
+};
 use std::{
     net::TcpStream,
     time::{Duration, Instant},
@@ -71,6 +75,65 @@ fn a_host_that_comes_in_the_moment_a_listener_is_added_is_let_in() {
             .unwrap()
             .unwrap_or_else(|error| panic!("round {round}: {error}"));
     }
+}
+
+#[test]
+fn reports_tell_what_queues_do_and_who_has_reserved() {
+    let bench = Bench::new(2);
+    let slow = Table::Delay {
+        on: "disk2".into(),
+        avg_read_us: 500_000,
+        p99_read_us: 500_000,
+        avg_write_us: 0,
+        p99_write_us: 0,
+    };
+    wait(bench.graph.build(NodeSpec::new("disk2", memory(64)))).unwrap();
+    wait(bench.graph.build(NodeSpec::new("slow", slow))).unwrap();
+    let volume = NamespaceConfig {
+        volume: "slow".into(),
+        ..Default::default()
+    };
+    let nsid = wait(bench.nvmf.add_namespace(NQN, volume)).unwrap();
+    let mut host = Host::new(&bench, 3, nsid);
+    host.admin
+        .submit(Sqe::new(admin::ASYNC_EVENT_REQUEST, 0, 0), &[])
+        .unwrap();
+    host.admin.flush().unwrap();
+    let read = Sqe::new(io::READ, 0, nsid)
+        .with_range(0, 1)
+        .with_sgl(Sgl::transport(512));
+    host.io.submit(read, &[]).unwrap();
+    host.io.flush().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let queues = wait(bench.nvmf.queues(NQN)).unwrap();
+    let told: Vec<_> = queues
+        .iter()
+        .map(|q| (q.pair.qid, q.depth, q.in_flight, q.data_digest))
+        .collect();
+    assert_eq!(
+        told,
+        [(0, 32, 0, false), (1, 32, 1, false)],
+        "a request for events is no command in flight"
+    );
+    assert!(host.io.completion().unwrap().cqe.status().is_success());
+
+    let controllers = bench.nvmf.controllers(NQN).unwrap();
+    let told: Vec<_> = controllers
+        .iter()
+        .map(|c| (c.ready, c.keep_alive_ms, c.num_io_qpairs))
+        .collect();
+    assert_eq!(told, [(true, 60_000, 1)]);
+
+    let keys = [0u64.to_le_bytes(), 0xabc_u64.to_le_bytes()].concat();
+    let register = Sqe::new(io::RESERVATION_REGISTER, 0, nsid);
+    assert!(host.io.call(register, &keys).unwrap().cqe.status().is_success());
+    let reservations = bench.nvmf.reservations(NQN).unwrap();
+    assert!(reservations[&1].registrants.is_empty());
+    let one = &reservations[&nsid].registrants[0];
+    assert_eq!(
+        (one.key, one.holder, one.hostnqn.as_deref(), *one.hostid.as_bytes()),
+        (0xabc, false, Some("nqn.2026-11.io.ashlar:host-3"), [3; 16])
+    );
 }
 
 #[test]

@@ -186,14 +186,14 @@ fn properties_are_walked() {
         }
     }
     // MQES: a queue of 128 entries and no more.
-    for (entries, fits) in [(128, true), (129, false)] {
+    admin.request_queues(4).unwrap();
+    for (qid, entries, fits) in [(1, 128, true), (2, 129, false)] {
         let options = Options {
             entries,
             ..Options::default()
         };
-        admin.request_queues(4).unwrap();
         assert_eq!(
-            admin.io_queue(bench.address, NQN, 1, &options).is_ok(),
+            admin.io_queue(bench.address, NQN, qid, &options).is_ok(),
             fits,
             "{entries}"
         );
