@@ -327,3 +327,76 @@ fn what_is_reported_is_what_there_is() {
         });
     }
 }
+
+#[test]
+fn what_is_to_come_from_the_medium_is_put_there_first() {
+    on_a_unit(LunOptions::default(), |Bench { graph, a, .. }| async move {
+        let no_flush = Injection {
+            on: Ops::Flush,
+            ..Injection::new(FAIL)
+        };
+        graph.inject("bad", no_flush).await.expect("injected");
+        let fua = [0x28, 0x08, 0, 0, 0, 0, 0, 0, 1, 0];
+        let verify = [0x2f, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+        // Power condition STANDBY, and the same with NO_FLUSH; ACTIVE.
+        let [standby, in_a_hurry, active] = [0x30, 0x34, 0x10].map(|condition| [0x1b, 0, 0, 0, condition, 0]);
+        for cdb in [&fua[..], &verify, &standby] {
+            assert_eq!(sense(&a, cdb, &[]).await, Some(Sense::WRITE_ERROR), "{cdb:02x?}");
+        }
+        for cdb in [&READ[..], &in_a_hurry, &active] {
+            assert_eq!(sense(&a, cdb, &[]).await, None, "{cdb:02x?}");
+        }
+    });
+    // Where nobody can write there is nothing to put there.
+    let read_only = LunOptions {
+        read_only: true,
+        ..Default::default()
+    };
+    on_a_unit(read_only, |Bench { a, .. }| async move {
+        assert_eq!(sense(&a, &[0x28, 0x08, 0, 0, 0, 0, 0, 0, 1, 0], &[]).await, None);
+        // SANITIZE is not there at all, and no page speaks of it.
+        for action in [0x01, 0x02, 0x1f] {
+            assert_eq!(sense(&a, &[0x48, action], &[]).await, Some(Sense::OPCODE));
+        }
+        assert_eq!(
+            get(&a, &[0x12, 1, 0xb1, 0, 64, 0]).await[7] & 0xf0,
+            0,
+            "WABEREQ, WACEREQ"
+        );
+    });
+    // A full unit lacks but one service action.
+    let full = LunOptions {
+        thin: Some(false),
+        ..Default::default()
+    };
+    on_a_unit(full, |Bench { a, .. }| async move {
+        assert_eq!(sense(&a, &[0x48, 0x02], &[]).await, Some(Sense::cdb_field(1, 4)));
+    });
+}
+
+#[test]
+fn a_self_test_looks_at_both_ends_of_the_medium() {
+    on_a_unit(LunOptions::default(), |Bench { graph, a, .. }| async move {
+        let test = |bits: u8| [0x1d, bits, 0, 0, 0, 0];
+        assert_eq!(sense(&a, &test(0x04), &[]).await, None);
+        assert_eq!(sense(&a, &test(0x00), &[]).await, None);
+        assert_eq!(
+            sense(&a, &test(0x24), &[]).await,
+            Some(Sense::cdb_field(1, 7)),
+            "no short one"
+        );
+        let list = [0x1d, 0x10, 0, 0, 8, 0];
+        assert_eq!(
+            sense(&a, &list, &[0; 8]).await,
+            Some(Sense::cdb_field(3, 7)),
+            "no pages"
+        );
+        let no_read = Injection {
+            on: Ops::Read,
+            ..Injection::new(FAIL)
+        };
+        graph.inject("bad", no_read).await.expect("injected");
+        assert_eq!(sense(&a, &test(0x04), &[]).await, Some(Sense::SELF_TEST_FAILED));
+        assert_eq!(sense(&a, &test(0x00), &[]).await, None, "nothing is tested");
+    });
+}
