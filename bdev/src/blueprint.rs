@@ -2,6 +2,7 @@
 //!
 //! The explicit list of all leaves and modules (DESIGN D10) is the two matches in this file: [`Kind::geometry`] for the control plane and
 //! [`Kind::device`] for the cores.
+use crate::table::Piece;
 use crate::{
     Disk, Geometry, GraphError, Table,
     leaf::{file::File, memory::Memory, null::Null},
@@ -9,6 +10,7 @@ use crate::{
         delay::{Delay, Latencies},
         error::{Error, Errors, Injection},
         linear::{self, Linear},
+        read_only::{self, ReadOnly},
         stats::{self, Stats},
         stripe::{self, Stripe},
     },
@@ -18,6 +20,16 @@ use std::{fmt, sync::Arc, time::Duration};
 /// Builds a device of somebody else's on a core, from the disks below.
 pub type Maker = Arc<dyn Fn(&[Disk]) -> Result<Disk, String> + Send + Sync>;
 
+/// Place in the graph, first block, blocks.
+pub(crate) type Run = (u32, u64, u64);
+
+/// A piece of a mapped disk: its runs, and the blocks in a chunk if it is striped over them.
+#[derive(Clone)]
+pub(crate) struct Part {
+    runs: Vec<Run>,
+    chunk: Option<u32>,
+}
+
 /// What a node is, in a form that may be sent to any core. Lower disks are places in the graph.
 #[derive(Clone)]
 pub(crate) enum Kind {
@@ -25,7 +37,12 @@ pub(crate) enum Kind {
     Null,
     File(File),
     /// Place, first block and blocks of each segment.
-    Linear(Vec<(u32, u64, u64)>),
+    Linear(Vec<Run>),
+    /// The same for pieces that may be stripes.
+    Mapped {
+        pieces: Vec<Part>,
+        read_only: bool,
+    },
     Stripe {
         on: Vec<u32>,
         chunk: u32,
@@ -78,6 +95,7 @@ impl Kind {
             Kind::Null => "null",
             Kind::File(_) => "file",
             Kind::Linear(_) => "linear",
+            Kind::Mapped { .. } => "mapped",
             Kind::Stripe { .. } => "stripe",
             Kind::Delay { .. } => "delay",
             Kind::Error { .. } => "error",
@@ -103,6 +121,22 @@ impl Kind {
             Table::Linear { segments } => {
                 let place = |segment: &crate::table::Segment| Ok((slot(&segment.on)?, segment.start, segment.blocks));
                 Kind::Linear(segments.iter().map(place).collect::<Result<_, GraphError>>()?)
+            }
+            Table::Mapped { pieces, read_only } => {
+                let run = |segment: &crate::table::Segment| Ok((slot(&segment.on)?, segment.start, segment.blocks));
+                let part = |piece: &Piece| {
+                    Ok(Part {
+                        runs: piece.runs().iter().map(run).collect::<Result<_, GraphError>>()?,
+                        chunk: match piece {
+                            Piece::Linear(_) => None,
+                            Piece::Stripe { chunk, .. } => Some(*chunk),
+                        },
+                    })
+                };
+                Kind::Mapped {
+                    pieces: pieces.iter().map(part).collect::<Result<_, GraphError>>()?,
+                    read_only: *read_only,
+                }
             }
             Table::Stripe { on, chunk } => Kind::Stripe {
                 on: on.iter().map(|on| slot(on)).collect::<Result<_, _>>()?,
@@ -143,6 +177,10 @@ impl Kind {
         match self {
             Kind::Memory | Kind::Null | Kind::File(_) | Kind::Gone => Vec::new(),
             Kind::Linear(segments) => segments.iter().map(|segment| segment.0).collect(),
+            Kind::Mapped { pieces, .. } => pieces
+                .iter()
+                .flat_map(|part| part.runs.iter().map(|run| run.0))
+                .collect(),
             Kind::Stripe { on, .. } | Kind::Custom { on, .. } => on.clone(),
             Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Stats { on } | Kind::Passthru { on } => vec![*on],
         }
@@ -152,7 +190,8 @@ impl Kind {
     pub fn has_home(&self) -> bool {
         match self {
             Kind::Memory | Kind::Error { .. } => true,
-            Kind::Null | Kind::File(_) | Kind::Linear(_) | Kind::Stripe { .. } | Kind::Delay { .. } => false,
+            Kind::Null | Kind::File(_) | Kind::Linear(_) | Kind::Mapped { .. } => false,
+            Kind::Stripe { .. } | Kind::Delay { .. } => false,
             Kind::Stats { .. } | Kind::Passthru { .. } | Kind::Gone => false,
             // Each core makes its own; a maker that wants one home is given one by `Graph::build_custom`.
             Kind::Custom { .. } => false,
@@ -164,7 +203,8 @@ impl Kind {
         match self {
             Kind::Stripe { .. } | Kind::Delay { .. } | Kind::Error { .. } => true,
             Kind::Stats { .. } | Kind::Passthru { .. } | Kind::Custom { .. } => true,
-            Kind::Linear(_) | Kind::Memory | Kind::Null | Kind::File(_) | Kind::Gone => false,
+            Kind::Linear(_) | Kind::Mapped { .. } => false,
+            Kind::Memory | Kind::Null | Kind::File(_) | Kind::Gone => false,
         }
     }
 
@@ -211,6 +251,38 @@ impl Kind {
                 };
                 linear::geometry(&segments.iter().enumerate().map(cut).collect::<Result<Vec<_>, _>>()?)?
             }
+            (Kind::Mapped { pieces, read_only }, _) => {
+                let run = |(on, start, blocks): &Run| {
+                    let (lower, name) = of(*on);
+                    match start.checked_add(*blocks) {
+                        Some(end) if end <= lower.blocks => Ok(Geometry {
+                            blocks: *blocks,
+                            ..lower
+                        }),
+                        _ => Err(format!(
+                            "a piece is {blocks} blocks from block {start} of {name:?}, which has {}",
+                            lower.blocks
+                        )),
+                    }
+                };
+                let part = |part: &Part| {
+                    let runs = part.runs.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+                    match part.chunk {
+                        None => linear::geometry(&runs),
+                        // Rows that are not whole would be left out, and all behind them be in another place.
+                        Some(chunk)
+                            if runs
+                                .iter()
+                                .any(|r| r.blocks != runs[0].blocks || r.blocks % u64::from(chunk.max(1)) != 0) =>
+                        {
+                            Err("the runs of a stripe differ in length, or do not end with a chunk".into())
+                        }
+                        Some(chunk) => stripe::geometry(&runs, chunk),
+                    }
+                };
+                let whole = linear::geometry(&pieces.iter().map(part).collect::<Result<Vec<_>, _>>()?)?;
+                if *read_only { read_only::geometry(whole) } else { whole }
+            }
             (Kind::Stripe { on, chunk }, _) => {
                 stripe::geometry(&on.iter().map(|on| of(*on).0).collect::<Vec<_>>(), *chunk)?
             }
@@ -250,6 +322,26 @@ impl Kind {
                         .ok_or_else(|| "a disk below is shorter than its segment".to_owned())
                 };
                 Linear::build(&segments.iter().map(cut).collect::<Result<Vec<_>, _>>()?)?
+            }
+            Kind::Mapped { pieces, read_only } => {
+                let cut = |(on, start, blocks): &Run| {
+                    at(*on)
+                        .view(*start, *blocks)
+                        .ok_or_else(|| "a disk below is shorter than a piece".to_owned())
+                };
+                let part = |part: &Part| {
+                    let runs = part.runs.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
+                    match part.chunk {
+                        None => Linear::build(&runs),
+                        Some(chunk) => Stripe::build(&runs, chunk),
+                    }
+                };
+                let whole = Linear::build(&pieces.iter().map(part).collect::<Result<Vec<_>, _>>()?)?;
+                if *read_only {
+                    Disk::new(ReadOnly::new(whole))
+                } else {
+                    whole
+                }
             }
             Kind::Stripe { on, chunk } => Stripe::build(&on.iter().map(|on| at(*on)).collect::<Vec<_>>(), *chunk)?,
             Kind::Delay { on, latencies } => Disk::new(Delay::new(at(*on), latencies.clone())),

@@ -52,6 +52,14 @@ pub enum Table {
         /// In order of address; at least one.
         segments: Vec<Segment>,
     },
+    /// Pieces one after the other, each a run of blocks of another disk or a stripe over several runs: what a logical volume is.
+    Mapped {
+        /// In order of address; at least one.
+        pieces: Vec<Piece>,
+        /// Refuse writes.
+        #[serde(default)]
+        read_only: bool,
+    },
     /// RAID-0: chunk `n` is chunk `n / members` of member `n % members`.
     Stripe {
         /// The members, in order; at least one.
@@ -116,6 +124,31 @@ pub struct Segment {
     pub blocks: u64,
 }
 
+/// A piece of a [`Table::Mapped`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Piece {
+    /// A run of blocks.
+    Linear(Segment),
+    /// Chunks in turn on each of several runs.
+    Stripe {
+        /// The runs, in order; at least one, and all of one length that is a whole number of chunks.
+        on: Vec<Segment>,
+        /// Blocks in a chunk.
+        chunk: u32,
+    },
+}
+
+impl Piece {
+    /// The runs it is made of.
+    pub fn runs(&self) -> &[Segment] {
+        match self {
+            Piece::Linear(run) => std::slice::from_ref(run),
+            Piece::Stripe { on, .. } => on,
+        }
+    }
+}
+
 /// Whether a file is read and written past the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -137,6 +170,7 @@ impl Table {
             Table::Null { .. } => "null",
             Table::File { .. } => "file",
             Table::Linear { .. } => "linear",
+            Table::Mapped { .. } => "mapped",
             Table::Stripe { .. } => "stripe",
             Table::Delay { .. } => "delay",
             Table::Error { .. } => "error",
@@ -153,6 +187,7 @@ impl Table {
             Table::Null { .. } => "Null disk",
             Table::File { .. } => "AIO disk",
             Table::Linear { .. } => "Split Disk",
+            Table::Mapped { .. } => "Mapped Disk",
             Table::Stripe { .. } => "Raid Volume",
             Table::Delay { .. } => "delay",
             Table::Error { .. } => "Error Injection Disk",
@@ -167,6 +202,10 @@ impl Table {
         let mut all: Vec<&str> = match self {
             Table::Memory { .. } | Table::Null { .. } | Table::File { .. } => Vec::new(),
             Table::Linear { segments } => segments.iter().map(|segment| segment.on.as_str()).collect(),
+            Table::Mapped { pieces, .. } => {
+                let runs = pieces.iter().flat_map(Piece::runs);
+                runs.map(|run| run.on.as_str()).collect()
+            }
             Table::Stripe { on, .. } | Table::Custom { on, .. } => on.iter().map(String::as_str).collect(),
             Table::Delay { on, .. } | Table::Error { on, .. } | Table::Stats { on } | Table::Passthru { on } => {
                 vec![on]

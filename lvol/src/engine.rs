@@ -5,9 +5,10 @@
 //! are answered at once from what is known. Whatever happens to a node, by a wish or by itself, comes back as an event of the graph, so nodes
 //! that somebody builds past the engine appear here too.
 use crate::{
-    EngineError,
+    EngineError, assemble,
     events::{Change, ChangeKind, Notification, Ring},
     examine,
+    group::{Group, LogicalVolume, Standing},
     judge::{Findings, Verdict},
     part::Partition,
 };
@@ -37,8 +38,22 @@ pub enum Origin {
         /// The format that claimed it.
         format: String,
     },
+    /// Discovery: it is a volume of this group.
+    Group {
+        /// The group.
+        group: String,
+        /// The format that knows it.
+        format: String,
+    },
     /// Somebody who built it past the engine.
     Other,
+}
+
+impl Origin {
+    /// True if discovery has made it, and unmakes it.
+    pub fn is_found(&self) -> bool {
+        matches!(self, Origin::Discovery { .. } | Origin::Group { .. })
+    }
 }
 
 /// A wish for a node.
@@ -73,11 +88,14 @@ pub struct DiskInfo {
     pub signatures: Vec<String>,
     /// What else an administrator should know.
     pub notes: Vec<String>,
-    /// The nodes its format made of it.
+    /// The nodes its format made of it; the volumes on it, if it is a member of a group.
     pub parts: Vec<String>,
     /// If it is a partition: what its table says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<Partition>,
+    /// If it is a volume of a group: what the group's metadata says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<LogicalVolume>,
     /// How often it was tasted since it appeared.
     pub tasted: u64,
 }
@@ -92,6 +110,12 @@ pub(crate) struct Known {
     pub claim: Option<Claim>,
     pub parts: Vec<String>,
     pub partition: Option<Partition>,
+    /// Volumes of groups that stand on it.
+    pub volumes: BTreeSet<String>,
+    /// If it is such a volume.
+    pub volume: Option<LogicalVolume>,
+    /// If it is a member of a group: what assembly makes of it.
+    pub standing: Option<Standing>,
     pub tasted: u64,
 }
 
@@ -102,6 +126,12 @@ pub(crate) struct State {
     missing: BTreeMap<String, (Create, String)>,
     /// To be examined.
     pub pending: BTreeSet<String>,
+    /// What members add up to, as of the last assembly.
+    pub groups: Vec<Group>,
+    /// Volumes that are not disks: their place in `groups`.
+    pub inactive: BTreeMap<String, (usize, usize)>,
+    /// A member has come, changed or gone since.
+    pub reassemble: bool,
     /// Who wanted a node that is being built, so that its event finds it.
     building: BTreeMap<String, Create>,
     ring: Ring,
@@ -179,7 +209,9 @@ impl Engine {
         let (name, spec, origin) = (wish.spec.name.clone(), wish.spec.clone(), wish.origin.clone());
         self.state().building.insert(name.clone(), wish);
         let built = match origin {
-            Origin::Discovery { format, .. } => self.inner.graph.build_under(&format, spec).await,
+            Origin::Discovery { format, .. } | Origin::Group { format, .. } => {
+                self.inner.graph.build_under(&format, spec).await
+            }
             _ => self.inner.graph.build(spec).await,
         };
         self.pump();
@@ -196,8 +228,10 @@ impl Engine {
             None if self.state().missing.remove(name).is_some() => return Ok(()),
             None => return Err(EngineError::NotFound(name.to_owned())),
         };
-        if let Some(Origin::Discovery { disk, .. }) = self.state().known.get(&name).map(|k| k.origin.clone()) {
-            return Err(EngineError::Partition { name, disk });
+        match self.state().known.get(&name).map(|k| k.origin.clone()) {
+            Some(Origin::Discovery { disk, .. }) => return Err(EngineError::Partition { name, disk }),
+            Some(Origin::Group { group, .. }) => return Err(EngineError::Volume { name, group }),
+            _ => {}
         }
         let tree = examine::tree(self, &name);
         // All or nothing: look for users before anything goes.
@@ -246,10 +280,22 @@ impl Engine {
             .ok_or_else(|| EngineError::NotFound(name.to_owned()))?;
         self.pump();
         if let Some(user) = examine::user_of_parts(self, &info.name) {
-            return Err(EngineError::Claimed {
-                name: info.name,
-                what: format!("partitioned, and {user:?} is in use"),
-                way_out: "stop using its partitions first, or use those",
+            let member = self
+                .state()
+                .known
+                .get(&info.name)
+                .is_some_and(|known| !known.volumes.is_empty());
+            return Err(match member {
+                true => EngineError::Claimed {
+                    name: info.name,
+                    what: format!("a member of a volume group, and {user:?} is in use"),
+                    way_out: "stop using the volumes on it first, or use those",
+                },
+                false => EngineError::Claimed {
+                    name: info.name,
+                    what: format!("partitioned, and {user:?} is in use"),
+                    way_out: "stop using its partitions first, or use those",
+                },
             });
         }
         examine::release(self, &info.name).await;
@@ -368,10 +414,13 @@ impl Engine {
     async fn settle(&self) {
         self.pump();
         loop {
-            let Some(name) = self.state().pending.pop_first() else {
-                return;
-            };
-            examine::examine(self, &name).await;
+            let next = self.state().pending.pop_first();
+            match next {
+                Some(name) => examine::examine(self, &name).await,
+                // Members first: with all of them known, each group is put together once.
+                None if std::mem::take(&mut self.state().reassemble) => assemble::assemble(self).await,
+                None => return,
+            }
             self.pump();
         }
     }
@@ -453,6 +502,9 @@ impl Engine {
             claim: None,
             parts: Vec::new(),
             partition: None,
+            volumes: BTreeSet::new(),
+            volume: None,
+            standing: None,
             tasted: 0,
         };
         state.known.insert(name.to_owned(), known);
@@ -465,11 +517,25 @@ impl Engine {
         let gone = {
             let mut state = self.state();
             state.pending.remove(name);
-            state
-                .known
-                .values_mut()
-                .for_each(|known| known.parts.retain(|part| part != name));
-            state.known.remove(name)
+            let gone = state.known.remove(name);
+            // Who carries it is what it stands on; looking through everything would cost the square of that.
+            let below: Vec<String> = match &gone {
+                Some(known) => known.spec.table.below().into_iter().map(str::to_owned).collect(),
+                None => Vec::new(),
+            };
+            for on in below {
+                if let Some(known) = state.known.get_mut(&on) {
+                    known.parts.retain(|part| part != name);
+                    known.volumes.remove(name);
+                }
+            }
+            if gone
+                .as_ref()
+                .is_some_and(|known| known.findings.member.is_some() || known.volume.is_some())
+            {
+                state.reassemble = true;
+            }
+            gone
         };
         if gone.is_some() {
             self.tell(name, ChangeKind::Unregistered);
@@ -521,7 +587,8 @@ impl Engine {
         self.pump();
         let names: BTreeSet<String> = {
             let state = self.state();
-            state.known.keys().chain(state.missing.keys()).cloned().collect()
+            let all = state.known.keys().chain(state.missing.keys());
+            all.chain(state.inactive.keys()).cloned().collect()
         };
         names.iter().filter_map(|name| self.disk(name)).collect()
     }
@@ -531,7 +598,9 @@ impl Engine {
         let node = self.inner.graph.info(name);
         let state = self.state();
         let Some(node) = node else {
-            let (wish, why) = state.missing.get(name)?;
+            let Some((wish, why)) = state.missing.get(name) else {
+                return inactive(&state, name);
+            };
             return Some(DiskInfo {
                 name: name.to_owned(),
                 node: None,
@@ -543,6 +612,7 @@ impl Engine {
                 notes: Vec::new(),
                 parts: Vec::new(),
                 partition: None,
+                volume: None,
                 tasted: 0,
             });
         };
@@ -551,19 +621,47 @@ impl Engine {
         if let NodeState::Orphan { reason } = &node.state {
             notes.insert(0, format!("is gone: {reason}"));
         }
+        // A member that could be read is what its group makes of it.
+        let standing = known.standing.as_ref();
+        let (verdict, reason) = match standing.filter(|_| known.findings.verdict == Verdict::Claimed) {
+            Some(standing) => {
+                notes.extend(standing.notes.iter().cloned());
+                (standing.verdict, &standing.reason)
+            }
+            None => (known.findings.verdict, &known.findings.reason),
+        };
         Some(DiskInfo {
             name: node.name.clone(),
             origin: known.origin.clone(),
-            verdict: known.findings.verdict,
-            reason: known.findings.reason.clone(),
+            verdict,
+            reason: reason.clone(),
             format: known.findings.format,
             signatures: known.findings.signatures.clone(),
             notes,
-            parts: known.parts.clone(),
+            parts: known.parts.iter().chain(&known.volumes).cloned().collect(),
             partition: known.partition.clone(),
+            volume: known.volume.clone(),
             tasted: known.tasted,
             node: Some(node),
         })
+    }
+
+    /// Every group of disks, by name.
+    pub fn groups(&self) -> Vec<Group> {
+        self.pump();
+        self.state().groups.clone()
+    }
+
+    /// The volumes of the groups of this name that are disks.
+    pub fn volumes_of(&self, group: &str) -> Vec<String> {
+        let state = self.state();
+        let groups = state.groups.iter().filter(|one| one.name == group);
+        let there = |name: &&String| state.known.contains_key(*name);
+        groups
+            .flat_map(|one| one.volumes.iter().map(|volume| &volume.disk))
+            .filter(there)
+            .cloned()
+            .collect()
     }
 
     /// What could be offered to hosts: disks that are there and on which nothing stands and no format sits.
@@ -572,6 +670,12 @@ impl Engine {
             disk.verdict != Verdict::Claimed && disk.node.as_ref().is_some_and(|node| node.above.is_empty())
         };
         self.disks().into_iter().filter(free).collect()
+    }
+
+    /// What its group's metadata says of a node, if it is a volume of one.
+    pub fn volume(&self, name: &str) -> Option<LogicalVolume> {
+        let node = self.inner.graph.info(name)?;
+        self.state().known.get(&node.name)?.volume.clone()
     }
 
     /// What a partition table says of a node, if it is a partition.
@@ -584,10 +688,7 @@ impl Engine {
     pub fn wishes(&self) -> Vec<Create> {
         self.pump();
         let state = self.state();
-        let made = state
-            .known
-            .values()
-            .filter(|known| !matches!(known.origin, Origin::Discovery { .. }));
+        let made = state.known.values().filter(|known| !known.origin.is_found());
         let mut left: Vec<Create> = made
             .map(|k| Create {
                 spec: k.spec.clone(),
@@ -596,17 +697,19 @@ impl Engine {
             })
             .chain(state.missing.values().map(|(wish, _)| wish.clone()))
             .collect();
-        // A node on a partition waits for the disk the partition is on.
-        let roots: BTreeMap<String, String> = state.known.keys().map(|n| (n.clone(), root(&state, n))).collect();
+        // A node on a partition waits for the disk the partition is on; one on a volume for all disks of it.
+        let roots: BTreeMap<String, BTreeSet<String>> =
+            state.known.keys().map(|n| (n.clone(), roots(&state, n))).collect();
         drop(state);
         let mut ordered: Vec<Create> = Vec::with_capacity(left.len());
         loop {
             let names: BTreeSet<String> = left.iter().map(|wish| wish.spec.name.clone()).collect();
             let waits = |wish: &Create| {
                 let below = wish.spec.table.below();
-                below
-                    .iter()
-                    .any(|below| names.contains(roots.get(*below).map_or(*below, String::as_str)))
+                below.iter().any(|below| match roots.get(*below) {
+                    Some(roots) => roots.iter().any(|root| names.contains(root)),
+                    None => names.contains(*below),
+                })
             };
             let (ready, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|wish| !waits(wish));
             let stuck = ready.is_empty();
@@ -621,14 +724,44 @@ impl Engine {
     }
 }
 
-/// The disk that was not found by discovery and on which, through however many partition tables, `name` is.
-fn root(state: &State, name: &str) -> String {
-    let mut at = name;
-    // Each step goes to a node that was there before.
-    while let Some(Origin::Discovery { disk, .. }) = state.known.get(at).map(|known| &known.origin) {
-        at = disk;
+/// The disks that were not found by discovery and on which, through however many partition tables and groups, `name` is.
+fn roots(state: &State, name: &str) -> BTreeSet<String> {
+    let (mut roots, mut seen, mut todo) = (BTreeSet::new(), BTreeSet::new(), vec![name]);
+    while let Some(at) = todo.pop() {
+        match state.known.get(at) {
+            Some(known) if known.origin.is_found() => {
+                todo.extend(known.spec.table.below().into_iter().filter(|on| seen.insert(*on)));
+            }
+            _ => {
+                roots.insert(at.to_owned());
+            }
+        }
     }
-    at.to_owned()
+    roots
+}
+
+/// A volume that is no disk, as one.
+fn inactive(state: &State, name: &str) -> Option<DiskInfo> {
+    let (group, volume) = state.inactive.get(name)?;
+    let group = state.groups.get(*group)?;
+    let volume = group.volumes.get(*volume)?;
+    Some(DiskInfo {
+        name: name.to_owned(),
+        node: None,
+        origin: Origin::Group {
+            group: group.name.clone(),
+            format: group.format.to_owned(),
+        },
+        verdict: Verdict::Inactive,
+        reason: volume.inactive.clone().unwrap_or_default(),
+        format: None,
+        signatures: Vec::new(),
+        notes: Vec::new(),
+        parts: Vec::new(),
+        partition: None,
+        volume: Some(volume.what.clone()),
+        tasted: 0,
+    })
 }
 
 /// True if time may heal it: a file or a lower disk that is not there.

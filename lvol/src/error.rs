@@ -23,6 +23,14 @@ pub enum EngineError {
         /// What can be done about it.
         way_out: &'static str,
     },
+    /// So do volumes of a group.
+    #[error("{name:?} is a volume of the group {group:?} and goes when the group's metadata says so")]
+    Volume {
+        /// The volume.
+        name: String,
+        /// Its group.
+        group: String,
+    },
     /// Partitions come and go with their table.
     #[error("{name:?} is a partition on {disk:?} and goes when the partition table says so")]
     Partition {

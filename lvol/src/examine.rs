@@ -10,6 +10,7 @@ use crate::{
 };
 use bdev::{Graph, GraphError, NodeInfo, NodeSpec, NodeState};
 use spec::{BlockRange, Extent};
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Partitions in partitions in …: how deep we go. Nobody who means well nests deeper.
@@ -39,7 +40,8 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
     let (may, parts, ours) = {
         let state = engine.state();
         let Some(known) = state.known.get(name) else { return };
-        (known.examine, known.parts.clone(), known.claim.is_some())
+        let parts = known.parts.iter().chain(&known.volumes).cloned().collect();
+        (known.examine, parts, known.claim.is_some())
     };
     let findings = match excuse(engine, &info, may, &parts, ours) {
         Some(findings) => findings,
@@ -57,7 +59,7 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
 }
 
 /// Why a disk is not looked at, if so.
-fn excuse(engine: &Engine, info: &NodeInfo, may: bool, parts: &[String], ours: bool) -> Option<Findings> {
+fn excuse(engine: &Engine, info: &NodeInfo, may: bool, parts: &BTreeSet<String>, ours: bool) -> Option<Findings> {
     let not = |reason: String| {
         Some(Findings {
             reason,
@@ -74,7 +76,7 @@ fn excuse(engine: &Engine, info: &NodeInfo, may: bool, parts: &[String], ours: b
     if !may {
         return not("is used as a whole".into());
     }
-    if let Some(above) = info.above.iter().find(|above| !parts.contains(above)) {
+    if let Some(above) = info.above.iter().find(|above| !parts.contains(above.as_str())) {
         return not(format!("carries {above:?}"));
     }
     if !ours {
@@ -94,14 +96,18 @@ fn excuse(engine: &Engine, info: &NodeInfo, may: bool, parts: &[String], ours: b
     None
 }
 
-/// How many partition tables a node lies below.
+/// How many partition tables and groups a node lies below: on the longest way down, if there are several.
 fn depth(engine: &Engine, name: &str) -> usize {
     let state = engine.state();
-    let mut at = name.to_owned();
-    for depth in 0..=DEPTH_MAX + 1 {
-        match state.known.get(&at).map(|known| &known.origin) {
-            Some(Origin::Discovery { disk, .. }) => at = disk.clone(),
-            _ => return depth,
+    let mut at: BTreeSet<&str> = BTreeSet::from([name]);
+    for depth in 0..=DEPTH_MAX {
+        let found = at
+            .iter()
+            .filter_map(|name| state.known.get(*name))
+            .filter(|known| known.origin.is_found());
+        at = found.flat_map(|known| known.spec.table.below()).collect();
+        if at.is_empty() {
+            return depth;
         }
     }
     DEPTH_MAX + 1
@@ -109,7 +115,9 @@ fn depth(engine: &Engine, name: &str) -> usize {
 
 async fn apply(engine: &Engine, info: &NodeInfo, mut findings: Findings) {
     let name = &info.name;
+    // A member is claimed when it is known what it is a member of.
     if findings.verdict == Verdict::Claimed
+        && findings.member.is_none()
         && let Some(format) = findings.format
     {
         let had = engine
@@ -139,7 +147,11 @@ async fn apply(engine: &Engine, info: &NodeInfo, mut findings: Findings) {
     for node in wanted {
         let partition = node.partition.clone();
         let part = node.name.clone();
-        match place(engine, info, node, format, &mut findings.notes).await {
+        let origin = Origin::Discovery {
+            disk: name.clone(),
+            format: format.to_owned(),
+        };
+        match place(engine, origin, info.uuid, node, &mut findings.notes).await {
             Ok(()) => {
                 let mut state = engine.state();
                 if let Some(known) = state.known.get_mut(&part) {
@@ -157,11 +169,20 @@ async fn apply(engine: &Engine, info: &NodeInfo, mut findings: Findings) {
     let changed = {
         let mut state = engine.state();
         let Some(known) = state.known.get_mut(name) else { return };
+        if matches!(info.state, NodeState::Orphan { .. }) {
+            // Its volumes are orphans as it is, and come back with it.
+            findings.member = known.findings.member.clone();
+        }
         let changed = known.findings != findings;
-        if known.parts.is_empty() && findings.verdict != Verdict::Claimed {
+        let member = known.findings.member.is_some() || findings.member.is_some();
+        if known.parts.is_empty() && known.volumes.is_empty() && findings.verdict != Verdict::Claimed {
             known.claim = None;
         }
+        if findings.member.is_none() {
+            known.standing = None;
+        }
         known.findings = findings;
+        state.reassemble |= member;
         changed
     };
     if changed {
@@ -196,19 +217,15 @@ async fn drop_unwanted(engine: &Engine, info: &NodeInfo, findings: &mut Findings
     }
 }
 
-/// Builds one part, or mends it if it is there with another table.
-async fn place(
+/// Builds one part, or mends it if it is there with another table. `seed` is what its identity follows from if its own is taken.
+pub(crate) async fn place(
     engine: &Engine,
-    disk: &NodeInfo,
+    origin: Origin,
+    seed: Uuid,
     node: Proposal,
-    format: &str,
     notes: &mut Vec<String>,
 ) -> Result<(), GraphError> {
     let graph = engine.graph();
-    let origin = Origin::Discovery {
-        disk: disk.name.clone(),
-        format: format.to_owned(),
-    };
     let mine = engine
         .state()
         .known
@@ -233,7 +250,7 @@ async fn place(
             "{} has the identity of {}; it got another one",
             node.name, twin.name
         ));
-        uuid = Uuid::new_v5(&disk.uuid, node.name.as_bytes());
+        uuid = Uuid::new_v5(&seed, node.name.as_bytes());
     }
     let spec = NodeSpec {
         name: node.name,
@@ -251,19 +268,26 @@ async fn place(
         .await
 }
 
-/// `name` and every node discovery made on it, lower ones first.
+/// `name` and every node discovery made on it, each after all it stands on.
 pub(crate) fn tree(engine: &Engine, name: &str) -> Vec<String> {
     let state = engine.state();
-    let mut all = vec![name.to_owned()];
-    let mut at = 0;
-    while at < all.len() {
-        if let Some(known) = state.known.get(&all[at]) {
-            let more: Vec<String> = known.parts.iter().filter(|part| !all.contains(part)).cloned().collect();
-            all.extend(more);
+    // How far up each lies, on the longest way: a volume may stand on the disk and on a partition of it, too.
+    let mut height: BTreeMap<&str, usize> = BTreeMap::from([(name, 0)]);
+    let mut todo = vec![name];
+    while let Some(at) = todo.pop() {
+        let above = height.get(at).map_or(1, |h| h + 1);
+        let Some(known) = state.known.get(at) else { continue };
+        for part in known.parts.iter().chain(&known.volumes) {
+            // Nodes do not stand on each other in a circle, so this ends.
+            if height.get(part.as_str()).is_none_or(|h| *h < above) {
+                height.insert(part, above);
+                todo.push(part);
+            }
         }
-        at += 1;
     }
-    all
+    let mut all: Vec<(usize, &str)> = height.into_iter().map(|(name, h)| (h, name)).collect();
+    all.sort_unstable();
+    all.into_iter().map(|(_, name)| name.to_owned()).collect()
 }
 
 /// A node that discovery made on `name` and that somebody uses.
@@ -280,7 +304,7 @@ fn in_use(engine: &Engine, name: &str, tree: &[String]) -> bool {
 }
 
 /// Removes `name` and what discovery made on it, if nobody uses any of it.
-async fn remove_tree(engine: &Engine, name: &str) -> Result<(), EngineError> {
+pub(crate) async fn remove_tree(engine: &Engine, name: &str) -> Result<(), EngineError> {
     let tree = tree(engine, name);
     if let Some(user) = tree.iter().find(|node| in_use(engine, node, &tree)) {
         return Err(GraphError::Busy {
@@ -301,21 +325,24 @@ async fn remove_tree(engine: &Engine, name: &str) -> Result<(), EngineError> {
 
 /// Undoes what discovery made of `name`, as far as nobody uses it.
 pub(crate) async fn release(engine: &Engine, name: &str) {
-    let parts = engine
+    let parts: Vec<String> = engine
         .state()
         .known
         .get(name)
-        .map(|known| known.parts.clone())
+        .map(|known| known.parts.iter().chain(&known.volumes).cloned().collect())
         .unwrap_or_default();
     for part in parts {
         if let Err(why) = remove_tree(engine, &part).await {
-            tracing::warn!(%part, %why, "partition stays");
+            tracing::warn!(%part, %why, "it stays");
         }
     }
     let mut state = engine.state();
+    state.reassemble = true;
     if let Some(known) = state.known.get_mut(name)
         && known.parts.is_empty()
+        && known.volumes.is_empty()
     {
         known.claim = None;
+        known.standing = None;
     }
 }

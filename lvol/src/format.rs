@@ -3,6 +3,8 @@
 //! A format is asked in the order of [`FORMATS`] and the first that says [`Taste::Mine`] is proposed as the owner; [`judge`](crate::judge)
 //! decides whether anything else on the disk speaks against it. Adding a format means writing a file, and a line here.
 use crate::{
+    group::{Assembly, Enrolled, LogicalVolume, Member},
+    lvm2::Lvm2,
     part::{self, Partition},
     probe::{Probe, ReadError},
 };
@@ -25,6 +27,8 @@ pub struct Proposal {
     pub product: &'static str,
     /// If it is a partition: what its table says of it.
     pub partition: Option<Partition>,
+    /// If it is a volume of a group: what the group's metadata says of it.
+    pub volume: Option<LogicalVolume>,
 }
 
 /// A disk that belongs to a format.
@@ -34,6 +38,8 @@ pub struct Mine {
     pub what: String,
     /// The nodes on it.
     pub nodes: Vec<Proposal>,
+    /// What it contributes to a group, if the format spans disks. Then it is [`Format::assemble`] that decides what becomes of it.
+    pub member: Option<Member>,
     /// What a careful administrator would want to know: damage that was worked around, entries that are not served.
     pub notes: Vec<String>,
 }
@@ -58,7 +64,17 @@ pub trait Format: Send + Sync {
     fn name(&self) -> &'static str;
     /// Looks at a disk. Reads only; an error means that the disk could not be read where it mattered.
     fn taste<'a>(&'a self, disk: &'a Probe<'a>) -> Tasting<'a>;
+    /// Kinds of signatures (`spec::magic`) that are its own, and therefore do not speak against it.
+    fn signatures(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// What all disks that contribute something add up to, in the order of their names. Only for formats that span disks.
+    fn assemble(&self, members: &[Enrolled<'_>]) -> Assembly {
+        let _ = members;
+        Assembly::default()
+    }
 }
 
-/// Every format, in the order of asking. GPT comes first because its protective MBR is an MBR too.
-pub static FORMATS: [&dyn Format; 2] = [&part::gpt::Gpt, &part::mbr::Mbr];
+/// Every format, in the order of asking. GPT comes first because its protective MBR is an MBR too. A physical volume comes last: a
+/// partition table on it means that somebody has partitioned it since, or that it lies below, and `judge` says so.
+pub static FORMATS: [&dyn Format; 3] = [&part::gpt::Gpt, &part::mbr::Mbr, &Lvm2];

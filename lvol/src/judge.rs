@@ -11,6 +11,7 @@
 //! reaches the end of the disk).
 use crate::{
     format::{FORMATS, Mine, Proposal, Taste},
+    group::Member,
     probe::{Probe, ReadError},
 };
 use bdev::Table;
@@ -36,6 +37,8 @@ pub enum Verdict {
     Unreadable,
     /// It is wished for and not there.
     Missing,
+    /// A volume that metadata describes and that cannot, or shall not, be made a disk.
+    Inactive,
 }
 
 /// The verdict on a disk and everything it rests on.
@@ -49,6 +52,8 @@ pub struct Findings {
     pub format: Option<&'static str>,
     /// Nodes to make of it, if claimed.
     pub nodes: Vec<Proposal>,
+    /// What it contributes to a group, if its format spans disks; what the verdict is then depends on the other members too.
+    pub member: Option<Member>,
     /// Every signature found on the disk itself, in plain words.
     pub signatures: Vec<String>,
     /// What else an administrator should know.
@@ -63,12 +68,17 @@ pub async fn judge(disk: Result<Probe<'_>, ReadError>) -> Findings {
     };
     let mut owner: Option<(&'static str, Mine)> = None;
     let mut traces: Vec<(&'static str, String)> = Vec::new();
+    let mut own: Vec<&'static str> = Vec::new();
     for format in FORMATS {
         match format.taste(&disk).await {
             Ok(Taste::No) => {}
-            Ok(Taste::Traces(why)) => traces.push((format.name(), why)),
+            Ok(Taste::Traces(why)) => {
+                traces.push((format.name(), why));
+                own.extend(format.signatures());
+            }
             Ok(Taste::Mine(mine)) => {
                 owner = Some((format.name(), mine));
+                own.extend(format.signatures());
                 break;
             }
             Err(why) => return unreadable(why),
@@ -78,7 +88,7 @@ pub async fn judge(disk: Result<Probe<'_>, ReadError>) -> Findings {
     let nodes = owner.as_ref().map_or(&[][..], |(_, mine)| &mine.nodes);
     let signatures: Vec<Found> = magic::find(&windows)
         .into_iter()
-        .filter(|s| !inside(&disk, nodes, s.at))
+        .filter(|s| !own.contains(&s.kind) && !inside(&disk, nodes, s.at))
         .collect();
     let blank = windows.blank();
     decide(owner, traces, signatures, blank)
@@ -127,6 +137,7 @@ fn decide(
             findings.reason = mine.what;
             findings.format = Some(format);
             findings.nodes = mine.nodes;
+            findings.member = mine.member;
             findings.notes = mine.notes;
             findings.notes.extend(traces);
         }

@@ -9,21 +9,27 @@
 //!        └── FORMATS taste┘        │ claimed
 //!                                  ▼
 //!                      tables for the graph (partitions as disks) ── examined in turn, until nothing new appears
+//!                                 ▲
+//!   members of groups ── assemble ┘        (what several disks are together: volumes as disks)
 //! ```
 //!
 //! The engine decides and never stands in the way of an I/O. It runs on the control plane's threads; what it needs from a disk it reads
 //! through the graph, and discovery writes nothing, ever.
+mod assemble;
 pub mod engine;
 mod error;
 pub mod events;
 mod examine;
 pub mod format;
+pub mod group;
 pub mod judge;
+pub mod lvm2;
 pub mod part;
 pub mod probe;
 
 pub use engine::{Create, DiskInfo, Engine, Origin};
 pub use error::EngineError;
 pub use events::{Change, ChangeKind, Notification};
+pub use group::{Group, GroupState, LogicalVolume};
 pub use judge::{Findings, Verdict};
 pub use part::Partition;

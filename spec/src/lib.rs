@@ -5,6 +5,7 @@
 pub mod extent;
 pub mod gpt;
 pub mod iscsi;
+pub mod lvm2;
 pub mod magic;
 pub mod mbr;
 pub mod nvme;

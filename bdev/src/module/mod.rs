@@ -3,5 +3,6 @@
 pub mod delay;
 pub mod error;
 pub mod linear;
+pub mod read_only;
 pub mod stats;
 pub mod stripe;

@@ -168,5 +168,6 @@ fn claim(disk: &Probe<'_>, table: &Table, mut notes: Vec<String>) -> Mine {
         what: format!("GPT with {}", count(nodes.len())),
         nodes,
         notes,
+        member: None,
     }
 }

@@ -90,5 +90,6 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
         what: format!("MBR with {}", count(served)),
         nodes: nodes.collect(),
         notes,
+        member: None,
     }))
 }

@@ -110,6 +110,7 @@ fn proposal(disk: &Probe<'_>, partition: Partition, uuid: Uuid, aliases: Vec<Str
             Partition::Mbr { .. } => "MBR Disk",
         },
         partition: Some(partition),
+        volume: None,
     }
 }
 

@@ -1,0 +1,259 @@
+//! Putting groups together: ask each format that spans disks what its members add up to, then make the graph agree. Runs when everything has
+//! been examined that was to be, and again whenever a member has come, changed or gone. The caller holds the engine's line of work.
+//!
+//! Claims come first, so that nobody takes a member while its volumes are built; then what no group wants any more goes; then what is
+//! wanted comes; then members that nothing stands on and no group has are free again.
+use crate::{
+    Engine, Origin,
+    engine::State,
+    events::ChangeKind,
+    examine,
+    format::FORMATS,
+    group::{Enrolled, Group, GroupState, Member, Standing, Volume},
+    judge::Verdict,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A disk that contributes something, taken out of the state.
+struct Candidate {
+    disk: String,
+    blocks: u64,
+    block_size: u32,
+    member: Member,
+    carries: bool,
+    /// It is a volume itself, or a partition of one.
+    on_volume: bool,
+}
+
+/// Puts all groups together anew.
+pub(crate) async fn assemble(engine: &Engine) {
+    let mut groups = Vec::new();
+    for format in FORMATS {
+        let had = engine.state().groups.iter().any(|group| group.format == format.name());
+        let (outer, inner): (Vec<_>, Vec<_>) = candidates(engine, format.name())
+            .into_iter()
+            .partition(|c| !c.on_volume);
+        if outer.is_empty() && inner.is_empty() && !had {
+            continue;
+        }
+        let enrolled: Vec<Enrolled<'_>> = outer
+            .iter()
+            .map(|one| Enrolled {
+                disk: &one.disk,
+                blocks: one.blocks,
+                block_size: one.block_size,
+                member: &one.member,
+                carries: one.carries,
+            })
+            .collect();
+        let mut assembly = format.assemble(&enrolled);
+        // As LVM2 without `scan_lvs`: what is on a volume is the business of whoever uses it, a virtual machine as a rule.
+        assembly.standings.extend(inner.into_iter().map(|one| {
+            let standing = Standing {
+                verdict: Verdict::Unclaimed,
+                reason:
+                    "holds a physical volume, but is itself on a volume of a group: it belongs to whoever uses that"
+                        .into(),
+                notes: Vec::new(),
+            };
+            (one.disk, standing)
+        }));
+        for (disk, standing) in assembly.standings {
+            stand(engine, format.name(), &disk, standing);
+        }
+        groups.extend(assembly.groups);
+    }
+    remove(engine, &mut groups).await;
+    for group in &mut groups {
+        build(engine, group).await;
+    }
+    finish(engine, groups);
+}
+
+fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
+    let nodes: BTreeMap<String, u32> = {
+        let list = engine.graph().list();
+        list.into_iter()
+            .map(|node| (node.name, node.geometry.block_size))
+            .collect()
+    };
+    let state = engine.state();
+    let candidate = |(disk, known): (&String, &crate::engine::Known)| {
+        let member = known
+            .findings
+            .member
+            .clone()
+            .filter(|_| known.findings.format == Some(format) || known.findings.format.is_none())?;
+        Some(Candidate {
+            disk: disk.clone(),
+            blocks: known.blocks,
+            block_size: *nodes.get(disk)?,
+            member,
+            carries: !known.volumes.is_empty(),
+            on_volume: on_volume(&state, disk),
+        })
+    };
+    state.known.iter().filter_map(candidate).collect()
+}
+
+fn on_volume(state: &State, name: &str) -> bool {
+    let mut at = name;
+    // Each step goes to a node that was there before.
+    loop {
+        match state.known.get(at).map(|known| &known.origin) {
+            Some(Origin::Group { .. }) => return true,
+            Some(Origin::Discovery { disk, .. }) => at = disk,
+            _ => return false,
+        }
+    }
+}
+
+/// Writes down what a disk is, and claims it if it is a member.
+fn stand(engine: &Engine, format: &'static str, disk: &str, mut standing: Standing) {
+    let had = engine.state().known.get(disk).is_none_or(|known| known.claim.is_some());
+    if standing.verdict == Verdict::Claimed && !had {
+        match engine.graph().claim(disk, format) {
+            Ok(claim) => {
+                if let Some(known) = engine.state().known.get_mut(disk) {
+                    known.claim = Some(claim);
+                }
+            }
+            Err(why) => {
+                standing.verdict = Verdict::Unclaimed;
+                standing.reason = format!("has {}, but {why}", standing.reason);
+            }
+        }
+    }
+    let changed = match engine.state().known.get_mut(disk) {
+        Some(known) if known.standing.as_ref() != Some(&standing) => {
+            tracing::info!(disk, verdict = ?standing.verdict, notes = ?standing.notes, "{disk} {}", standing.reason);
+            known.standing = Some(standing);
+            true
+        }
+        _ => false,
+    };
+    if changed {
+        engine.tell(disk, ChangeKind::Examined);
+    }
+}
+
+/// Removes volumes that no group wants. One that is in use stays, with a note; so do those of a group nobody can tell the truth about.
+async fn remove(engine: &Engine, groups: &mut [Group]) {
+    let there: Vec<String> = {
+        let state = engine.state();
+        let volumes = state.known.iter().filter(|(_, known)| known.volume.is_some());
+        volumes.map(|(name, _)| name.clone()).collect()
+    };
+    let mut wanted: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (g, group) in groups.iter().enumerate() {
+        for (v, volume) in group.volumes.iter().enumerate() {
+            if volume.node.is_some() || group.state == GroupState::Ambiguous {
+                wanted.insert(volume.disk.clone(), (g, v));
+            }
+        }
+    }
+    for name in there {
+        if let Some((g, v)) = wanted.get(&name) {
+            let volume = &mut groups[*g].volumes[*v];
+            if volume.node.is_none() {
+                volume.inactive = None;
+            }
+            continue;
+        }
+        let Err(why) = examine::remove_tree(engine, &name).await else {
+            continue;
+        };
+        let volume = groups.iter_mut().flat_map(|group| {
+            let notes = &mut group.notes;
+            group
+                .volumes
+                .iter_mut()
+                .find(|volume| volume.disk == name)
+                .map(|volume| (volume, notes))
+        });
+        match volume.into_iter().next() {
+            Some((volume, notes)) => {
+                let reason = volume.inactive.take().unwrap_or_default();
+                notes.push(format!("{name} {reason}; it stays because {why}"));
+            }
+            None => tracing::warn!(volume = name, %why, "no group has this volume any more; it stays"),
+        }
+    }
+}
+
+/// Builds what a group wants.
+async fn build(engine: &Engine, group: &mut Group) {
+    let origin = Origin::Group {
+        group: group.name.clone(),
+        format: group.format.to_owned(),
+    };
+    for volume in &mut group.volumes {
+        let Some(node) = volume.node.take() else { continue };
+        let (name, below) = (
+            node.name.clone(),
+            node.table.below().into_iter().map(str::to_owned).collect::<Vec<_>>(),
+        );
+        // Renamed while somebody uses it: the same extents must not be there twice.
+        if let Some(twin) = engine
+            .graph()
+            .info(&node.uuid.to_string())
+            .filter(|twin| twin.name != name)
+        {
+            volume.inactive = Some(format!("is still in use as {:?}", twin.name));
+            continue;
+        }
+        match examine::place(engine, origin.clone(), node.uuid, node, &mut group.notes).await {
+            Ok(()) => {
+                let mut state = engine.state();
+                for on in below {
+                    if let Some(known) = state.known.get_mut(&on) {
+                        known.volumes.insert(name.clone());
+                    }
+                }
+                if let Some(known) = state.known.get_mut(&name) {
+                    known.volume = Some(volume.what.clone());
+                }
+            }
+            Err(why) => volume.inactive = Some(format!("cannot be activated: {why}")),
+        }
+    }
+}
+
+/// Keeps the groups for questions, and lets go of disks that are in none.
+fn finish(engine: &Engine, groups: Vec<Group>) {
+    let mut state = engine.state();
+    for known in state.known.values_mut() {
+        let member = known.standing.as_ref().is_some_and(|s| s.verdict == Verdict::Claimed);
+        if known.standing.is_some() && !member && known.volumes.is_empty() && known.parts.is_empty() {
+            known.claim = None;
+        }
+    }
+    let known: BTreeSet<&String> = state.known.keys().collect();
+    let inactive = |(g, group): (usize, &Group)| -> Vec<(String, (usize, usize))> {
+        let idle = |volume: &Volume| volume.inactive.is_some() && !volume.hidden && !known.contains(&volume.disk);
+        let volumes = group.volumes.iter().enumerate().filter(|(_, volume)| idle(volume));
+        volumes.map(|(v, volume)| (volume.disk.clone(), (g, v))).collect()
+    };
+    state.inactive = groups.iter().enumerate().flat_map(inactive).collect();
+    let old = std::mem::replace(&mut state.groups, groups);
+    for group in &state.groups {
+        if !old.contains(group) {
+            let idle = group
+                .volumes
+                .iter()
+                .filter(|v| v.inactive.is_some() && !v.hidden)
+                .count();
+            let active = group.volumes.iter().filter(|v| v.inactive.is_none()).count();
+            tracing::info!(
+                group = group.name,
+                format = group.format,
+                active,
+                idle,
+                notes = ?group.notes,
+                "group {} {}",
+                group.name,
+                group.reason
+            );
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What several disks are together: a volume group, its members and its volumes, in words that do not depend on the format.
+//!
+//! A format that spans disks proposes a *set* of tables over all its members at once: whether one volume can be had may depend on a disk
+//! that came last. So its `taste` only says what one disk contributes ([`Member`]), and [`Format::assemble`](crate::format::Format::assemble)
+//! looks at all contributions and says what they add up to. It is asked again whenever one comes, changes or goes.
+use crate::{format::Proposal, judge::Verdict, lvm2};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What one disk contributes to a group. Compared to see whether anything has changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Member {
+    /// An LVM2 physical volume.
+    Lvm2(Arc<lvm2::PhysicalVolume>),
+}
+
+/// A disk that has something to contribute.
+#[derive(Clone, Copy, Debug)]
+pub struct Enrolled<'a> {
+    /// Its name.
+    pub disk: &'a str,
+    /// Its length in blocks.
+    pub blocks: u64,
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// What it contributes.
+    pub member: &'a Member,
+    /// Volumes that were made of it are there already.
+    pub carries: bool,
+}
+
+/// How a group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupState {
+    /// Every member is there.
+    Complete,
+    /// Members are missing; what does not need them is active.
+    Partial,
+    /// It belongs to another host, or to nobody for the moment; nothing is touched.
+    Foreign,
+    /// Nobody can tell which disk or text is the right one: what is active stays, and nothing else becomes active.
+    Ambiguous,
+}
+
+/// A place in a group for a disk.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Seat {
+    /// The group's word for it: `pv0`.
+    pub name: String,
+    /// The identity the disk must have.
+    pub id: String,
+    /// The disk, unless it is missing.
+    pub disk: Option<String>,
+    /// Where it was seen last, by whoever wrote the metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<String>,
+    /// Its extents.
+    pub extents: u64,
+    /// Those of them that volumes have.
+    pub used: u64,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+/// What the metadata says of a volume.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LogicalVolume {
+    /// Its group.
+    pub group: String,
+    /// Its name in the group.
+    pub name: String,
+    /// Its identity, as the format writes it.
+    pub id: String,
+    /// Types of its segments.
+    pub kinds: Vec<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A volume of a group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Volume {
+    /// The disk it is, or would be: `vg/lv`.
+    pub disk: String,
+    /// What the metadata says of it.
+    #[serde(flatten)]
+    pub what: LogicalVolume,
+    /// A part of another volume, which nobody uses by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
+    /// Why it is not active, in a sentence that goes on from its name; nothing if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inactive: Option<String>,
+    /// The node it wants to be.
+    #[serde(skip)]
+    pub node: Option<Proposal>,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// The format that has made it.
+    pub format: &'static str,
+    /// Its identity, as the format writes it.
+    pub id: String,
+    /// How it is.
+    pub state: GroupState,
+    /// Why, in one sentence that goes on from the name.
+    pub reason: String,
+    /// Number of the change that its metadata is of.
+    pub seqno: u64,
+    /// Bytes in an extent.
+    pub extent_bytes: u64,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its members, the missing ones too.
+    pub members: Vec<Seat>,
+    /// Its volumes.
+    pub volumes: Vec<Volume>,
+    /// What else an administrator should know.
+    pub notes: Vec<String>,
+}
+
+/// What assembly makes of one disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// In one word.
+    pub verdict: Verdict,
+    /// In one sentence, as [`Findings::reason`](crate::Findings::reason).
+    pub reason: String,
+    /// What else an administrator should know.
+    pub notes: Vec<String>,
+}
+
+/// What all members of a format add up to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assembly {
+    /// The groups, by name.
+    pub groups: Vec<Group>,
+    /// What it makes of each disk, by the disk's name.
+    pub standings: Vec<(String, Standing)>,
+}
