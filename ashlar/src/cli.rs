@@ -53,6 +53,9 @@ pub enum Command {
     /// What disks there are, what is on them and who has claimed them.
     #[command(subcommand)]
     Disk(DiskCommand),
+    /// Volume groups (LVM2): members, volumes, and why one is not active.
+    #[command(subcommand)]
+    Vg(VgCommand),
     /// What is served to hosts and how they reach it.
     #[command(subcommand)]
     Volume(VolumeCommand),
@@ -135,6 +138,19 @@ pub enum DiskCommand {
     /// One disk: size, blocks, table, partitions, claims, signatures found.
     Show {
         /// Its name, alias or UUID.
+        name: String,
+    },
+}
+
+/// `ashlar vg`.
+#[derive(Debug, Subcommand)]
+pub enum VgCommand {
+    /// List groups with state, size and what is missing.
+    #[command(alias = "list")]
+    Ls,
+    /// One group: its physical volumes, its volumes, and the reason for each that is not active.
+    Show {
+        /// Its name or identity.
         name: String,
     },
 }

@@ -8,6 +8,7 @@ mod serve;
 mod target_show;
 mod targets;
 mod top;
+mod vg;
 mod volume;
 
 use clap::{CommandFactory, Parser};
@@ -37,6 +38,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Command::Config(ConfigCommand::Show) => show(&cli.ask),
         Command::Disk(command) => Ok(disk::run(&cli.ask, command)?),
         Command::Volume(command) => Ok(volume::run(&cli.ask, command)?),
+        Command::Vg(command) => Ok(vg::run(&cli.ask, command)?),
         Command::Target(command) => targets::run(&cli.ask, command),
         Command::Top(args) => Ok(top::run(&cli.ask, args)?),
         Command::Rpc(args) => call(&cli.ask, args),

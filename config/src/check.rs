@@ -324,16 +324,34 @@ impl<'a> Checker<'a> {
     }
 
     fn known(&self, on: &str) -> bool {
-        self.names.contains_key(on) || partition_of(on).is_some_and(|disk| self.known(disk))
+        self.names.contains_key(on) || volume_of_group(on) || partition_of(on).is_some_and(|disk| self.known(disk))
     }
 
     fn volumes(&mut self) {
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
         for (i, volume) in self.config.volumes.iter().enumerate() {
             let key = |k: &str| format!("volumes[{i}].{k}");
+            if let Some(group) = &volume.lvs_of {
+                let alone = volume.name.is_none() && volume.on.is_none() && volume.partitions_of.is_none();
+                if !alone {
+                    let message = "stands alone: volumes are named after their group";
+                    self.wrong(group, key("lvs_of"), message);
+                }
+                if !spec::lvm2::vg::is_name(group) {
+                    let message = format!(
+                        "{:?} is not the name of a volume group; expected letters, digits and `+_.-`",
+                        **group
+                    );
+                    self.wrong(group, key("lvs_of"), message);
+                }
+                self.protocols(volume, &key("over"));
+                continue;
+            }
             match (&volume.name, &volume.on, &volume.partitions_of) {
                 (_, Some(on), None) => {
-                    let name = volume.name.as_ref().unwrap_or(on);
+                    let mut named = At::from(volume_name(on));
+                    (named.line, named.column) = (on.line, on.column);
+                    let name = volume.name.as_ref().unwrap_or(&named);
                     self.refer(on, &key("on"), Some(How::Served), format!("volume {:?}", **name));
                     self.unique_volume(name, &key("name"), &mut seen);
                 }
@@ -361,19 +379,24 @@ impl<'a> Checker<'a> {
                     line: 0,
                     column: 0,
                     key: format!("volumes[{i}]"),
-                    message: "a volume needs `on` or `partitions_of`".into(),
+                    message: "a volume needs `on`, `partitions_of` or `lvs_of`".into(),
                 }),
             }
-            let both = volume.over.len() == 2 && volume.over[0] == volume.over[1];
-            if volume.over.is_empty() || volume.over.len() > 2 || both {
-                let place = volume
-                    .on
-                    .as_ref()
-                    .or(volume.name.as_ref())
-                    .or(volume.partitions_of.as_ref());
-                let message = "expected `over: [iscsi]`, `over: [nvme]` or both";
-                self.wrong(place.unwrap_or(&At::default()), key("over"), message);
-            }
+            self.protocols(volume, &key("over"));
+        }
+    }
+
+    fn protocols(&mut self, volume: &crate::schema::Volume, key: &str) {
+        let both = volume.over.len() == 2 && volume.over[0] == volume.over[1];
+        if volume.over.is_empty() || volume.over.len() > 2 || both {
+            let place = volume
+                .on
+                .as_ref()
+                .or(volume.name.as_ref())
+                .or(volume.partitions_of.as_ref())
+                .or(volume.lvs_of.as_ref());
+            let message = "expected `over: [iscsi]`, `over: [nvme]` or both";
+            self.wrong(place.unwrap_or(&At::default()), key, message);
         }
     }
 
@@ -705,6 +728,18 @@ pub(crate) fn partition_of(name: &str) -> Option<&str> {
     let (disk, number) = name.rsplit_once('p')?;
     let digits = !number.is_empty() && number.len() <= 4 && number.bytes().all(|b| b.is_ascii_digit());
     (digits && !number.starts_with('0') && !disk.is_empty()).then_some(disk)
+}
+
+/// True for `group/volume`, as LVM2 names them. Whether there is one nobody knows before the disks are looked at.
+pub(crate) fn volume_of_group(name: &str) -> bool {
+    use spec::lvm2::vg::is_name;
+    name.split_once('/')
+        .is_some_and(|(group, volume)| is_name(group) && is_name(volume))
+}
+
+/// What a volume is called that has no name of its own. `/` and `+` may not be in the names hosts see; `:` is in no name of LVM2's.
+pub fn volume_name(disk: &str) -> String {
+    disk.replace('/', ":").replace('+', ".")
 }
 
 /// The IQN of a volume in the short form.

@@ -1,26 +1,29 @@
 //! The short form in terms of the long one: each volume becomes a target node with LUN 0 and a subsystem with namespace 1.
 use crate::{
-    check::{iqn, nqn},
+    check::{iqn, nqn, volume_name},
     schema::{Config, Lun, Namespace, Node, Protocol, Subsystem},
 };
 use lvol::Engine;
 
-/// What hosts get, in the long form: what the file says in it, then the short form's volumes. Partitions as far as they are found by now.
+/// What hosts get, in the long form: what the file says in it, then the short form's volumes. Partitions and volumes of groups as far as they are found by now.
 pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsystem>) {
     let mut nodes = config.targets.iscsi.nodes.clone();
     let mut subsystems = config.targets.nvme.subsystems.clone();
     for volume in &config.volumes {
+        let own = |disk: String| (volume_name(&disk), disk);
         let each: Vec<(String, String)> = match (&volume.partitions_of, &volume.name, &volume.on) {
-            (Some(disk), ..) => parts(engine, disk)
-                .into_iter()
-                .map(|part| (part.clone(), part))
-                .collect(),
+            _ if volume.lvs_of.is_some() => {
+                let group = volume.lvs_of.as_ref().map(|group| group.as_str()).unwrap_or_default();
+                engine.volumes_of(group).into_iter().map(own).collect()
+            }
+            (Some(disk), ..) => parts(engine, disk).into_iter().map(own).collect(),
             (None, name, on) => {
                 // Checked: at least one is there, and one stands for the other.
                 let Some(on) = on.as_ref().or(name.as_ref()) else {
                     continue;
                 };
-                vec![(name.as_ref().unwrap_or(on).to_string(), on.to_string())]
+                let name = name.as_ref().map_or_else(|| volume_name(on), |name| name.to_string());
+                vec![(name, on.to_string())]
             }
         };
         for (name, on) in each {

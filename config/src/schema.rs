@@ -324,12 +324,15 @@ pub struct Volume {
     /// Its name; hosts see `iqn.2026-11.io.ashlar:NAME` and `nqn.2026-11.io.ashlar:NAME`. Default: what `on` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<At<String>>,
-    /// The disk or table it is, or a partition of a disk, say `disk-ap2`.
+    /// The disk or table it is, or a partition of a disk, say `disk-ap2`, or a volume of a volume group, say `vg/lv`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<At<String>>,
     /// Instead of `name` and `on`: every partition found on this disk, each as a volume of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions_of: Option<At<String>>,
+    /// Likewise: every volume of this LVM2 volume group that can be activated, whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lvs_of: Option<At<String>>,
     /// The protocols. Default: both.
     #[serde(default = "both", skip_serializing_if = "is_both")]
     pub over: Vec<Protocol>,

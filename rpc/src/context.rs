@@ -403,7 +403,7 @@ pub(crate) fn engine_error(error: EngineError) -> RpcError {
         EngineError::NotFound(_) => Errno::NoDev,
         EngineError::Exists(_) => Errno::Exist,
         EngineError::Claimed { .. } => Errno::Perm,
-        EngineError::Partition { .. } => Errno::Busy,
+        EngineError::Partition { .. } | EngineError::Volume { .. } => Errno::Busy,
     };
     RpcError::errno(errno).because(error.to_string())
 }

@@ -1,4 +1,4 @@
-//! Replays the corpora of the fuzz targets `gpt` and `mbr` (fuzz/corpus) through the same checks.
+//! Replays the corpora of the fuzz targets for what is on disks (fuzz/corpus) through the same checks.
 #[path = "labels/check.rs"]
 mod check;
 
@@ -32,6 +32,11 @@ fn replay(target: &str, check: fn(&[u8])) {
 #[test]
 fn gpt() {
     replay("gpt", check::gpt);
+}
+
+#[test]
+fn lvm2() {
+    replay("lvm2", check::lvm2);
 }
 
 #[test]

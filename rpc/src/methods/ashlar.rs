@@ -19,6 +19,7 @@ pub(super) fn lines() -> Lines {
     const BAD: Complaint = Complaint::Invalid;
     vec![
         Line::new("ashlar_get_disks", Runtime, Look, BAD, get_disks),
+        Line::new("ashlar_get_groups", Runtime, Look, BAD, get_groups),
         Line::new("ashlar_create_disk", Runtime, Change, BAD, create_disk),
         Line::new("ashlar_delete_disk", Runtime, Change, BAD, delete_disk),
         Line::new("ashlar_rescan", Runtime, Change, Complaint::NoParams, rescan),
@@ -40,6 +41,18 @@ async fn get_disks(context: Arc<Context>, params: Named) -> RpcResult<Vec<DiskIn
         None => Ok(context.engine.disks()),
         Some(name) => Ok(vec![context.engine.disk(&name).ok_or_else(|| no_disk(&name))?]),
     }
+}
+
+/// Every volume group with its members and volumes, and the reason for each volume that is not active; or one group.
+async fn get_groups(context: Arc<Context>, params: Named) -> RpcResult<Vec<lvol::Group>> {
+    let mut groups = context.engine.groups();
+    if let Some(name) = params.name {
+        groups.retain(|group| group.name == name || group.id == name);
+        if groups.is_empty() {
+            return Err(no_disk(&name));
+        }
+    }
+    Ok(groups)
 }
 
 fn yes() -> bool {

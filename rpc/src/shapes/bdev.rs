@@ -77,6 +77,10 @@ fn driver_specific(context: &Context, info: &NodeInfo) -> Value {
     if let Some(partition) = context.engine.partition(&info.name) {
         return self::partition(&partition);
     }
+    if let Some(volume) = context.engine.volume(&info.name) {
+        // SPDK does not read these.
+        return json!({"lvm2": volume});
+    }
     let mut shape = match &info.table {
         Table::File { path, .. } if info.product == URING => json!({"uring": {"filename": path}}),
         Table::File {

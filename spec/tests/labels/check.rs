@@ -1,4 +1,4 @@
-//! What must hold for any bytes handed over as a partitioned disk. Used by the fuzz targets `gpt` and `mbr` and by the replay of their corpora.
+//! What must hold for any bytes handed over as a partitioned disk. Used by the fuzz targets `gpt`, `mbr`, `lvm2` and `tables` and by the replay of their corpora.
 use spec::{
     gpt::{self, Header, Table},
     magic,
@@ -91,6 +91,75 @@ pub fn mbr(data: &[u8]) {
         );
     }
     signatures(&disk);
+}
+
+/// The first byte chooses what the rest is: 0 a label sector, 1 a disk with a metadata area, else the text. Checksums are mended, so that
+/// damage reaches what is behind them.
+pub fn lvm2(data: &[u8]) {
+    use spec::lvm2::{
+        CRC_SEED, crc,
+        label::Label,
+        mda::{Header, TEXT_MAX},
+        text::Section,
+        vg::{Shape, VolumeGroup},
+    };
+    let Some((&kind, data)) = data.split_first() else {
+        return;
+    };
+    let data = &data[..data.len().min(MAX)];
+    match kind {
+        0 => {
+            let mut sector = data[..data.len().min(512)].to_vec();
+            sector.resize(512, 0);
+            let at = u64::from(sector[8]) & 3;
+            sector[8..16].copy_from_slice(&at.to_le_bytes());
+            let sum = crc(CRC_SEED, &sector[20..]);
+            sector[16..20].copy_from_slice(&sum.to_le_bytes());
+            if let Ok(label) = Label::parse(&sector, at) {
+                assert_eq!(label.to_bytes().as_ref().map(|b| &b[..]), Some(&sector[..]));
+                assert!(
+                    label
+                        .data
+                        .iter()
+                        .chain(&label.metadata)
+                        .all(|area| area.end().is_some())
+                );
+            }
+            let _ = Label::find(data);
+        }
+        1 => {
+            let mut disk = data.to_vec();
+            disk.resize(disk.len().max(512), 0);
+            disk[24..32].fill(0);
+            let sum = crc(CRC_SEED, &disk[4..512]);
+            disk[..4].copy_from_slice(&sum.to_le_bytes());
+            let Ok(header) = Header::parse(&disk, 0) else { return };
+            assert_eq!(header.to_bytes()[..], disk[..512]);
+            for location in [header.committed, header.prepared] {
+                if let Ok(Some(pieces)) = header.pieces(location) {
+                    assert_eq!(pieces.iter().map(|piece| piece.size).sum::<u64>(), location.size);
+                    assert!(location.size <= TEXT_MAX);
+                    for piece in pieces {
+                        assert!(piece.offset >= 512 && piece.end().is_some_and(|end| end <= header.area.size));
+                    }
+                }
+            }
+        }
+        _ => {
+            let Ok(tree) = Section::parse(data) else { return };
+            assert_eq!(tree.to_bytes(), data);
+            let Ok(group) = VolumeGroup::of(&tree) else { return };
+            for lv in &group.logical {
+                assert!(lv.extents() <= u64::from(u32::MAX));
+                for segment in &lv.segments {
+                    if let Shape::Striped { stripes, .. } = &segment.shape {
+                        assert!(!stripes.is_empty() && segment.count % stripes.len() as u64 == 0);
+                    }
+                }
+            }
+            let (_, _) = (group.parts(), group.overlaps());
+        }
+    }
 }
 
 fn signatures(disk: &[u8]) {
