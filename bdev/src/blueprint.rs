@@ -271,9 +271,9 @@ impl Kind {
                         None => linear::geometry(&runs),
                         // Rows that are not whole would be left out, and all behind them be in another place.
                         Some(chunk)
-                            if runs
-                                .iter()
-                                .any(|r| r.blocks != runs[0].blocks || r.blocks % u64::from(chunk.max(1)) != 0) =>
+                            if runs.iter().any(|r| {
+                                r.blocks != runs[0].blocks || !r.blocks.is_multiple_of(u64::from(chunk.max(1)))
+                            }) =>
                         {
                             Err("the runs of a stripe differ in length, or do not end with a chunk".into())
                         }

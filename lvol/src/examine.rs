@@ -46,13 +46,14 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
     let findings = match excuse(engine, &info, may, &parts, ours) {
         Some(findings) => findings,
         None => {
-            if let Some(known) = engine.state().known.get_mut(name) {
+            let partition = engine.state().known.get_mut(name).and_then(|known| {
                 known.tasted += 1;
-            }
+                known.partition.clone()
+            });
             let (geometry, graph) = (&info.geometry, engine.graph());
             let source = Node { graph, name };
             let probe = Probe::new(name, info.uuid, geometry.blocks, geometry.block_size, &source).await;
-            judge::judge(probe).await
+            judge::judge(probe.map(|probe| probe.being(partition.as_ref()))).await
         }
     };
     apply(engine, &info, findings).await;

@@ -77,4 +77,14 @@ pub trait Format: Send + Sync {
 
 /// Every format, in the order of asking. GPT comes first because its protective MBR is an MBR too. A physical volume comes last: a
 /// partition table on it means that somebody has partitioned it since, or that it lies below, and `judge` says so.
-pub static FORMATS: [&dyn Format; 3] = [&part::gpt::Gpt, &part::mbr::Mbr, &Lvm2];
+pub static FORMATS: [&dyn Format; 9] = [
+    &part::gpt::Gpt,
+    &part::mbr::Mbr,
+    &part::apple::Apple,
+    &part::sun::Sun,
+    &part::sgi::Sgi,
+    &part::bsd::Bsd,
+    &part::amiga::Amiga,
+    &part::atari::Atari,
+    &Lvm2,
+];

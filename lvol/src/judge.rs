@@ -184,5 +184,10 @@ fn decide(
 
 /// "a GPT", "an MBR": by how the abbreviation is spoken.
 fn article(what: &str) -> &'static str {
-    if what.starts_with("MBR") { "an" } else { "a" }
+    let vowel = ["MBR", "Apple", "SGI", "Amiga", "Atari", "LVM2"];
+    if vowel.iter().any(|word| what.starts_with(word)) {
+        "an"
+    } else {
+        "a"
+    }
 }

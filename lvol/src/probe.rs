@@ -1,4 +1,5 @@
 //! What a format sees of a disk: blocks to read, a few of them at hand already, and nothing to write with.
+use crate::part::Partition;
 use spec::{Extent, magic};
 use std::{borrow::Cow, future::Future, pin::Pin};
 use uuid::Uuid;
@@ -46,6 +47,8 @@ pub struct Probe<'a> {
     pub blocks: u64,
     /// Bytes in a block.
     pub block_size: u32,
+    /// If it is a partition itself: what its table says. Some tables inside count from the start of the whole disk.
+    pub partition: Option<&'a Partition>,
     source: &'a dyn Source,
     head: Vec<u8>,
     tail: Vec<u8>,
@@ -65,6 +68,7 @@ impl<'a> Probe<'a> {
             uuid,
             blocks,
             block_size,
+            partition: None,
             source,
             head: Vec::new(),
             tail: Vec::new(),
@@ -75,6 +79,16 @@ impl<'a> Probe<'a> {
         probe.tail = probe.fetch(Extent::new(blocks - tail, tail)).await?;
         probe.head = head;
         Ok(probe)
+    }
+
+    /// The same disk, known to be this partition of another.
+    pub fn being(self, partition: Option<&'a Partition>) -> Self {
+        Self { partition, ..self }
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.saturating_mul(self.block_size.into())
     }
 
     async fn fetch(&self, extent: Extent) -> Result<Vec<u8>, ReadError> {

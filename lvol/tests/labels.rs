@@ -244,6 +244,7 @@ fn agrees_with_sfdisk(image: &Image, findings: &Findings) {
                 assert_eq!(*active, their["bootable"] == true);
                 assert_eq!(format!("{disk_id:#010x}"), table["id"]);
             }
+            other => panic!("neither GPT nor MBR: {other:?}"),
         }
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! One file per format. A parser checks once and then cannot fail; nothing here allocates in proportion to what a
 //! stranger claims, and nothing here panics on any input.
+pub mod amiga;
+pub mod apple;
+pub mod atari;
+pub mod bsd;
 pub mod extent;
 pub mod gpt;
 pub mod iscsi;
@@ -10,6 +14,8 @@ pub mod magic;
 pub mod mbr;
 pub mod nvme;
 pub mod scsi;
+pub mod sgi;
+pub mod sun;
 pub mod units;
 
 pub use extent::Extent;

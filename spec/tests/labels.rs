@@ -40,6 +40,11 @@ fn lvm2() {
 }
 
 #[test]
+fn tables() {
+    replay("tables", check::tables);
+}
+
+#[test]
 fn mbr() {
     replay("mbr", check::mbr);
 }

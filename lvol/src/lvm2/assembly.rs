@@ -434,7 +434,7 @@ fn node(
                 let chunk = chunk * SECTOR / u64::from(block.max(1));
                 let fits = u32::try_from(chunk)
                     .ok()
-                    .filter(|c| *c > 0 && runs.iter().all(|r| r.blocks % u64::from(*c) == 0));
+                    .filter(|c| *c > 0 && runs.iter().all(|r| r.blocks.is_multiple_of(u64::from(*c))));
                 let Some(chunk) = fits else {
                     return Err("has stripes that do not fall on the blocks of the disks".into());
                 };
@@ -474,5 +474,5 @@ fn node(
 /// Sectors in blocks of a disk, if they are whole ones.
 fn whole_blocks(sectors: u64, disk: &Enrolled<'_>) -> Option<u64> {
     let per = u64::from(disk.block_size) / SECTOR;
-    (per > 0 && sectors % per == 0).then(|| sectors / per)
+    (per > 0 && sectors.is_multiple_of(per)).then(|| sectors / per)
 }

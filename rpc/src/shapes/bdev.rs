@@ -173,5 +173,15 @@ fn partition(partition: &Partition) -> Value {
             "partition_type": format!("{kind:02x}"),
             "active": active,
         }}),
+        other => match other.plain() {
+            Some((scheme, plain)) => json!({scheme: {
+                "base_bdev": plain.disk,
+                "offset_blocks": extent.start,
+                "partition_number": plain.number,
+                "partition_type": plain.kind,
+                "partition_name": plain.name,
+            }}),
+            None => Value::Null,
+        },
     }
 }

@@ -93,6 +93,121 @@ pub fn mbr(data: &[u8]) {
     signatures(&disk);
 }
 
+/// The whole input is the start of a disk of 1 MiB with one of the older tables, whichever it is; the checksums are mended too, so that damage
+/// reaches what is behind them.
+pub fn tables(data: &[u8]) {
+    use spec::{Extent, amiga, apple, atari, bsd, sgi, sun};
+    const SECTORS: u64 = 2048;
+    let mut disk = data[..data.len().min(64 << 10)].to_vec();
+    disk.resize(64 << 10, 0);
+    let apart = |extents: Vec<Extent>, room: u64| {
+        for (i, extent) in extents.iter().enumerate() {
+            assert!(extent.count > 0 && extent.fits(room), "{extent}");
+            assert!(extents[..i].iter().all(|other| !other.overlaps(*extent)));
+        }
+    };
+    // Sun: exclusive-or of 16-bit words; SGI and Amiga: sum of 32-bit words; BSD: exclusive-or, little-endian.
+    let mut mended = disk.clone();
+    let words = |raw: &[u8]| {
+        raw.chunks_exact(2)
+            .fold(0, |sum, w| sum ^ u16::from_be_bytes([w[0], w[1]]))
+    };
+    if mended[508..510] == [0xda, 0xbe] {
+        mended[510..512].fill(0);
+        let sum = words(&mended[..512]);
+        mended[510..512].copy_from_slice(&sum.to_be_bytes());
+    }
+    let total = |raw: &[u8]| {
+        raw.chunks_exact(4).fold(0u32, |sum, w| {
+            sum.wrapping_add(u32::from_be_bytes([w[0], w[1], w[2], w[3]]))
+        })
+    };
+    if mended[..4] == [0x0b, 0xe5, 0xa9, 0x41] {
+        mended[504..508].fill(0);
+        let sum = total(&mended[..512]).wrapping_neg();
+        mended[504..508].copy_from_slice(&sum.to_be_bytes());
+    }
+    for at in 0..16 {
+        let block = &mut mended[at * 512..][..512];
+        let longs = u32::from_be_bytes([block[4], block[5], block[6], block[7]]) as usize;
+        if (block.starts_with(b"RDSK") || block.starts_with(b"PART")) && (5..=128).contains(&longs) {
+            block[8..12].fill(0);
+            let sum = total(&block[..longs * 4]).wrapping_neg();
+            block[8..12].copy_from_slice(&sum.to_be_bytes());
+        }
+    }
+    for at in [64, 512] {
+        let count = usize::from(mended[at + 138]).min(16);
+        let label = &mut mended[at..at + 148 + count * 16];
+        if label.starts_with(&[0x57, 0x45, 0x56, 0x82]) {
+            label[136..138].fill(0);
+            let sum = words(label);
+            label[136..138].copy_from_slice(&sum.to_be_bytes());
+        }
+    }
+    for disk in [&disk, &mended] {
+        if let Ok(label) = sun::Label::parse(disk) {
+            assert_eq!(label.to_bytes()[..], disk[..512]);
+            apart(label.partitions(SECTORS).0.iter().map(|(_, p)| p.1).collect(), SECTORS);
+        }
+        if let Ok(header) = sgi::Header::parse(disk) {
+            assert_eq!(header.to_bytes()[..], disk[..512]);
+            apart(header.partitions(SECTORS).0.iter().map(|(_, p)| p.1).collect(), SECTORS);
+        }
+        if let Ok(table) = atari::Table::parse(disk, SECTORS) {
+            assert_eq!(table.to_bytes()[..], disk[..512]);
+            let used: Vec<_> = table
+                .entries
+                .into_iter()
+                .filter(|e| e.is_used() && !e.is_extended())
+                .collect();
+            let (good, _) = atari::partitions(used, SECTORS);
+            let extents = good.iter().map(|(_, e)| Extent::new(e.start.into(), e.count.into()));
+            apart(extents.collect(), SECTORS);
+        }
+        let _ = atari::Table::link(disk);
+        for at in [64, 512] {
+            if let Ok(label) = bsd::Label::parse(&disk[at..]) {
+                let bytes = label.to_bytes();
+                assert_eq!(bytes[..], disk[at..at + bytes.len()]);
+                for base in [0, u64::from(label.base()), u64::MAX] {
+                    let (good, _) = label.partitions(SECTORS, base);
+                    apart(good.iter().map(|(_, p)| p.1).collect(), SECTORS);
+                }
+            }
+        }
+        let mut chain = Vec::new();
+        for block in disk.chunks(512).take(16) {
+            if let Ok(rigid) = amiga::Rigid::parse(block) {
+                let bytes = rigid.to_bytes();
+                assert_eq!(bytes[..], block[..bytes.len()]);
+            }
+            if let Ok(part) = amiga::Partition::parse(block) {
+                let bytes = part.to_bytes();
+                assert_eq!(bytes[..], block[..bytes.len()]);
+                assert!(!part.type_name().is_empty());
+                chain.push(part);
+            }
+        }
+        let (good, _) = amiga::partitions(chain, SECTORS);
+        apart(good.iter().filter_map(|(_, p)| p.extent()).collect(), SECTORS);
+        if let Ok(descriptor) = apple::Descriptor::parse(disk) {
+            let size = usize::from(descriptor.block_size);
+            let mut entries = Vec::new();
+            for number in 1..16u32 {
+                let block = &disk[number as usize * size..];
+                if let Ok(entry) = apple::Entry::parse(block, number) {
+                    assert_eq!(entry.to_bytes()[..], block[..512]);
+                    entries.push(entry);
+                }
+            }
+            let (good, _) = apple::partitions(entries, descriptor.block_size, 1 << 20);
+            let extents = good.iter().map(|(_, e)| Extent::new(e.start.into(), e.blocks.into()));
+            apart(extents.collect(), (1 << 20) / size as u64);
+        }
+    }
+}
+
 /// The first byte chooses what the rest is: 0 a label sector, 1 a disk with a metadata area, else the text. Checksums are mended, so that
 /// damage reaches what is behind them.
 pub fn lvm2(data: &[u8]) {
