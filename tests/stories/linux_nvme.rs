@@ -33,6 +33,7 @@ fn bench(dir: &Path) -> (Server, Helper, [(&'static str, String); 2]) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "rpc" => call(&socket, rest),
+            "key" => key(&socket, rest),
             _ => Err(format!("nobody knows how to '{word}'").into()),
         }
     });
@@ -47,6 +48,20 @@ fn bench(dir: &Path) -> (Server, Helper, [(&'static str, String); 2]) {
 fn call(socket: &Path, request: &str) -> Result<String> {
     let (method, params) = request.split_once(' ').unwrap_or((request, "null"));
     Ok(rpc::call(socket, method, serde_json::from_str(params)?)?.to_string())
+}
+
+/// `NAME KEY`: a key that the guest has made.
+fn key(socket: &Path, request: &str) -> Result<String> {
+    let (name, key) = request.split_once(' ').ok_or("a name and a key")?;
+    let path = socket.with_file_name(format!("{name}.key"));
+    std::fs::write(&path, key)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(rpc::call(
+        socket,
+        "keyring_file_add_key",
+        serde_json::json!({"name": name, "path": path}),
+    )?
+    .to_string())
 }
 
 #[test]

@@ -43,5 +43,40 @@ run dd if=$(nvme_disk $nqn) of=/dev/null bs=4096 count=1 iflag=direct status=non
 run nvme disconnect -n $nqn > /dev/null
 refused "the old key" --dhchap-secret=$KEY_1
 works "the new key" --dhchap-secret=$KEY_3
+# blktests 042: keys of every length, transformed in every way, as nvme-cli makes them.
+use() { ask rpc nvmf_subsystem_set_keys "{\"nqn\": \"$nqn\", \"host\": \"$host\", \"dhchap_key\": \"$1\"${2:+, \"dhchap_ctrlr_key\": \"$2\"}}" > /dev/null || exit 1; }
+ask rpc ashlar_nvmf_set_dhchap '{"digests": ["sha256"], "dhgroups": ["null"]}' > /dev/null || exit 1
+n=0
+for kind in "0 32" "1 32" "2 48" "3 64"; do
+  set -- $kind; n=$((n + 1))
+  key=$(nvme gen-dhchap-key --hmac=$1 --key-length=$2 -n $host) || die "gen-dhchap-key: $key"
+  ask key fresh$n "$key" > /dev/null || exit 1
+  use fresh$n; works "a key of $2 bytes, transformed by $1" --dhchap-secret="$key"
+done
+step "again on a connection in use: the same keys, a new host key, a new controller key, another group, another hash (045)"
+use one controller
+connect --dhchap-secret=$KEY_1 --dhchap-ctrl-secret=$KEY_C || die "$(dmesg | tail -5)"
+wait_for 15 nvme_disk $nqn || die "no disk"
+c=$(grep -l "^$nqn$" /sys/class/nvme/nvme*/subsysnqn) c=${c%/*} d=$(nvme_disk $nqn)
+fio --name=load --filename=$d --rw=randread --bs=4k --direct=1 --size=2M --time_based --runtime=300 > /tmp/fio.auth 2>&1 & fio=$!
+proofs() { dmesg | grep -c "authenticated with hash .*${1:-}"; }
+more() { [ $(proofs "$1") -gt $before ]; }
+# again FILE KEY WHAT [SAID]: the host authenticates in the background once a key is written; the kernel says when it is through.
+again() {
+  before=$(proofs "${4:-}")
+  echo "$2" > $c/$1 || die "$3: $(dmesg | tail -5)"
+  wait_for 20 more "${4:-}" || die "$3: no authentication: $(dmesg | tail -5)"
+  kill -0 $fio 2>/dev/null || die "$3: the load ended: $(cat /tmp/fio.auth)"
+}
+again dhchap_secret "$KEY_1" "the same keys"
+use two controller; again dhchap_secret "$KEY_2" "a new host key"
+use two three; again dhchap_ctrl_secret "$KEY_3" "a new controller key"
+ask rpc ashlar_nvmf_set_dhchap '{"dhgroups": ["ffdhe2048"]}' > /dev/null || exit 1
+again dhchap_secret "$KEY_2" "another group" ffdhe2048
+ask rpc ashlar_nvmf_set_dhchap '{"digests": ["sha512"]}' > /dev/null || exit 1
+again dhchap_secret "$KEY_2" "another hash" "sha512.*ffdhe2048"
+kill $fio; wait $fio
+run dd if=$d of=/dev/null bs=4096 count=1 iflag=direct status=none
+run nvme disconnect -n $nqn > /dev/null
 dmesg | grep -iE "BUG|oops" && die "the kernel complained"
 echo PASS
