@@ -2,7 +2,7 @@
 use super::bench::*;
 use load::nvme::{Client, Options};
 use spec::nvme::{
-    DISCOVERY_NQN, Sqe, Status,
+    DISCOVERY_NQN, Sgl, Sqe, Status,
     command::{admin, io},
     discovery::{Entry, SUBTYPE_CURRENT, SUBTYPE_NVM},
     feature::{self, fid},
@@ -10,8 +10,8 @@ use spec::nvme::{
     log::page,
     property::{self, Cc},
 };
-use std::time::Duration;
-use target::nvmf::{AnaState, DupHostPolicy, ListenAddress, TargetConfig, TransportOptions};
+use std::{os::unix::fs::PermissionsExt, time::Duration};
+use target::nvmf::{AnaState, DupHostPolicy, HostKeys, ListenAddress, TargetConfig, TransportOptions};
 use zerocopy::FromBytes;
 
 #[test]
@@ -226,4 +226,35 @@ fn a_silent_host_is_shut_out_when_its_timer_runs_out() {
     assert!(admin.call(Sqe::new(admin::KEEP_ALIVE, 0, 0), &[]).is_ok());
     assert!(admin.completion().is_err(), "ends when nothing comes");
     assert!(io.completion().is_err(), "and so do the others");
+}
+
+#[test]
+fn a_host_that_could_not_prove_who_it_is_may_take_its_leave() {
+    let bench = Bench::new(1);
+    let options = Options::default();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "DHHC-1:00:Fx4lLDM6QUhPVl1ka3J5gIeOlZyjqrG4v8bN1Nvi6fA6mMhL:").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    bench.nvmf.keyring().add("key", &file).unwrap();
+    let keys = HostKeys {
+        dhchap_key: Some("key".into()),
+        dhchap_ctrlr_key: None,
+    };
+    bench.nvmf.add_host(NQN, &options.hostnqn, keys).unwrap();
+    let mut host = Client::open(bench.address, &options).unwrap();
+    let granted = host.connect(NQN, 0, 0xffff, &options).unwrap();
+    assert_ne!(granted.result.get() & 1 << 17, 0, "must authenticate");
+    let auth = |fctype: u32, len: u32| Sqe::new(0x7f, 0, fctype).with_cdw1(0, 0xe901_0100).with_cdw1(1, len);
+    // A reply to nothing; the controller's last message says so.
+    let reply = [1, 2, 0, 0, 5, 0, 32, 0];
+    host.call(auth(5, 8), &reply).unwrap();
+    let failure = host.call(auth(6, 64).with_sgl(Sgl::transport(64)), &[]).unwrap();
+    assert_eq!(failure.data[..2], [0, 0xf1]);
+    // A slow host's own last message is answered, too; the queue is of no use all the while.
+    std::thread::sleep(Duration::from_millis(900));
+    let farewell = host.call(auth(5, 8), &[0, 0xf0, 0, 0, 5, 0, 1, 1]).unwrap();
+    assert!(farewell.cqe.status().is_success(), "{:?}", farewell.cqe.status());
+    let refused = host.call(Sqe::new(0x18, 0, 0), &[]).unwrap().cqe.status();
+    assert_eq!(plain(refused), Status::AUTHENTICATION_REQUIRED);
 }

@@ -232,10 +232,16 @@ impl Connection {
         self.stream.shutdown();
     }
 
-    /// Ends the connection when the host has had time to read what is on its way.
+    /// Ends the connection when the host has had time, five seconds, to read what is on its way and to say farewell.
     pub fn shut_soon(self: &Rc<Self>) {
+        // Linux has a last word of its own, and waits two minutes for the answer if it finds the door shut.
         self.clone().start(|connection| async move {
-            reactor::sleep(Duration::from_millis(200)).await;
+            for _ in 0..25 {
+                reactor::sleep(Duration::from_millis(200)).await;
+                if connection.closing.get() {
+                    return;
+                }
+            }
             connection.shut();
         });
     }
