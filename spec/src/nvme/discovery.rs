@@ -15,6 +15,9 @@ pub const SUBTYPE_NVM: u8 = 2;
 /// SUBTYPE: the discovery subsystem that answers.
 pub const SUBTYPE_CURRENT: u8 = 3;
 
+/// SECTYPE of TLS 1.3.
+pub const SECTYPE_TLS13: u8 = 2;
+
 /// The 1,024 bytes before the entries.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -60,7 +63,7 @@ pub struct Entry {
     reserved64: [u8; 192],
     pub subnqn: [u8; 256],
     pub traddr: [u8; 256],
-    /// TSAS: for TCP byte 0 is SECTYPE, 0 none.
+    /// TSAS: for TCP byte 0 is SECTYPE, 0 none, 2 TLS 1.3.
     pub tsas: [u8; 256],
 }
 
@@ -84,6 +87,13 @@ impl Entry {
             traddr: ascii_field(address),
             ..Self::new_zeroed()
         }
+    }
+
+    /// The same by TLS 1.3 only.
+    pub fn secure(mut self) -> Self {
+        self.treq = self.treq & !3 | 1;
+        self.tsas[0] = SECTYPE_TLS13;
+        self
     }
 
     /// The subsystem's NQN.
@@ -117,6 +127,8 @@ mod tests {
         );
         assert_eq!(entry.address(), ("127.0.0.1", "4420"));
         assert_eq!(entry.subnqn(), Some("nqn.2016-06.io.spdk:a"));
+        let secure = entry.secure();
+        assert_eq!((secure.treq, secure.tsas[0], secure.tsas[1]), (5, 2, 0));
         assert_eq!(
             Header::new(3, 2).as_bytes()[..18],
             [3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0]

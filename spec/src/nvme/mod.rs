@@ -10,12 +10,14 @@ pub mod discovery;
 pub mod exercise;
 pub mod fabrics;
 pub mod feature;
+pub mod hash;
 pub mod identify;
 pub mod log;
 pub mod property;
 pub mod reservation;
 pub mod status;
 pub mod tcp;
+pub mod tls;
 
 pub use command::{Cqe, Sgl, Sqe};
 pub use status::Status;

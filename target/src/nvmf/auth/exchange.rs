@@ -1,12 +1,11 @@
 //! One queue's DH-HMAC-CHAP exchange, from the controller's side: messages in, messages out (Base 2.0d, 8.13.5).
 //!
 //! Powers of 8,192-bit numbers take milliseconds: whoever drives this does it where nobody waits.
-use super::{
-    digest::{digest, hmac},
-    group::Ephemeral,
-    secret::Secret,
+use super::{group::Ephemeral, secret::Secret};
+use spec::nvme::{
+    auth::{FromHost, GroupId, HashId, Negotiate, Reason, Reply, challenge, failure1, success1},
+    hash::{digest, hmac},
 };
-use spec::nvme::auth::{FromHost, GroupId, HashId, Negotiate, Reason, Reply, challenge, failure1, success1};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 

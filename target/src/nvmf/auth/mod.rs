@@ -4,9 +4,8 @@
 //! |---|---|
 //! | this one | a queue's lock, and the two commands that open it |
 //! | `exchange` | the messages of one DH-HMAC-CHAP exchange |
-//! | `group`, `digest` | the arithmetic |
+//! | `group` | the arithmetic |
 //! | `secret` | keys as administrators keep them |
-mod digest;
 mod exchange;
 mod group;
 mod secret;

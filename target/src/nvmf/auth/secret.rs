@@ -1,7 +1,6 @@
 //! Secrets of DH-HMAC-CHAP as administrators keep them: `DHHC-1:hh:base64 of key and CRC-32:` (Base 2.0d, 8.13.5.7).
-use super::digest::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use spec::nvme::auth::HashId;
+use spec::nvme::{auth::HashId, hash::hmac};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -36,6 +35,22 @@ pub enum NotASecret {
 }
 
 impl Secret {
+    /// A secret of these bytes: 32, 48 or 64.
+    pub fn new(key: Zeroizing<Vec<u8>>, transform: Option<HashId>) -> Self {
+        Self { key, transform }
+    }
+
+    /// The text.
+    pub fn text(&self) -> Zeroizing<String> {
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, &self.key) as u32;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.key.len() + 4));
+        bytes.extend_from_slice(&self.key);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        let encoded = Zeroizing::new(STANDARD.encode(&*bytes));
+        let hh = self.transform.map_or(0, |hash| hash as u8);
+        Zeroizing::new(format!("DHHC-1:{hh:02}:{}:", *encoded))
+    }
+
     /// Reads the text; white space around it does not count.
     pub fn parse(text: &str) -> Result<Self, NotASecret> {
         let rest = text.trim().strip_prefix("DHHC-1:").ok_or(NotASecret::Form)?;

@@ -1,7 +1,7 @@
 //! Hashes and HMACs by identifier.
+use super::auth::HashId;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use spec::nvme::auth::HashId;
 use zeroize::Zeroizing;
 
 /// HMAC of the parts, one after the other. The key may have any length.
