@@ -1,5 +1,5 @@
 //! The command line: what can be asked for, and the help that teaches it.
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// A user-space storage target: gives the volumes on your disks to hosts over iSCSI and NVMe/TCP.
@@ -189,6 +189,37 @@ pub enum TargetCommand {
         #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u16).range(96..=256))]
         bits: u16,
     },
+    /// Make a file with a fresh random key for NVMe hosts, readable by its owner only, as `nvme gen-tls-key` and `nvme
+    /// gen-dhchap-key` make them. Nothing is printed but its name. Give it a name in `targets.nvme.keys`, or by
+    /// `keyring_file_add_key`, and the same key to the host.
+    Key {
+        /// What it is for: a secure channel (the host's `psk`) or in-band authentication (its `dhchap_key`).
+        #[arg(value_enum)]
+        kind: KeyKind,
+        /// The file; it must not be there.
+        file: PathBuf,
+        /// The hash that it is made for; with TLS, SHA-384 also means AES-256. `none`: 32 bytes that are used as they are.
+        #[arg(long, value_enum, default_value_t = KeyHash::Sha256)]
+        hash: KeyHash,
+    },
+}
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum KeyKind {
+    Tls,
+    Dhchap,
+}
+
+/// The hash of a key.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum KeyHash {
+    None,
+    Sha256,
+    Sha384,
+    Sha512,
 }
 
 /// `ashlar target set-alua`.

@@ -4,6 +4,7 @@ use rpc::client::ClientError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::error::Error;
+use target::nvmf::{HashId, KeyKind, make_key};
 
 /// The part of `ashlar_get_targets` that is shown.
 #[derive(Debug, Deserialize)]
@@ -63,6 +64,24 @@ pub fn run(ask: &cli::Ask, command: &cli::TargetCommand) -> Result<(), Box<dyn E
         cli::TargetCommand::SetAlua(set) => Ok(set_alua(ask, set)?),
         cli::TargetCommand::Secret { file, bits } => {
             target::iscsi::auth::generate(file, usize::from(*bits).div_ceil(8))?;
+            ask::print_text(&format!("{}\n", file.display()));
+            Ok(())
+        }
+        cli::TargetCommand::Key { kind, file, hash } => {
+            let kind = match kind {
+                cli::KeyKind::Tls => KeyKind::Tls,
+                cli::KeyKind::Dhchap => KeyKind::Dhchap,
+            };
+            let hash = match hash {
+                cli::KeyHash::None => None,
+                cli::KeyHash::Sha256 => Some(HashId::Sha256),
+                cli::KeyHash::Sha384 => Some(HashId::Sha384),
+                cli::KeyHash::Sha512 if kind == KeyKind::Tls => {
+                    return Err("TLS has suites for SHA-256 and SHA-384 only: choose --hash sha256 or sha384".into());
+                }
+                cli::KeyHash::Sha512 => Some(HashId::Sha512),
+            };
+            make_key(file, kind, hash).map_err(|error| format!("{}: {error}", file.display()))?;
             ask::print_text(&format!("{}\n", file.display()));
             Ok(())
         }

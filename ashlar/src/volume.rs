@@ -35,6 +35,8 @@ enum Way {
 struct Listener {
     traddr: String,
     trsvcid: String,
+    #[serde(default)]
+    secure_channel: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -146,7 +148,11 @@ fn how_to_use(volume: &Volume) -> String {
             Way::Nvmf { nqn, nsid, listeners } => {
                 text += &format!("  NVMe/TCP  {nqn} NSID {nsid}\n");
                 for l in listeners {
-                    text += &format!("    nvme connect -t tcp -a {} -s {} -n {nqn}\n", l.traddr, l.trsvcid);
+                    let tls = if l.secure_channel { " --tls" } else { "" };
+                    text += &format!(
+                        "    nvme connect -t tcp -a {} -s {} -n {nqn}{tls}\n",
+                        l.traddr, l.trsvcid
+                    );
                 }
             }
         }

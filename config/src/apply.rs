@@ -5,7 +5,7 @@
 //! changes later stays so, until the configuration is applied anew. What is there but different is an error, for a host may be using it.
 use crate::{
     disks, lower, paths,
-    schema::{self, Config, Node, Subsystem},
+    schema::{self, At, Config, Listener, Node, Subsystem},
 };
 use lvol::{Create, Engine, EngineError};
 use std::{
@@ -60,6 +60,14 @@ pub enum ApplyError {
         /// What it said.
         source: IscsiError,
     },
+    /// A key of NVMe hosts.
+    #[error("NVMe key {name:?}: {source}")]
+    Key {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: target::keyring::KeyError,
+    },
     /// The NVMe front end.
     #[error("NVMe {what}: {source}")]
     Nvme {
@@ -89,6 +97,7 @@ enum Grant {
     /// A disk or table, by name.
     Node(String),
     AuthGroup(u32),
+    Key(String),
     PortalGroup(u32),
     Target(String),
     Lun(String, u16),
@@ -493,6 +502,17 @@ impl Applied {
 
     async fn nvme(&mut self, subsystems: &[Subsystem]) -> Result<(), ApplyError> {
         let said = self.config.targets.nvme.listeners.clone();
+        for key in &self.config.targets.nvme.keys {
+            if self.granted.insert(Grant::Key(key.name.to_string())) && !self.nvmf.keyring().has(&key.name) {
+                let file = std::path::absolute(self.state.join(&key.file));
+                let file = file.unwrap_or_else(|_| self.state.join(&key.file));
+                let failed = |source| ApplyError::Key {
+                    name: key.name.to_string(),
+                    source,
+                };
+                self.nvmf.keyring().add(&key.name, &file).map_err(failed)?;
+            }
+        }
         if subsystems.is_empty() && said.is_none() {
             return Ok(());
         }
@@ -505,9 +525,9 @@ impl Applied {
                 .create_transport("TCP", TransportOptions::default())
                 .map_err(failed("transport"))?;
         }
-        let everywhere: Vec<SocketAddr> = match said {
+        let everywhere: Vec<Listener> = match said {
             Some(listeners) => listeners.iter().map(|l| **l).collect(),
-            None => vec![SocketAddr::from(([127, 0, 0, 1], 4420))],
+            None => vec![SocketAddr::from(([127, 0, 0, 1], 4420)).into()],
         };
         self.discovery(&everywhere).await?;
         for subsystem in subsystems {
@@ -531,9 +551,13 @@ impl Applied {
                 };
                 self.nvmf.create_subsystem(wanted).map_err(failed.clone())?;
                 for host in subsystem.hosts.iter().flatten() {
-                    self.nvmf
-                        .add_host(nqn, host, HostKeys::default())
-                        .map_err(failed.clone())?;
+                    let name = |key: &Option<At<String>>| key.as_ref().map(|key| key.to_string());
+                    let keys = HostKeys {
+                        psk: name(&host.keys.psk),
+                        dhchap_key: name(&host.keys.dhchap_key),
+                        dhchap_ctrlr_key: name(&host.keys.dhchap_ctrlr_key),
+                    };
+                    self.nvmf.add_host(nqn, &host.nqn, keys).map_err(failed.clone())?;
                 }
             }
             self.granted.insert(grant);
@@ -559,16 +583,16 @@ impl Applied {
                 self.granted.insert(grant);
             }
             // Last, so that a host that comes at once finds everything.
-            let own: Option<Vec<SocketAddr>> = subsystem
+            let own: Option<Vec<Listener>> = subsystem
                 .listeners
                 .as_ref()
                 .map(|all| all.iter().map(|l| **l).collect());
-            for socket in own.as_ref().unwrap_or(&everywhere) {
+            for listener in own.as_ref().unwrap_or(&everywhere) {
+                let socket = &listener.address;
                 let address = ListenAddress { socket: *socket };
                 let grant = Grant::Listener(nqn.to_owned(), *socket);
                 if !there.listen_addresses.contains(&address) && !self.granted.contains(&grant) {
-                    self.nvmf
-                        .add_listener(nqn, address, AnaState::Optimized)
+                    self.listen(nqn, address, listener.secure)
                         .await
                         .map_err(failed.clone())?;
                 }
@@ -581,15 +605,23 @@ impl Applied {
         Ok(())
     }
 
+    async fn listen(&self, nqn: &str, address: ListenAddress, secure: bool) -> Result<SocketAddr, NvmfError> {
+        match secure {
+            true => self.nvmf.add_secure_listener(nqn, address, AnaState::Optimized).await,
+            false => self.nvmf.add_listener(nqn, address, AnaState::Optimized).await,
+        }
+    }
+
     /// Hosts ask the discovery subsystem what there is, at the same addresses.
-    async fn discovery(&mut self, everywhere: &[SocketAddr]) -> Result<(), ApplyError> {
+    async fn discovery(&mut self, everywhere: &[Listener]) -> Result<(), ApplyError> {
         let nqn = spec::nvme::DISCOVERY_NQN;
         let there = self
             .nvmf
             .subsystem(nqn)
             .map(|info| info.listen_addresses)
             .unwrap_or_default();
-        for socket in everywhere {
+        for listener in everywhere {
+            let socket = &listener.address;
             let address = ListenAddress { socket: *socket };
             let grant = Grant::Listener(nqn.to_owned(), *socket);
             if !there.contains(&address) && !self.granted.contains(&grant) {
@@ -597,10 +629,7 @@ impl Applied {
                     what: format!("listener {socket}"),
                     source,
                 };
-                self.nvmf
-                    .add_listener(nqn, address, AnaState::Optimized)
-                    .await
-                    .map_err(failed)?;
+                self.listen(nqn, address, listener.secure).await.map_err(failed)?;
             }
             self.granted.insert(grant);
         }

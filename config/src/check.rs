@@ -563,6 +563,7 @@ impl<'a> Checker<'a> {
     fn nvme(&mut self) {
         let nvme = &self.config.targets.nvme;
         let mut names: BTreeMap<&str, u64> = BTreeMap::new();
+        let keys = self.nvme_keys();
         for (i, subsystem) in nvme.subsystems.iter().enumerate() {
             let key = |k: &str| format!("targets.nvme.subsystems[{i}].{k}");
             self.nqn(&subsystem.nqn, key("nqn"));
@@ -615,7 +616,19 @@ impl<'a> Checker<'a> {
                 self.refer(&namespace.volume, &format!("{key}.volume"), Some(How::Served), by);
             }
             for (j, host) in subsystem.hosts.iter().flatten().enumerate() {
-                self.nqn(host, key(&format!("hosts[{j}]")));
+                self.nvme_host(host, &key(&format!("hosts[{j}]")), &keys);
+            }
+            // Who may be anybody cannot have a key.
+            let own = subsystem.listeners.as_ref().or(nvme.listeners.as_ref());
+            if let (None, Some(listener)) = (
+                &subsystem.hosts,
+                own.iter().flat_map(|own| own.iter()).find(|l| l.secure),
+            ) {
+                let message = format!(
+                    "subsystem {:?} has a listener with TLS ({}, line {}) and lets any host in; expected `hosts` with a `psk` each",
+                    *subsystem.nqn, listener.address, listener.line
+                );
+                self.wrong(&subsystem.nqn, key("hosts"), message);
             }
         }
         // The short form makes names of its own, which must not meet these.
@@ -636,13 +649,38 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The names of keys; each comes once.
+    fn nvme_keys(&mut self) -> BTreeSet<&'a str> {
+        let mut names = BTreeSet::new();
+        for (i, key) in self.config.targets.nvme.keys.iter().enumerate() {
+            if key.name.is_empty() || !names.insert(key.name.as_str()) {
+                let message = format!("the key name {:?} is taken; expected different ones", *key.name);
+                self.wrong(&key.name, format!("targets.nvme.keys[{i}].name"), message);
+            }
+        }
+        names
+    }
+
+    fn nvme_host(&mut self, host: &At<crate::schema::Host>, at: &str, keys: &BTreeSet<&str>) {
+        if !is_nqn(&host.nqn) {
+            self.wrong(host, at, not_an_nqn(&host.nqn));
+        }
+        for (what, name) in host.keys.all() {
+            let Some(name) = name else { continue };
+            if !keys.contains(name.as_str()) {
+                let message = format!("there is no key {:?}; expected a name in targets.nvme.keys", **name);
+                self.wrong(name, format!("{at}.{what}"), message);
+            }
+        }
+        if let (None, Some(name)) = (&host.keys.dhchap_key, &host.keys.dhchap_ctrlr_key) {
+            let message = "the host must have a `dhchap_key`, too";
+            self.wrong(name, format!("{at}.dhchap_ctrlr_key"), message);
+        }
+    }
+
     fn nqn(&mut self, nqn: &At<String>, key: String) {
-        if !nqn.starts_with("nqn.") || nqn.len() > 223 || nqn.chars().any(char::is_whitespace) {
-            let message = format!(
-                "{:?} is not an NQN; expected one like nqn.2026-11.io.ashlar:disk",
-                **nqn
-            );
-            self.wrong(nqn, key, message);
+        if !is_nqn(nqn) {
+            self.wrong(nqn, key, not_an_nqn(nqn));
         }
     }
 
@@ -777,4 +815,12 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+fn is_nqn(text: &str) -> bool {
+    text.starts_with("nqn.") && text.len() <= 223 && !text.chars().any(char::is_whitespace)
+}
+
+fn not_an_nqn(text: &str) -> String {
+    format!("{text:?} is not an NQN; expected one like nqn.2026-11.io.ashlar:disk")
 }

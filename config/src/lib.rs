@@ -8,6 +8,7 @@ mod disks;
 mod error;
 mod load;
 mod lower;
+mod nvme;
 pub mod paths;
 pub mod schema;
 pub mod show;

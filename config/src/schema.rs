@@ -1,5 +1,6 @@
 //! The schema: what a configuration file may say. Every key has one meaning, an unknown key is an error, and what is left out has the default
 //! that stands beside it. `docs/configuration.md` and `config/examples/` show it from the user's side.
+pub use crate::nvme::{Host, Keys, Listener};
 use crate::units::{Size, Span};
 use bdev::module::error::Injection;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -565,7 +566,10 @@ fn is_any(list: &[String]) -> bool {
 pub struct Nvme {
     /// Where it listens. Default, if there is anything to serve: 127.0.0.1:4420.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub listeners: Option<Vec<At<SocketAddr>>>,
+    pub listeners: Option<Vec<At<Listener>>>,
+    /// Keys by name, for authentication and TLS. They are never in this file, but each in a file of its own that only its owner may read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Key>,
     /// Hosts on the link find the discovery service by multicast DNS. Default: no.
     #[serde(skip_serializing_if = "is_default")]
     pub mdns: bool,
@@ -588,18 +592,28 @@ pub struct Subsystem {
     pub model: Option<At<String>>,
     /// What hosts find in it.
     pub namespaces: Vec<Namespace>,
-    /// NQNs of the hosts that may connect. Default: any.
+    /// The hosts that may connect: NQNs, or maps with keys. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hosts: Option<Vec<At<String>>>,
+    pub hosts: Option<Vec<At<Host>>>,
     /// Where it can be reached. Default: at every address of `targets.nvme.listeners`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listeners: Option<Vec<At<SocketAddr>>>,
+    pub listeners: Option<Vec<At<Listener>>>,
     /// Smallest controller id. Processes that serve one subsystem together need ranges that do not meet. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_cntlid: Option<At<u16>>,
     /// Largest controller id, up to 65519. Default: 65519.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_cntlid: Option<At<u16>>,
+}
+
+/// A key by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// What hosts of subsystems refer to.
+    pub name: At<String>,
+    /// Its file, relative to the state directory.
+    pub file: PathBuf,
 }
 
 /// A namespace.

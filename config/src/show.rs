@@ -5,15 +5,15 @@
 use crate::{
     disks::{Shown, shown},
     schema::{
-        Access, Alua, At, Auth, AuthGroup, Config, Iscsi, Lun, Mutual, Namespace, Node, Nvme, PortalGroup, Redirect,
-        Subsystem, Targets, User,
+        Access, Alua, At, Auth, AuthGroup, Config, Host, Iscsi, Key, Keys, Listener, Lun, Mutual, Namespace, Node,
+        Nvme, PortalGroup, Redirect, Subsystem, Targets, User,
     },
 };
 use lvol::Engine;
 use std::net::SocketAddr;
 use target::{
     iscsi::{Portal, TargetNode, auth::Credential},
-    nvmf::{SubsystemConfig, SubsystemInfo},
+    nvmf::{HostKeys, SubsystemConfig, SubsystemInfo},
 };
 
 /// A configuration as the text of a file.
@@ -162,13 +162,30 @@ fn socket(portal: &Portal) -> Option<SocketAddr> {
 
 fn nvme(running: &target::nvmf::Nvmf) -> Nvme {
     let all = running.subsystems();
-    let addresses = |info: &SubsystemInfo| info.listen_addresses.iter().map(|a| a.socket).collect::<Vec<_>>();
+    let addresses = |info: &SubsystemInfo| {
+        let all = running.listeners(&info.nqn).unwrap_or_default();
+        all.iter()
+            .map(|l| Listener {
+                address: l.address.socket,
+                secure: l.secure,
+            })
+            .collect::<Vec<_>>()
+    };
     let everywhere = all
         .iter()
         .find(|info| info.discovery)
         .map(addresses)
         .unwrap_or_default();
-    let at = |sockets: &[SocketAddr]| sockets.iter().map(|s| (*s).into()).collect::<Vec<At<SocketAddr>>>();
+    let at = |listeners: &[Listener]| listeners.iter().map(|l| (*l).into()).collect::<Vec<At<Listener>>>();
+    let key = |name: &Option<String>| name.as_deref().map(Into::into);
+    let host = |(nqn, keys): &(String, HostKeys)| {
+        let keys = Keys {
+            psk: key(&keys.psk),
+            dhchap_key: key(&keys.dhchap_key),
+            dhchap_ctrlr_key: key(&keys.dhchap_ctrlr_key),
+        };
+        At::from(Host { nqn: nqn.clone(), keys })
+    };
     let usual = SubsystemConfig::new("");
     let subsystem = |info: &SubsystemInfo| {
         let namespaces = info.namespaces.iter().map(|n| Namespace {
@@ -183,7 +200,7 @@ fn nvme(running: &target::nvmf::Nvmf) -> Nvme {
                 .filter(|m| *m != SubsystemConfig::MODEL)
                 .map(Into::into),
             namespaces: namespaces.collect(),
-            hosts: (!info.allow_any_host).then(|| info.hosts.iter().map(|(nqn, _)| nqn.as_str().into()).collect()),
+            hosts: (!info.allow_any_host).then(|| info.hosts.iter().map(host).collect()),
             listeners: (own != everywhere).then(|| at(&own)),
             min_cntlid: Some(info.min_cntlid)
                 .filter(|id| *id != usual.min_cntlid)
@@ -193,8 +210,13 @@ fn nvme(running: &target::nvmf::Nvmf) -> Nvme {
                 .map(Into::into),
         }
     };
+    let keys = running.keyring().list().into_iter().map(|(name, file)| Key {
+        name: name.into(),
+        file,
+    });
     Nvme {
         listeners: running.transport().is_some().then(|| at(&everywhere)),
+        keys: keys.collect(),
         mdns: running.publishes_mdns(),
         subsystems: all.iter().filter(|info| !info.discovery).map(subsystem).collect(),
     }

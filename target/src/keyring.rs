@@ -1,8 +1,9 @@
 //! Keys by name. What is kept is where they are, never what they are: a key is read from its file when it is used.
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::unix::fs::PermissionsExt,
+    fs,
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -42,6 +43,19 @@ pub enum KeyError {
         /// Why.
         error: io::Error,
     },
+}
+
+/// Makes a file that only its owner may read, and that must not be there. It is on stable storage when this returns.
+pub fn create(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// See the module's description.

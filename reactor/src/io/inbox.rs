@@ -127,6 +127,16 @@ impl Inbox {
         (self.memory.at(self.end), self.memory.size() - self.end)
     }
 
+    /// Adds what `f` writes to the front of the free space and says the length of: for bytes that come out of something else than
+    /// a socket.
+    pub fn fill<E>(&mut self, f: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<usize, E> {
+        let (free, room) = self.free_space();
+        // SAFETY: [MEMORY] initialised bytes behind `end`, in memory that is ours alone after `make_room`.
+        let n = f(unsafe { std::slice::from_raw_parts_mut(free, room) })?.min(room);
+        self.received(n);
+        Ok(n)
+    }
+
     /// For the slot of a receive, which keeps it until the end.
     pub(crate) fn memory(&self) -> Rc<Memory> {
         self.memory.clone()
@@ -175,5 +185,12 @@ mod tests {
         assert_eq!(inbox.unread(), [3; 60]);
         inbox.clear();
         assert!(inbox.is_empty());
+        let filled = inbox.fill(|free| {
+            free[..3].copy_from_slice(b"abc");
+            Ok::<_, ()>(3)
+        });
+        assert_eq!((filled, inbox.unread()), (Ok(3), &b"abc"[..]));
+        assert_eq!(inbox.fill(|_| Err(7)), Err(7));
+        assert_eq!(inbox.fill(|free| Ok::<_, ()>(free.len() + 1)), Ok(125));
     }
 }

@@ -81,6 +81,13 @@ impl Outbox {
         self.content(|content| content.sent(usize::MAX))
     }
 
+    /// Takes the first bytes out, as many as there is room for: for what goes through something else than a socket first.
+    pub fn take(&mut self, into: &mut [u8]) -> usize {
+        let taken = self.content(|content| content.copy_to(into));
+        self.sent(taken);
+        taken
+    }
+
     /// A copy of what would be sent: for tests of what writes to an outbox.
     pub fn to_vec(&self) -> Vec<u8> {
         let content = self.store.0.borrow();
@@ -187,6 +194,32 @@ impl Content {
         iovecs.truncate(libc::UIO_MAXIOV as usize)
     }
 
+    fn copy_to(&self, into: &mut [u8]) -> usize {
+        let (mut done, mut small) = (0, self.start);
+        for segment in &self.segments {
+            let room = &mut into[done..];
+            let n = match segment {
+                Segment::Small(n) => {
+                    let len = room.len().min(*n);
+                    // SAFETY: [MEMORY] the small bytes of a segment lie inside and are initialised.
+                    room[..len].copy_from_slice(unsafe { std::slice::from_raw_parts(self.small.at(small), len) });
+                    small += n;
+                    len
+                }
+                Segment::Pages(buf) => {
+                    let len = room.len().min(buf.len());
+                    buf.read_at(0, &mut room[..len]);
+                    len
+                }
+            };
+            done += n;
+            if done == into.len() {
+                break;
+            }
+        }
+        done
+    }
+
     fn sent(&mut self, mut n: usize) {
         n = n.min(self.len);
         self.len -= n;
@@ -233,7 +266,7 @@ mod tests {
         let (mut outbox, mut expected, mut got) = (Outbox::with_capacity(8), Vec::new(), Vec::new());
         for _ in 0..2_000 {
             let (small, large) = (random.below(300) as usize, random.below(20_000) as usize);
-            match random.below(6) {
+            match random.below(7) {
                 0..=1 => {
                     let bytes = random.bytes(small);
                     outbox.push_bytes(&bytes);
@@ -245,6 +278,12 @@ mod tests {
                     outbox.push_buf(buf.clone());
                     buf.fill(0xff); // does not reach the wire
                     expected.extend(bytes)
+                }
+                3 => {
+                    let mut taken = vec![0; large];
+                    let n = outbox.take(&mut taken);
+                    assert_eq!(n, large.min(expected.len() - got.len()));
+                    got.extend_from_slice(&taken[..n])
                 }
                 _ => {
                     let mut iovecs = Vec::new();

@@ -138,7 +138,15 @@ struct Volume {
 fn ways(context: &Context) -> Vec<(String, Value)> {
     let mut ways = Vec::new();
     for subsystem in context.nvmf.subsystems() {
-        let listeners: Vec<Value> = subsystem.listen_addresses.iter().map(address).collect();
+        let secure = |l: &target::nvmf::ListenerInfo| {
+            let mut shape = address(&l.address);
+            if l.secure {
+                shape["secure_channel"] = true.into();
+            }
+            shape
+        };
+        let all = context.nvmf.listeners(&subsystem.nqn).unwrap_or_default();
+        let listeners: Vec<Value> = all.iter().map(secure).collect();
         for namespace in subsystem.namespaces {
             let way = json!({"protocol": "nvmf", "nqn": subsystem.nqn, "nsid": namespace.nsid, "listeners": listeners});
             ways.push((namespace.volume, way));

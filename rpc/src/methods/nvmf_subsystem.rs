@@ -199,22 +199,29 @@ fn ana_state(name: &str) -> RpcResult<AnaState> {
     })
 }
 
+/// SPDK's text for TLS where anybody may come.
+fn insecure(error: NvmfError) -> RpcError {
+    match error {
+        NvmfError::SecureForAny => RpcError::internal(error.to_string()),
+        NvmfError::Tls(why) => RpcError::internal("Internal error").because(format!("secure_channel: {why}")),
+        other => refused(other),
+    }
+}
+
 async fn add_listener(context: Arc<Context>, params: AddListener) -> RpcResult<bool> {
     check_target(&params.tgt_name, RpcError::invalid)?;
-    if params.secure_channel {
-        return Err(RpcError::internal("Internal error").because("secure_channel: TLS is not supported yet"));
-    }
     let state = params
         .ana_state
         .as_deref()
         .map(ana_state)
         .transpose()?
         .unwrap_or_default();
-    context
-        .nvmf
-        .add_listener(&params.nqn, params.listen_address.parse()?, state)
-        .await
-        .map_err(refused)?;
+    let address = params.listen_address.parse()?;
+    let added = match params.secure_channel {
+        true => context.nvmf.add_secure_listener(&params.nqn, address, state).await,
+        false => context.nvmf.add_listener(&params.nqn, address, state).await,
+    };
+    added.map_err(insecure)?;
     Ok(true)
 }
 
@@ -242,7 +249,11 @@ async fn listeners(context: Arc<Context>, params: Nqn) -> RpcResult<Vec<Value>> 
     let ana = |(group, state): &(u32, AnaState)| json!({"ana_group": group, "ana_state": state.name()});
     let shape = |l: &target::nvmf::ListenerInfo| {
         let states: Vec<Value> = l.ana_states.iter().map(ana).collect();
-        json!({"address": address(&l.address), "ana_states": states})
+        let mut shape = json!({"address": address(&l.address), "ana_states": states});
+        if l.secure {
+            shape["secure_channel"] = true.into();
+        }
+        shape
     };
     Ok(all.iter().map(shape).collect())
 }
@@ -286,11 +297,8 @@ struct AddHost {
 
 async fn add_host(context: Arc<Context>, params: AddHost) -> RpcResult<bool> {
     check_target(&params.tgt_name, RpcError::invalid)?;
-    if params.psk.is_some() {
-        // Letting the host in without the check it asks for would be worse than not letting it in.
-        return Err(RpcError::invalid().because("psk: there is no TLS yet"));
-    }
     let keys = HostKeys {
+        psk: params.psk,
         dhchap_key: params.dhchap_key,
         dhchap_ctrlr_key: params.dhchap_ctrlr_key,
     };
@@ -307,13 +315,16 @@ struct SetKeys {
     nqn: String,
     host: String,
     tgt_name: Option<String>,
+    psk: Option<String>,
     dhchap_key: Option<String>,
     dhchap_ctrlr_key: Option<String>,
 }
 
 async fn set_keys(context: Arc<Context>, params: SetKeys) -> RpcResult<bool> {
     check_target(&params.tgt_name, RpcError::invalid)?;
+    // Keys of authentication that are not named are gone, as with SPDK; its call does not know of TLS, so that key stays.
     let keys = HostKeys {
+        psk: params.psk,
         dhchap_key: params.dhchap_key,
         dhchap_ctrlr_key: params.dhchap_ctrlr_key,
     };
@@ -327,6 +338,7 @@ async fn set_keys(context: Arc<Context>, params: SetKeys) -> RpcResult<bool> {
 /// A host as `nvmf_get_subsystems` tells it and `nvmf_subsystem_add_host` takes it: key names, where there are keys.
 fn with_keys(mut shape: Value, keys: &HostKeys) -> Value {
     for (name, key) in [
+        ("psk", &keys.psk),
         ("dhchap_key", &keys.dhchap_key),
         ("dhchap_ctrlr_key", &keys.dhchap_ctrlr_key),
     ] {
@@ -373,7 +385,7 @@ async fn allow_any_host(context: Arc<Context>, params: AllowAnyHost) -> RpcResul
     context
         .nvmf
         .allow_any_host(&params.nqn, params.allow_any_host)
-        .map_err(refused)?;
+        .map_err(insecure)?;
     Ok(true)
 }
 
@@ -404,7 +416,7 @@ async fn qpairs(context: Arc<Context>, params: Nqn) -> RpcResult<Vec<Value>> {
     let all = context.nvmf.qpairs(&params.check()?).map_err(refused)?;
     let at = |socket| address(&target::nvmf::ListenAddress { socket });
     let shape = |q: &target::nvmf::QpairInfo| {
-        json!({
+        let mut shape = json!({
             "cntlid": q.cntlid,
             "qid": q.qid,
             "state": q.state,
@@ -412,7 +424,11 @@ async fn qpairs(context: Arc<Context>, params: Nqn) -> RpcResult<Vec<Value>> {
             "hostnqn": q.hostnqn,
             "listen_address": at(q.listen_address),
             "peer_address": at(q.peer_address),
-        })
+        });
+        if let Some(cipher) = q.tls {
+            shape["tls"] = json!({"cipher": cipher});
+        }
+        shape
     };
     Ok(all.iter().map(shape).collect())
 }
@@ -432,7 +448,7 @@ pub(crate) fn saved(context: &Context) -> [Vec<(&'static str, Value)>; 5] {
                 continue;
             }
             let mut params =
-                json!({"nqn": s.nqn, "listen_address": address(&listener.address), "secure_channel": false});
+                json!({"nqn": s.nqn, "listen_address": address(&listener.address), "secure_channel": listener.secure});
             // One state for all groups can be said here; different ones need calls of their own.
             let first = listener.ana_states.first().map(|(_, state)| *state).unwrap_or_default();
             let alike = listener.ana_states.iter().all(|(_, state)| *state == first);

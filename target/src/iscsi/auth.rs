@@ -3,14 +3,15 @@
 //! A [`Secret`] is wiped when it is dropped, and no `Debug`, answer or saved file shows it. What is kept of where it came
 //! from is the file's name ([`Credential::files`]), and that is what is shown and saved instead.
 use super::options::{Auth, IscsiError};
+use crate::keyring;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
 use spec::iscsi::chap::{Algorithm, MAX_NAME};
 use std::{
     fmt,
     fs::File,
-    io::{Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 use subtle::ConstantTimeEq;
@@ -93,14 +94,7 @@ pub fn generate(path: &Path, bytes: usize) -> Result<(), IscsiError> {
     let mut random = Zeroizing::new(vec![0; bytes]);
     getrandom::fill(&mut random).map_err(|error| wrong(format!("there are no random numbers: {error}")))?;
     let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*random) + "\n");
-    let written = || {
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-    };
-    written().map_err(|error: std::io::Error| wrong(error.to_string()))
+    keyring::create(path, &text).map_err(|error| wrong(error.to_string()))
 }
 
 impl fmt::Debug for Secret {

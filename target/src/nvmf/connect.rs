@@ -50,6 +50,15 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
         .filter(|nqn| nqn_is_valid(nqn))
         .ok_or(wrong(invalid::DATA_HOSTNQN))?;
     let nqn = data.subnqn().ok_or(wrong(invalid::DATA_SUBNQN))?;
+    // Who has come by TLS is who its key says, and gets what its key is for.
+    if let Some(proven) = connection.proven() {
+        if proven.host != host {
+            return Err(wrong(invalid::DATA_HOSTNQN));
+        }
+        if proven.subsystem != nqn {
+            return Err(wrong(invalid::DATA_SUBNQN));
+        }
+    }
     let bound = match connect.qid {
         0 => admin_queue(connection, &connect, &data, nqn, host)?,
         qid => io_queue(connection, qid, &connect, &data, nqn, host)?,
@@ -65,6 +74,7 @@ fn queue_of(connection: &Connection) -> Queue {
         connection: connection.id,
         local: connection.local,
         peer: connection.peer,
+        suite: connection.suite(),
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Queue {
     pub local: SocketAddr,
     /// The host's address.
     pub peer: SocketAddr,
+    /// How its bytes are encrypted, if it came by TLS.
+    pub suite: Option<tls::Suite>,
 }
 
 /// What changes, under one lock.
@@ -316,6 +318,7 @@ mod tests {
             connection: 1,
             local: address,
             peer: address,
+            suite: None,
         };
         Controller::new(
             1,

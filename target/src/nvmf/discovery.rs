@@ -29,13 +29,17 @@ fn entries(state: &State, host: &str, local: SocketAddr) -> Vec<Entry> {
         let address = at.ip().to_string();
         Entry::tcp(subtype, at.is_ipv6(), &address, &at.port().to_string(), nqn, port)
     };
+    let secured = |entry: Entry, secure| if secure { entry.secure() } else { entry };
     // The service itself, where the host found it.
-    let own_port = state
+    let (own_port, own_secure) = state
         .ports
         .iter()
         .find(|(at, _)| at.port() == local.port())
-        .map_or(0, |(_, port)| port.id);
-    entries.push(make(SUBTYPE_CURRENT, local, DISCOVERY_NQN, own_port));
+        .map_or((0, false), |(_, port)| (port.id, port.secure));
+    entries.push(secured(
+        make(SUBTYPE_CURRENT, local, DISCOVERY_NQN, own_port),
+        own_secure,
+    ));
     for subsystem in state.subsystems.values() {
         let inner = subsystem.inner();
         if inner.closing || !inner.allows(host) {
@@ -44,16 +48,14 @@ fn entries(state: &State, host: &str, local: SocketAddr) -> Vec<Entry> {
         for listener in &inner.listeners {
             let at = reachable(listener.address.socket, local.ip());
             if matches(state.config.discovery_filter, at, local) {
-                entries.push(make(SUBTYPE_NVM, at, subsystem.nqn(), listener.port_id));
+                let entry = make(SUBTYPE_NVM, at, subsystem.nqn(), listener.port_id);
+                entries.push(secured(entry, listener.secure));
             }
         }
     }
     for referral in &state.referrals {
-        let mut entry = make(SUBTYPE_REFERRAL, referral.address.socket, &referral.subnqn, 0);
-        if referral.secure_channel {
-            entry.treq = 1 | 4;
-        }
-        entries.push(entry);
+        let entry = make(SUBTYPE_REFERRAL, referral.address.socket, &referral.subnqn, 0);
+        entries.push(secured(entry, referral.secure_channel));
     }
     entries
 }

@@ -43,6 +43,14 @@ pub enum NvmfError {
     ListenersFull { nqn: String },
     #[error("cannot listen on {address}: {why}")]
     Bind { address: SocketAddr, why: io::Error },
+    #[error("{0} is a port with TLS; listen there with secure_channel, or at another port")]
+    PortSecure(SocketAddr),
+    #[error("{0} is a port without TLS already; choose another one for secure_channel")]
+    PortPlain(SocketAddr),
+    #[error("Cannot establish secure channel, when 'allow_any_host' is set")]
+    SecureForAny,
+    #[error(transparent)]
+    Tls(#[from] tls::Failed),
     #[error("'{nqn}' allows the host '{host}' already")]
     HostExists { nqn: String, host: String },
     #[error("'{nqn}' does not know the host '{host}'")]

@@ -25,6 +25,7 @@ mod features;
 mod guard;
 mod identify;
 mod io;
+mod key_file;
 mod logs;
 mod mdns;
 mod memory;
@@ -34,6 +35,7 @@ mod persist;
 mod port;
 mod reservation;
 mod reserve;
+mod secure;
 pub mod session;
 mod shared;
 mod space;
@@ -42,6 +44,7 @@ mod subsystem;
 pub use auth::{NotASecret, Offer, Secret};
 pub use control::Nvmf;
 pub use error::NvmfError;
+pub use key_file::{KeyKind, make_key};
 pub use options::*;
 pub use spec::nvme::{
     ana::AnaState,

@@ -214,6 +214,8 @@ impl ListenAddress {
 pub struct ListenerInfo {
     /// Where, with the port that was bound.
     pub address: ListenAddress,
+    /// Hosts come by TLS, or not at all.
+    pub secure: bool,
     /// State of each ANA group from 1 to the subsystem's `max_namespaces`.
     pub ana_states: Vec<(u32, AnaState)>,
 }
@@ -296,6 +298,8 @@ pub struct QpairInfo {
     pub hostnqn: String,
     pub listen_address: SocketAddr,
     pub peer_address: SocketAddr,
+    /// The cipher suite, if it is encrypted.
+    pub tls: Option<&'static str>,
 }
 
 /// A queue pair with what its connection is doing.

@@ -10,6 +10,8 @@ use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, tim
 pub struct Port {
     /// PORTID.
     pub id: u16,
+    /// Hosts come by TLS, or not at all.
+    pub secure: bool,
     /// Subsystems that listen here.
     pub users: usize,
     stop: Sender<()>,
@@ -19,7 +21,12 @@ pub struct Port {
 
 impl Port {
     /// Listens. Returns the address with the port that was bound.
-    pub fn open(shared: &Arc<Shared>, id: u16, address: SocketAddr) -> Result<(Self, SocketAddr), NvmfError> {
+    pub fn open(
+        shared: &Arc<Shared>,
+        id: u16,
+        address: SocketAddr,
+        secure: bool,
+    ) -> Result<(Self, SocketAddr), NvmfError> {
         let bind = |why| NvmfError::Bind { address, why };
         let listener = Listener::bind(address).map_err(bind)?;
         let (bound, closer) = (listener.local_addr(), listener.closer());
@@ -27,10 +34,13 @@ impl Port {
         let target = shared.clone();
         // Accepting is little work: ports take turns on the cores.
         let core = usize::from(id) % shared.reactors.count();
-        let ended = shared.reactors.call(core, move || accept(target, listener, stopped));
+        let ended = shared
+            .reactors
+            .call(core, move || accept(target, listener, secure, stopped));
         Ok((
             Self {
                 id,
+                secure,
                 users: 1,
                 stop,
                 closer,
@@ -49,7 +59,7 @@ impl Port {
     }
 }
 
-async fn accept(shared: Arc<Shared>, listener: Listener, stopped: channel::Receiver<()>) {
+async fn accept(shared: Arc<Shared>, listener: Listener, secure: bool, stopped: channel::Receiver<()>) {
     let mut asked = pin!(reactor::stopping());
     loop {
         let mut next = pin!(listener.accept());
@@ -73,7 +83,7 @@ async fn accept(shared: Arc<Shared>, listener: Listener, stopped: channel::Recei
                 drop(
                     shared
                         .reactors
-                        .call(core, move || connection::serve(target, stream, peer)),
+                        .call(core, move || connection::serve(target, stream, peer, secure)),
                 );
             }
             Some(Err(error)) => {

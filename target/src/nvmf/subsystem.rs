@@ -39,6 +39,8 @@ pub struct Subsystem {
 /// Names of a host's keys in the keyring.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostKeys {
+    /// It comes by TLS with this one.
+    pub psk: Option<String>,
     /// The host proves that it has this one.
     pub dhchap_key: Option<String>,
     /// The controller proves that it has this one, when the host asks.
@@ -82,6 +84,8 @@ pub struct Listener {
     pub port_id: u16,
     /// How good the way through it is.
     pub ways: Ways,
+    /// By TLS, or not at all.
+    pub secure: bool,
 }
 
 impl Namespace {
@@ -232,6 +236,7 @@ impl Subsystem {
             .iter()
             .map(|l| ListenerInfo {
                 address: l.address.clone(),
+                secure: l.secure,
                 ana_states: states(l),
             })
             .collect()

@@ -10,6 +10,7 @@
 //! | file | subject |
 //! |---|---|
 //! | this one | a connection: what it is, its beginning and its end |
+//! | `secure` | TLS around all that |
 //! | `reader` | bytes from the socket to the session, Connect, signs of life |
 //! | `slots` | the life of a command slot |
 //! | `writer` | answers, and bytes to the socket |
@@ -23,6 +24,7 @@ mod fused;
 mod moving;
 mod reader;
 mod reply;
+mod secure;
 mod slots;
 mod table;
 mod writer;
@@ -44,6 +46,7 @@ use reactor::{
     Buf, Inbox, Notify, Stream,
     pool::{Pool, Reservation},
 };
+use secure::Secure;
 use spec::nvme::DISCOVERY_NQN;
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -88,6 +91,8 @@ pub struct Connection {
     /// The host's address.
     pub peer: SocketAddr,
     stream: Stream,
+    /// Empty without TLS.
+    secure: OnceCell<Secure>,
     session: RefCell<Session>,
     front: RefCell<Batch>,
     to_send: Notify,
@@ -119,15 +124,15 @@ pub struct Connection {
 }
 
 /// Serves `stream` on this core until it ends.
-pub async fn serve(shared: Arc<Shared>, stream: Stream, peer: SocketAddr) {
+pub async fn serve(shared: Arc<Shared>, stream: Stream, peer: SocketAddr, secure: bool) {
     let core = reactor::core();
     if let Ok(local) = stream.local_addr() {
-        serve_from(shared.clone(), stream, local, peer).await;
+        serve_from(shared.clone(), stream, local, peer, secure).await;
     }
     shared.ended(core);
 }
 
-async fn serve_from(shared: Arc<Shared>, stream: Stream, local: SocketAddr, peer: SocketAddr) {
+async fn serve_from(shared: Arc<Shared>, stream: Stream, local: SocketAddr, peer: SocketAddr, secure_port: bool) {
     let transport = shared.transport();
     // Nagle would hold back a response until the host has acknowledged the last one. Not fatal if it fails.
     let _ = stream.set_nodelay(true);
@@ -141,7 +146,11 @@ async fn serve_from(shared: Arc<Shared>, stream: Stream, local: SocketAddr, peer
     };
     table::enter(&connection, transport.max_unassociated / shared.reactors.count().max(1));
     connection.clone().start(Connection::write);
-    connection.go_on(Inbox::with_capacity(reader::SMALL_INBOX)).await;
+    let mut inbox = Inbox::with_capacity(reader::SMALL_INBOX);
+    match Box::pin(connection.greet(&mut inbox, secure_port)).await {
+        true => connection.go_on(inbox).await,
+        false => connection.end().await,
+    }
 }
 
 fn limits(transport: &TransportOptions) -> Limits {
@@ -166,6 +175,7 @@ impl Connection {
             local,
             peer,
             stream,
+            secure: OnceCell::new(),
             session: RefCell::new(session),
             front: RefCell::new(Batch::new(SEGMENTS)),
             to_send: Notify::new(),

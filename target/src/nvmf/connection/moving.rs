@@ -2,7 +2,7 @@
 //!
 //! It happens between two commands: the reader takes nothing more from the socket, what runs is answered, and then the socket and
 //! the session go; the tasks end here and begin anew there. The host sees one command take a little longer. Queues that something
-//! else hangs on stay: admin queues, and those of hosts that authenticate.
+//! else hangs on stay: admin queues, those of hosts that authenticate, and those with TLS, whose state is not moved.
 use super::*;
 use reactor::Inbox;
 
@@ -38,7 +38,7 @@ impl Connection {
             let subsystem = b.controller.subsystem.as_ref();
             b.qid > 0 && subsystem.is_some_and(|s| !s.inner().must_authenticate(&b.controller.hostnqn))
         };
-        !self.closing.get() && self.bound.get().is_some_and(free)
+        !self.closing.get() && self.secure.get().is_none() && self.bound.get().is_some_and(free)
     }
 
     /// The core it goes to now, if it is to go and everything is answered. Nothing may be read meanwhile.

@@ -34,7 +34,7 @@ impl Connection {
                 return Some((core, inbox.unread().to_vec()));
             }
             let part = payload.and_then(|p| self.part(p));
-            match self.stream.recv(&mut inbox, part.as_ref()).await {
+            match self.receive(&mut inbox, part.as_ref()).await {
                 Ok(got) if got.payload + got.inbox > 0 => {
                     let now = reactor::now().0;
                     if got.payload > 0 {
@@ -47,11 +47,18 @@ impl Connection {
         }
         // A termination request may still be in the outbox; a host that does not read it is not waited for.
         let drained = async {
-            while self.sending.get() || !self.front.borrow().outbox.is_empty() {
+            while self.sending.get() || self.has_to_send() {
                 self.sent.wait().await;
             }
         };
-        let _ = reactor::timeout(Duration::from_secs(1), drained).await;
+        let _ = reactor::timeout(Duration::from_secs(1), async {
+            drained.await;
+            self.close_tls();
+            while self.sending.get() || self.has_to_send() {
+                self.sent.wait().await;
+            }
+        })
+        .await;
         None
     }
 

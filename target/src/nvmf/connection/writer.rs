@@ -83,10 +83,15 @@ impl Connection {
         }
     }
 
+    /// There are answers, or TLS itself has something to say.
+    pub(super) fn has_to_send(&self) -> bool {
+        !self.front.borrow().outbox.is_empty() || self.tls_waits()
+    }
+
     pub(super) async fn write(self: Rc<Self>) {
         let mut back = Batch::new(SEGMENTS);
         loop {
-            while self.front.borrow().outbox.is_empty() {
+            while !self.has_to_send() {
                 if self.closing.get() {
                     return;
                 }
@@ -94,8 +99,8 @@ impl Connection {
             }
             std::mem::swap(&mut *self.front.borrow_mut(), &mut back);
             self.sending.set(true);
-            while !back.outbox.is_empty() {
-                if self.stream.send(&mut back.outbox).await.is_err() {
+            while !back.outbox.is_empty() || self.tls_waits() {
+                if self.transmit(&mut back.outbox).await.is_err() {
                     // The reader will find out, too; what is queued has no destination.
                     self.shut();
                     back.outbox.clear();

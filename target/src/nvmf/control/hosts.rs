@@ -4,6 +4,7 @@ use crate::{
     keyring::{KeyError, Keyring},
     nvmf::subsystem::HostKeys,
 };
+use spec::nvme::tls::ConfiguredPsk;
 use std::collections::btree_map::Entry;
 
 impl Nvmf {
@@ -32,7 +33,7 @@ impl Nvmf {
         Ok(())
     }
 
-    /// Gives an allowed host other keys. They count from its next authentication on; queues that are in use stay.
+    /// Gives an allowed host other keys; without a key for TLS it keeps the one it has. They count from its next authentication on; queues that are in use stay.
     pub fn set_keys(&self, nqn: &str, host: &str, keys: HostKeys) -> Result<()> {
         let subsystem = self.find(nqn)?;
         self.check_keys(&keys)?;
@@ -41,18 +42,24 @@ impl Nvmf {
             nqn: nqn.into(),
             host: host.into(),
         })?;
-        *place = keys;
+        let psk = keys.psk.clone().or(place.psk.take());
+        *place = HostKeys { psk, ..keys };
         Ok(())
     }
 
     fn check_keys(&self, keys: &HostKeys) -> Result<()> {
+        if let Some(name) = keys.psk.as_ref().filter(|name| self.shared.keyring.has(name)) {
+            let text = self.shared.keyring.read(name).map_err(|error| error.to_string());
+            let psk = text.and_then(|text| ConfiguredPsk::parse(&text).map_err(|error| format!("'{name}': {error}")));
+            psk.map_err(|why| NvmfError::Invalid { what: "psk", why })?;
+        }
         if keys.dhchap_ctrlr_key.is_some() && keys.dhchap_key.is_none() {
             return Err(NvmfError::Invalid {
                 what: "dhchap_ctrlr_key",
                 why: "the host must have a dhchap_key, too".into(),
             });
         }
-        let unknown = [&keys.dhchap_key, &keys.dhchap_ctrlr_key]
+        let unknown = [&keys.psk, &keys.dhchap_key, &keys.dhchap_ctrlr_key]
             .into_iter()
             .flatten()
             .find(|name| !self.shared.keyring.has(name));
@@ -87,7 +94,14 @@ impl Nvmf {
 
     /// Allows every host, or only those that were added. Connected hosts stay.
     pub fn allow_any_host(&self, nqn: &str, allow: bool) -> Result<()> {
-        self.find(nqn)?.inner().allow_any_host = allow;
+        let subsystem = self.find(nqn)?;
+        {
+            let mut inner = subsystem.inner();
+            if allow && inner.listeners.iter().any(|listener| listener.secure) {
+                return Err(NvmfError::SecureForAny);
+            }
+            inner.allow_any_host = allow;
+        }
         self.shared.discovery_changed();
         Ok(())
     }

@@ -6,12 +6,27 @@ use spec::nvme::ana::AnaState;
 impl Nvmf {
     /// Listens at `address`; returns the address with the port that was bound.
     pub async fn add_listener(&self, nqn: &str, address: ListenAddress, ana: AnaState) -> Result<SocketAddr> {
+        self.listen(nqn, address, ana, false).await
+    }
+
+    /// The same for hosts that come by TLS, with their key, or not at all. All who share a port agree on that.
+    pub async fn add_secure_listener(&self, nqn: &str, address: ListenAddress, ana: AnaState) -> Result<SocketAddr> {
+        if !tls::BUILT {
+            return Err(tls::Failed::NotBuilt.into());
+        }
+        self.listen(nqn, address, ana, true).await
+    }
+
+    async fn listen(&self, nqn: &str, address: ListenAddress, ana: AnaState, secure: bool) -> Result<SocketAddr> {
         let bound = if nqn == DISCOVERY_NQN {
-            self.open_port(address.socket)?.0
+            self.open_port(address.socket, secure)?.0
         } else {
             let subsystem = self.find(nqn)?;
             subsystem.check_listener(&address)?;
             check_reporting(&subsystem, ana)?;
+            if secure && subsystem.inner().allow_any_host {
+                return Err(NvmfError::SecureForAny);
+            }
             // Before the port is open: a host that comes at once is at the right place, and not told never to come again.
             {
                 let mut inner = subsystem.inner();
@@ -19,10 +34,11 @@ impl Nvmf {
                     address: address.clone(),
                     port_id: 0,
                     ways: Ways::all(ana),
+                    secure,
                 });
                 inner.guard_ways();
             }
-            let opened = self.open_port(address.socket);
+            let opened = self.open_port(address.socket, secure);
             let known = {
                 let mut inner = subsystem.inner();
                 let at = inner.listeners.iter().position(|l| l.address == address);
@@ -52,17 +68,22 @@ impl Nvmf {
         Ok(bound)
     }
 
-    fn open_port(&self, address: SocketAddr) -> Result<(SocketAddr, u16)> {
+    fn open_port(&self, address: SocketAddr, secure: bool) -> Result<(SocketAddr, u16)> {
         let mut state = self.shared.state();
         if state.transport.is_none() {
             return Err(NvmfError::NoTransport("TCP".into()));
         }
         if let Some(port) = state.ports.get_mut(&address) {
+            match (port.secure, secure) {
+                (true, false) => return Err(NvmfError::PortSecure(address)),
+                (false, true) => return Err(NvmfError::PortPlain(address)),
+                _ => {}
+            }
             port.users += 1;
             return Ok((address, port.id));
         }
         let id = state.next_port;
-        let (port, bound) = Port::open(&self.shared, id, address)?;
+        let (port, bound) = Port::open(&self.shared, id, address, secure)?;
         state.next_port = id.wrapping_add(1).max(1);
         state.ports.insert(bound, port);
         Ok((bound, id))
@@ -121,14 +142,13 @@ impl Nvmf {
     /// Listeners of a subsystem.
     pub fn listeners(&self, nqn: &str) -> Result<Vec<ListenerInfo>> {
         if nqn == DISCOVERY_NQN {
-            let all = discovery_info(&self.shared.state().ports).listen_addresses;
-            return Ok(all
-                .into_iter()
-                .map(|address| ListenerInfo {
-                    address,
-                    ana_states: Vec::new(),
-                })
-                .collect());
+            let state = self.shared.state();
+            let info = |(&socket, port): (&SocketAddr, &Port)| ListenerInfo {
+                address: ListenAddress { socket },
+                secure: port.secure,
+                ana_states: Vec::new(),
+            };
+            return Ok(state.ports.iter().map(info).collect());
         }
         Ok(self.find(nqn)?.listeners())
     }

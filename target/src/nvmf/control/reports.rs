@@ -97,6 +97,7 @@ impl Nvmf {
                     hostnqn: c.hostnqn.clone(),
                     listen_address: queue.local,
                     peer_address: queue.peer,
+                    tls: queue.suite.map(tls::Suite::name),
                 };
                 (queue.connection, pair)
             }));
