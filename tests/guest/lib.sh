@@ -44,6 +44,16 @@ fails() {
 
 # ---- NVMe/TCP
 nvme_start() { modprobe nvme_core multipath=Y; modprobe nvme-tcp || die "no nvme-tcp"; }
+# tls_start: the kernel's helper for TLS handshakes, and an nvme command that knows TLS (both in /opt/tls, see make).
+tls_start() {
+  local d
+  for d in dev proc sys; do mount --rbind /$d /opt/tls/$d || die "no /opt/tls/$d"; done
+  mkdir -p /opt/tls/etc/nvme; cp /etc/nvme/* /opt/tls/etc/nvme/
+  modprobe tls || die "no tls"; modprobe nvme-keyring || die "no nvme-keyring"
+  printf '[debug]\nloglevel=1\ntls=0\nnl=0\n[authenticate]\nkeyrings=.nvme\n' > /opt/tls/etc/tlshd.conf
+  chroot /opt/tls tlshd -s -c /etc/tlshd.conf > /tmp/tlshd.log 2>&1 &
+}
+nvme_tls() { chroot /opt/tls nvme "$@"; }
 # nvme_disk NQN [NSID]: the block device of a connected subsystem's namespace.
 nvme_disk() {
   local s n

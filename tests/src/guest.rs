@@ -57,13 +57,18 @@ impl Guest {
         if !needs(story, &["qemu-system-x86_64"]) {
             return false;
         }
-        let dir =
-            std::env::var_os("ASHLAR_GUEST_DIR").map_or_else(|| PathBuf::from("/var/tmp/ashlar-guest"), PathBuf::from);
-        let built = dir.join("recipe").exists();
+        let built = Self::has("recipe");
         if !built {
             skip(story, "no guest (tests/guest/make)");
         }
         built
+    }
+
+    /// Whether it was made with this part.
+    pub fn has(part: &str) -> bool {
+        let dir = std::env::var_os("ASHLAR_GUEST_DIR");
+        let dir = dir.map_or_else(|| PathBuf::from("/var/tmp/ashlar-guest"), PathBuf::from);
+        dir.join(part).exists()
     }
 
     /// Boots it with `script`, variables and files (found in /ashlar/files); all must be over within `limit`.
