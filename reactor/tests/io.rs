@@ -8,7 +8,7 @@ use std::{
     cell::Cell,
     io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -456,6 +456,14 @@ impl Scratch {
         let _ = std::fs::remove_file(&path);
         Self(path)
     }
+    /// Where files differ to us: on a disk, and in memory.
+    fn everywhere(name: &str) -> Vec<Self> {
+        let memory = Path::new("/dev/shm");
+        let there = memory
+            .is_dir()
+            .then(|| Self(memory.join(format!("ashlar-reactor-{}-{name}", std::process::id()))));
+        there.into_iter().chain([Self::new(name)]).collect()
+    }
     fn create(&self, direct: Direct, size: u64) -> File {
         let how = OpenHow {
             direct,
@@ -476,38 +484,39 @@ impl Drop for Scratch {
 fn what_was_written_is_read() {
     for direct in [Direct::Auto, Direct::Never] {
         both(|| async move {
-            let scratch = Scratch::new("written");
-            let file = scratch.create(direct, 4 << 20);
-            println!("{file:?}");
-            assert_eq!(file.size().unwrap(), 4 << 20);
-            let data = pattern(9, 300 << 10);
-            let from = Buf::from_slice(&data);
-            let before = counters::bytes_copied();
-            file.write(1 << 20, from.clone(), false).await.unwrap();
-            file.sync_data().await.unwrap();
-            let into = Buf::alloc(data.len());
-            file.read(1 << 20, into.clone()).await.unwrap();
-            assert_eq!(counters::bytes_copied(), before);
-            assert!(into.eq_bytes(&from));
-            // A part that starts in the middle of a page of the buffer, in the middle of a block of the file.
-            let block = file.logical_block_size() as usize;
-            file.write(block as u64, from.slice(block..3 * block), true)
-                .await
-                .unwrap();
-            let part = Buf::zeroed(8 * PAGE);
-            file.read(block as u64, part.slice(3 * block..5 * block)).await.unwrap();
-            assert!(part.slice(3 * block..5 * block).to_vec() == data[block..3 * block]);
-            assert!(part.slice(0..3 * block).is_zero() && part.slice(5 * block..8 * PAGE).is_zero());
-            // One that starts at an odd byte of its page, as data does that came with a header in front of it.
-            let odd = Buf::zeroed(2 * PAGE);
-            odd.write_at(13, &data[..PAGE]);
-            file.write(0, odd.slice(13..13 + PAGE), false).await.unwrap();
-            odd.fill(0);
-            file.read(0, odd.slice(29..29 + PAGE)).await.unwrap();
-            assert!(odd.slice(29..29 + PAGE).to_vec() == data[..PAGE]);
-            // On the disk it is what others read.
-            drop(file);
-            assert!(std::fs::read(&scratch.0).unwrap()[1 << 20..][..data.len()] == data);
+            for scratch in Scratch::everywhere("written") {
+                let file = scratch.create(direct, 4 << 20);
+                println!("{file:?}");
+                assert_eq!(file.size().unwrap(), 4 << 20);
+                let data = pattern(9, 300 << 10);
+                let from = Buf::from_slice(&data);
+                let before = counters::bytes_copied();
+                file.write(1 << 20, from.clone(), false).await.unwrap();
+                file.sync_data().await.unwrap();
+                let into = Buf::alloc(data.len());
+                file.read(1 << 20, into.clone()).await.unwrap();
+                assert_eq!(counters::bytes_copied(), before);
+                assert!(into.eq_bytes(&from));
+                // A part that starts in the middle of a page of the buffer, in the middle of a block of the file.
+                let block = file.logical_block_size() as usize;
+                file.write(block as u64, from.slice(block..3 * block), true)
+                    .await
+                    .unwrap();
+                let part = Buf::zeroed(8 * PAGE);
+                file.read(block as u64, part.slice(3 * block..5 * block)).await.unwrap();
+                assert!(part.slice(3 * block..5 * block).to_vec() == data[block..3 * block]);
+                assert!(part.slice(0..3 * block).is_zero() && part.slice(5 * block..8 * PAGE).is_zero());
+                // One that starts at an odd byte of its page, as data does that came with a header in front of it.
+                let odd = Buf::zeroed(2 * PAGE);
+                odd.write_at(13, &data[..PAGE]);
+                file.write(0, odd.slice(13..13 + PAGE), false).await.unwrap();
+                odd.fill(0);
+                file.read(0, odd.slice(29..29 + PAGE)).await.unwrap();
+                assert!(odd.slice(29..29 + PAGE).to_vec() == data[..PAGE]);
+                // On the disk it is what others read.
+                drop(file);
+                assert!(std::fs::read(&scratch.0).unwrap()[1 << 20..][..data.len()] == data);
+            }
         })
     }
 }
@@ -515,22 +524,23 @@ fn what_was_written_is_read() {
 #[test]
 fn many_operations_at_once_keep_apart() {
     both(|| async {
-        let scratch = Scratch::new("many");
-        let file = scratch.create(Direct::Auto, 64 << 20);
-        let done = Rc::new(Cell::new(0u64));
-        // More than the ring's queue is long.
-        for n in 0..1500u64 {
-            let (file, done) = (file.clone(), done.clone());
-            reactor::spawn(async move {
-                let (data, into) = (Buf::from_slice(&pattern(n, PAGE)), Buf::alloc(PAGE));
-                file.write(n * PAGE as u64, data.clone(), false).await.unwrap();
-                file.read(n * PAGE as u64, into.clone()).await.unwrap();
-                assert!(into.eq_bytes(&data));
-                done.set(done.get() + 1)
-            })
-        }
-        while done.get() < 1500 {
-            reactor::sleep(MS).await
+        for scratch in Scratch::everywhere("many") {
+            let file = scratch.create(Direct::Auto, 64 << 20);
+            let done = Rc::new(Cell::new(0u64));
+            // More than the ring's queue is long.
+            for n in 0..1500u64 {
+                let (file, done) = (file.clone(), done.clone());
+                reactor::spawn(async move {
+                    let (data, into) = (Buf::from_slice(&pattern(n, PAGE)), Buf::alloc(PAGE));
+                    file.write(n * PAGE as u64, data.clone(), false).await.unwrap();
+                    file.read(n * PAGE as u64, into.clone()).await.unwrap();
+                    assert!(into.eq_bytes(&data));
+                    done.set(done.get() + 1)
+                })
+            }
+            while done.get() < 1500 {
+                reactor::sleep(MS).await
+            }
         }
     })
 }
@@ -562,31 +572,32 @@ fn holes_and_zeros_read_as_zeros() {
 #[test]
 fn the_end_of_a_file_moves_and_is_an_error_to_pass() {
     both(|| async {
-        let scratch = Scratch::new("end");
-        let file = scratch.create(Direct::Auto, 1 << 20);
-        let error = file.read((1 << 20) - 4096, Buf::alloc(8192)).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-        file.set_size(2 << 20).unwrap();
-        assert_eq!(file.size().unwrap(), 2 << 20);
-        file.read((1 << 20) - 4096, Buf::alloc(8192)).await.unwrap();
-        let read_only = File::open(
-            &scratch.0,
-            &OpenHow {
-                read_only: true,
-                ..OpenHow::default()
-            },
-        )
-        .unwrap();
-        assert!(read_only.write(0, Buf::zeroed(4096), false).await.is_err());
-        read_only.read(0, Buf::alloc(4096)).await.unwrap();
-        // A second start finds the file as it is.
-        assert_eq!(scratch.create(Direct::Auto, 5 << 20).size().unwrap(), 2 << 20);
-        let missing = File::open(&scratch.0.with_extension("not"), &OpenHow::default()).unwrap_err();
-        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-        assert!(
-            File::open(&std::env::temp_dir(), &OpenHow::default()).is_err(),
-            "a directory"
-        );
+        for scratch in Scratch::everywhere("end") {
+            let file = scratch.create(Direct::Auto, 1 << 20);
+            let error = file.read((1 << 20) - 4096, Buf::alloc(8192)).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+            file.set_size(2 << 20).unwrap();
+            assert_eq!(file.size().unwrap(), 2 << 20);
+            file.read((1 << 20) - 4096, Buf::alloc(8192)).await.unwrap();
+            let read_only = File::open(
+                &scratch.0,
+                &OpenHow {
+                    read_only: true,
+                    ..OpenHow::default()
+                },
+            )
+            .unwrap();
+            assert!(read_only.write(0, Buf::zeroed(4096), false).await.is_err());
+            read_only.read(0, Buf::alloc(4096)).await.unwrap();
+            // A second start finds the file as it is.
+            assert_eq!(scratch.create(Direct::Auto, 5 << 20).size().unwrap(), 2 << 20);
+            let missing = File::open(&scratch.0.with_extension("not"), &OpenHow::default()).unwrap_err();
+            assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+            assert!(
+                File::open(&std::env::temp_dir(), &OpenHow::default()).is_err(),
+                "a directory"
+            );
+        }
     })
 }
 
@@ -617,19 +628,20 @@ fn a_dropped_read_keeps_its_pages_until_its_end() {
 #[test]
 fn a_warm_read_and_write_allocate_nothing() {
     both(|| async {
-        let scratch = Scratch::new("warm");
-        let file = scratch.create(Direct::Auto, 1 << 20);
-        let buf = Buf::from_slice(&pattern(5, PAGE));
-        let mut used = 0;
-        for round in 0..150 {
-            let before = allocations();
-            file.write(8192, buf.clone(), false).await.unwrap();
-            file.read(8192, buf.clone()).await.unwrap();
-            if round >= 50 {
-                used += allocations() - before
+        for scratch in Scratch::everywhere("warm") {
+            let file = scratch.create(Direct::Auto, 1 << 20);
+            let buf = Buf::from_slice(&pattern(5, PAGE));
+            let mut used = 0;
+            for round in 0..150 {
+                let before = allocations();
+                file.write(8192, buf.clone(), false).await.unwrap();
+                file.read(8192, buf.clone()).await.unwrap();
+                if round >= 50 {
+                    used += allocations() - before
+                }
             }
+            assert_eq!(used, 0);
         }
-        assert_eq!(used, 0);
     })
 }
 

@@ -39,8 +39,6 @@ pub(crate) struct Epoll {
     events: RefCell<Box<[libc::epoll_event; BATCH]>>,
     calls: Cell<u64>,
     completed: Cell<u64>,
-    /// For the segments of one call.
-    pub(crate) scratch: RefCell<Vec<libc::iovec>>,
 }
 
 impl Epoll {
@@ -60,7 +58,6 @@ impl Epoll {
             events: RefCell::new(Box::new([libc::epoll_event { events: 0, u64: 0 }; BATCH])),
             calls: Cell::new(0),
             completed: Cell::new(0),
-            scratch: RefCell::default(),
         };
         this.watch(bell)?;
         Ok(this)

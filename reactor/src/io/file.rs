@@ -23,6 +23,12 @@ const BLKROGET: libc::c_ulong = 0x125e;
 /// `_IO(0x12, 126)`: does it rotate?
 const BLKROTATIONAL: libc::c_ulong = 0x127e;
 
+/// File systems that are memory: their files are read and written at once. io_uring knows no way to do that without waiting
+/// and hands every such I/O to a helper thread of the kernel, which takes several times as long as the copy.
+const MEMORY: [i64; 2] = [libc::TMPFS_MAGIC, RAMFS_MAGIC];
+/// linux/magic.h.
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
+
 /// What a search for data or holes is counted in: no file system has smaller holes.
 pub(super) const SEEK_UNIT: u64 = 512;
 
@@ -58,6 +64,8 @@ struct Opened {
     direct: bool,
     block_device: bool,
     rotational: bool,
+    /// Is the file system memory?
+    in_memory: bool,
     logical: u32,
     physical: u32,
     /// What addresses and lengths have to be multiples of.
@@ -102,6 +110,7 @@ impl File {
         }
         let mut opened = Opened {
             direct: get_flags(&fd)? & libc::O_DIRECT != 0,
+            in_memory: !block_device && in_memory(&fd)?,
             fd: Arc::new(fd),
             block_device,
             rotational: false,
@@ -193,6 +202,9 @@ impl File {
 
     /// Makes all writes that have ended stable (fdatasync).
     pub async fn sync_data(&self) -> io::Result<()> {
+        if self.0.in_memory {
+            return Ok(()); // it is as stable as it will ever be
+        }
         self.perform(Work::Sync).await
     }
 
@@ -264,6 +276,9 @@ impl File {
     }
 
     async fn transfer(&self, work: Work, buf: &Buf) -> io::Result<()> {
+        if self.0.in_memory {
+            return self.transfer_at_once(work, buf);
+        }
         let mut operation = on_core(|core| {
             core.io.begin(|slot| {
                 slot.work = work;
@@ -294,6 +309,49 @@ impl File {
             }
             operation.again()
         }
+    }
+
+    /// By calls that copy and do not wait.
+    fn transfer_at_once(&self, work: Work, buf: &Buf) -> io::Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let rest = buf.slice(done..buf.len());
+            let n = on_core(|core| {
+                let mut iovecs = core.io.scratch.borrow_mut();
+                iovecs.clear();
+                match work {
+                    Work::Read { .. } => rest.segments_to_write(&mut iovecs),
+                    _ => rest.segments_to_read(&mut iovecs),
+                }
+                let count = iovecs.len().min(libc::UIO_MAXIOV as usize) as i32;
+                // SAFETY: [DURING-CALL] pages of the buffer, made private just now if they are written to.
+                let n = unsafe {
+                    match work {
+                        Work::Read { offset } => libc::preadv(
+                            self.0.raw(),
+                            iovecs.as_ptr(),
+                            count,
+                            (offset + done as u64) as libc::off_t,
+                        ),
+                        Work::Write { offset, .. } => libc::pwritev(
+                            self.0.raw(),
+                            iovecs.as_ptr(),
+                            count,
+                            (offset + done as u64) as libc::off_t,
+                        ),
+                        _ => return Err(io::ErrorKind::Unsupported.into()),
+                    }
+                };
+                usize::try_from(n).map_err(|_| io::Error::last_os_error())
+            });
+            match n {
+                Err(error) if retry(&error) => (),
+                Err(error) => return Err(error),
+                Ok(0) => return Err(ended(work)),
+                Ok(n) => done += n,
+            }
+        }
+        Ok(())
     }
 
     async fn perform(&self, work: Work) -> io::Result<()> {
@@ -411,6 +469,14 @@ fn status(fd: &OwnedFd) -> io::Result<libc::statx> {
     // SAFETY: [SYSCALL] an empty string, and room for the answer.
     check(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut status) })?;
     Ok(status)
+}
+
+fn in_memory(fd: &OwnedFd) -> io::Result<bool> {
+    // SAFETY: [PLAIN-DATA] integers, for which zero is a value.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: [SYSCALL] room for the answer.
+    check(unsafe { libc::fstatfs(fd.as_raw_fd(), &raw mut about) })?;
+    Ok(MEMORY.contains(&about.f_type))
 }
 
 fn get_flags(fd: &OwnedFd) -> io::Result<i32> {

@@ -36,6 +36,8 @@ pub(crate) struct Io {
     ops: RefCell<Ops>,
     driver: Driver,
     finished: Arc<Finished>,
+    /// For the segments of one call.
+    scratch: RefCell<Vec<libc::iovec>>,
     /// An outer loop may have waited, so the bell may have rung.
     waited: Cell<bool>,
 }
@@ -77,6 +79,7 @@ impl Io {
             ops: RefCell::default(),
             driver,
             finished: Arc::default(),
+            scratch: RefCell::default(),
             waited: Cell::new(false),
         })
     }

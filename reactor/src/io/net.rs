@@ -133,12 +133,12 @@ impl Socket {
     }
 
     /// Waits for `call` not to block; on cores that use epoll.
-    async fn ready(&self, way: Way, mut call: impl FnMut(&Epoll) -> isize) -> io::Result<usize> {
+    async fn ready(&self, way: Way, mut call: impl FnMut(&Io) -> isize) -> io::Result<usize> {
         let token = with_epoll(|core, epoll| self.token(core, epoll))?;
         let _forget = Forget { token, way };
         std::future::poll_fn(|cx: &mut Context<'_>| {
             on_core(|core| match &core.io.driver {
-                Driver::Epoll(epoll) => epoll.poll(token, way, cx, || call(epoll)),
+                Driver::Epoll(epoll) => epoll.poll(token, way, cx, || call(&core.io)),
                 Driver::Uring(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
             })
         })
@@ -431,8 +431,8 @@ impl Stream {
             retried(&mut operation).await?
         } else {
             self.socket
-                .ready(Way::In, |epoll| {
-                    let mut iovecs = epoll.scratch.borrow_mut();
+                .ready(Way::In, |io| {
+                    let mut iovecs = io.scratch.borrow_mut();
                     iovecs.clear();
                     if let Some(payload) = payload {
                         payload.segments_to_write(&mut iovecs)
@@ -472,8 +472,8 @@ impl Stream {
             retried(&mut operation).await?
         } else {
             self.socket
-                .ready(Way::Out, |epoll| {
-                    let mut iovecs = epoll.scratch.borrow_mut();
+                .ready(Way::Out, |io| {
+                    let mut iovecs = io.scratch.borrow_mut();
                     iovecs.clear();
                     outbox.segments(&mut iovecs);
                     // SAFETY: [DURING-CALL] segments of the outbox, which stays as it is.
