@@ -9,6 +9,7 @@ use crate::{
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -84,6 +85,10 @@ struct Pdu {
 
 impl Session {
     fn login(job: &Job) -> Result<Self> {
+        // A session of the same ISID would take the place of the one before (RFC 7143 6.3.5). Random format, type 10b.
+        static SESSIONS: AtomicU16 = AtomicU16::new(0);
+        let [high, low] = SESSIONS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let isid = [0x80, 0x61, 0x73, std::process::id() as u8, high, low];
         let patience = Duration::from_secs(20);
         let stream = TcpStream::connect_timeout(&job.address, patience)?;
         stream.set_nodelay(true)?;
@@ -114,7 +119,7 @@ impl Session {
             // Login, immediate; from operational negotiation to full feature.
             bhs[0] = 0x43;
             bhs[1] = 0x80 | 1 << 2 | 3;
-            bhs[8..14].copy_from_slice(&[0x80, 0x61, 0x73, 0x68, 0x6c, std::process::id() as u8]);
+            bhs[8..14].copy_from_slice(&isid);
             session.put(bhs, 1, text.as_bytes());
             session.stream.write_all(&session.tx)?;
             session.tx.clear();
