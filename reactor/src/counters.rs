@@ -5,6 +5,7 @@ use std::cell::Cell;
 thread_local! {
     static COPIED: Cell<u64> = const { Cell::new(0) };
     static LOCKS: Cell<u64> = const { Cell::new(0) };
+    static LENT: Cell<u64> = const { Cell::new(0) };
 }
 
 #[inline]
@@ -16,6 +17,16 @@ pub(crate) fn copied(bytes: usize) {
 /// pages, un-sharing included (FEATURES S18). What the kernel copies is not ours to count.
 pub fn bytes_copied() -> u64 {
     COPIED.with(Cell::get)
+}
+
+#[inline]
+pub(crate) fn lent() {
+    LENT.with(|all| all.set(all.get() + 1));
+}
+
+/// Sends of this core whose pages were lent to the kernel instead of copied by it.
+pub fn sends_lent() -> u64 {
+    LENT.with(Cell::get)
 }
 
 /// Locks this thread has taken since it started: in this crate, and wherever [`locked`] is called.

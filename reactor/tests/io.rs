@@ -706,3 +706,76 @@ fn what_this_process_uses() {
     println!("io_uring: {}", reactors.stats()[0].io_uring);
     reactors.stop();
 }
+
+/// Pages of a large send belong to the kernel until the peer has them, whatever becomes of the buffer meanwhile; on loopback, where
+/// the kernel copies in the end, it is tried only when asked for, and once.
+#[test]
+fn a_large_send_lends_its_pages() {
+    let before = counters::pages_taken_here();
+    reactor::block_on(async {
+        let (one, two) = pair().await;
+        let data = pattern(31, 16 << 20);
+        let buf = Buf::from_slice(&data);
+        let mut outbox = Outbox::with_capacity(8);
+        outbox.push_bytes(b"header");
+        outbox.push_buf(buf.clone());
+        let lent = counters::sends_lent();
+        one.set_lending(true);
+        // Nobody receives, so a part of what the kernel has taken waits in our pages.
+        let sent = one.send(&mut outbox).await.unwrap();
+        if counters::sends_lent() == lent {
+            return skip(
+                "a large send lends its pages",
+                "the kernel cannot (or io_uring is not used)",
+            );
+        }
+        assert!(sent > 6 && !outbox.is_empty(), "{sent} bytes at once");
+        buf.fill(0xff);
+        drop(buf);
+        let rest = outbox.to_vec();
+        outbox.clear();
+        let mut wanted = b"header".to_vec();
+        wanted.extend(&data[..sent - 6]);
+        assert!(rest == data[sent - 6..], "the rest is as it was");
+        assert!(
+            counters::pages_taken_here() > before,
+            "what the peer has not got is kept"
+        );
+        let (mut got, mut inbox) = (Vec::<u8>::new(), Inbox::with_capacity(64 << 10));
+        while got.len() < sent {
+            two.recv(&mut inbox, None).await.unwrap();
+            got.extend(inbox.unread());
+            inbox.clear();
+        }
+        assert!(got == wanted, "as it was when it was sent");
+        // The notices are on their way.
+        for _ in 0..1000 {
+            if counters::pages_taken_here() == before {
+                break;
+            }
+            reactor::sleep(MS).await
+        }
+        assert_eq!(counters::pages_taken_here(), before);
+        // In vain here, so not again.
+        outbox.push_buf(Buf::from_slice(&data[..64 << 10]));
+        let lent = counters::sends_lent();
+        one.send(&mut outbox).await.unwrap();
+        assert_eq!(counters::sends_lent(), lent);
+    });
+    assert_eq!(counters::pages_taken_here(), before);
+}
+
+/// A peer that never receives: the pages come back when the connection ends.
+#[test]
+fn lent_pages_come_back_with_the_connection() {
+    let before = counters::pages_taken_here();
+    reactor::block_on(async {
+        let (one, two) = pair().await;
+        let mut outbox = Outbox::with_capacity(8);
+        outbox.push_buf(Buf::from_slice(&pattern(32, 16 << 20)));
+        one.set_lending(true);
+        one.send(&mut outbox).await.unwrap();
+        drop((one, two, outbox));
+    });
+    assert_eq!(counters::pages_taken_here(), before);
+}

@@ -19,7 +19,7 @@ pub use outbox::Outbox;
 use crate::{cores::Post, reactors::IoBackend, stats::Counters};
 use epoll::Epoll;
 pub(crate) use ops::Operation;
-use ops::{Ops, Slot};
+use ops::{Completion, Ops, Slot};
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -88,6 +88,14 @@ impl Io {
         matches!(self.driver, Driver::Uring(_))
     }
 
+    /// Can sends lend their pages to the kernel?
+    fn lends(&self) -> bool {
+        match &self.driver {
+            Driver::Uring(uring) => uring.borrow().lends(),
+            Driver::Epoll(_) => false,
+        }
+    }
+
     /// Starts an operation: `fill` says what it is and gives the slot the memory it needs.
     fn begin(&self, fill: impl FnOnce(&mut Slot)) -> Operation {
         let index = {
@@ -114,9 +122,9 @@ impl Io {
     /// Once a turn: submits what was started, and completes what has finished. True: something had finished.
     pub(crate) fn turn(&self) -> bool {
         let mut work = false;
-        let mut complete = |index, result| {
+        let mut complete = |index, completion| {
             work = true;
-            self.ops.borrow_mut().complete(index, result)
+            self.ops.borrow_mut().complete(index, completion)
         };
         match &self.driver {
             Driver::Uring(uring) => uring.borrow_mut().turn(&mut complete),
@@ -129,7 +137,7 @@ impl Io {
         let mut work = false;
         self.finished.take(|index, result| {
             work = true;
-            self.ops.borrow_mut().complete(index, result)
+            self.ops.borrow_mut().complete(index, Completion::new(result))
         });
         work
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     buf::Buf,
     cores::Post,
+    counters,
     turn::{Core, on_core, with_current},
 };
 use std::{
@@ -19,7 +20,10 @@ use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -27,12 +31,14 @@ use std::{
 /// A process that was killed may hold its address this long: its io_uring is taken down when the kernel gets to it. So only a
 /// process this young waits for an address; later, whoever holds it holds it for good.
 const LINGERS: Duration = Duration::from_secs(3);
-
+/// Sends with so many bytes in pages lend them to the kernel: below that, pinning and unpinning costs more than the copy.
+const LEND: usize = 32 << 10;
 /// When this process began to have reactors, or to listen.
 pub(crate) fn began() -> Instant {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     *BEGAN.get_or_init(Instant::now)
 }
+
 /// Connections that wait to be accepted at most (the kernel cuts it to net.core.somaxconn).
 const BACKLOG: i32 = 4096;
 
@@ -305,9 +311,21 @@ impl Received {
 /// no use any more: to end one, call [`Self::shutdown`] and let both run to their end.
 pub struct Stream {
     socket: Socket,
+    /// Whether large sends lend their pages; unknown before the first.
+    lends: Cell<Option<bool>>,
+    /// Pages lent to the kernel were copied after all: the way to this peer (a virtual link, an old driver) cannot do without.
+    in_vain: Arc<AtomicBool>,
 }
 
 impl Stream {
+    fn new(socket: Socket) -> Stream {
+        Stream {
+            socket,
+            lends: Cell::new(None),
+            in_vain: Arc::default(),
+        }
+    }
+
     /// Connects to `address`.
     pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
         let socket = Socket::make(&address)?;
@@ -322,7 +340,7 @@ impl Stream {
                 })
             });
             result(operation.await)?;
-            return Ok(Stream { socket });
+            return Ok(Stream::new(socket));
         }
         socket.set_nonblocking(true)?;
         // SAFETY: [SYSCALL] an address of `len` readable bytes.
@@ -348,23 +366,19 @@ impl Stream {
             }
         }
         socket.set_nonblocking(false)?;
-        Ok(Stream { socket })
+        Ok(Stream::new(socket))
     }
 
     fn accepted(fd: usize) -> Stream {
         // SAFETY: [NEW-FD] the kernel made this descriptor for us.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-        Stream {
-            socket: Socket::new(fd),
-        }
+        Stream::new(Socket::new(fd))
     }
 
     /// A connection made by other means.
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<Stream> {
         stream.set_nonblocking(false)?;
-        Ok(Stream {
-            socket: Socket::new(stream.into()),
-        })
+        Ok(Stream::new(Socket::new(stream.into())))
     }
 
     /// The other end.
@@ -399,6 +413,26 @@ impl Stream {
             libc::SO_SNDBUF,
             send.min(i32::MAX as usize / 2) as i32,
         )
+    }
+
+    /// Whether the pages of large sends are lent to the kernel until the peer has them, instead of being copied by it. By default yes, where
+    /// the kernel can, and the peer is on another machine; no longer as soon as the kernel says that it copied them after all.
+    pub fn set_lending(&self, yes: bool) {
+        self.lends.set(Some(yes));
+        self.in_vain.store(false, Relaxed)
+    }
+
+    fn lends(&self) -> bool {
+        let here = || match (self.peer_addr(), self.local_addr()) {
+            (Ok(peer), Ok(local)) => peer.ip() == local.ip() || peer.ip().is_loopback(),
+            _ => true,
+        };
+        let lends = self.lends.get().unwrap_or_else(|| {
+            let lends = on_core(|core| core.io.lends()) && !here();
+            self.lends.set(Some(lends));
+            lends
+        });
+        lends && !self.in_vain.load(Relaxed)
     }
 
     /// Receives what has arrived, or waits until something does: first into `payload`, whose pages are written directly, then
@@ -456,9 +490,39 @@ impl Stream {
 
     /// Sends what the outbox holds, or a part of it, as soon as there is room; says how many bytes, which are then gone from the
     /// outbox. An empty outbox is sent at once.
+    ///
+    /// Pages of a large send may be lent to the kernel for longer than that, see [`Self::set_lending`]; who writes to the buffer meanwhile
+    /// writes to other pages.
     pub async fn send(&self, outbox: &mut Outbox) -> io::Result<usize> {
         if outbox.is_empty() {
             return Ok(0);
+        }
+        if outbox.in_pages() >= LEND && self.lends() && uses_ring() {
+            let mut operation = on_core(|core| {
+                core.io.begin(|slot| {
+                    slot.work = Work::Lend;
+                    slot.fd = Some(self.socket.fd.clone());
+                    outbox.lend(&mut slot.pins, &mut slot.headers);
+                    slot.in_vain = Some(self.in_vain.clone());
+                })
+            });
+            match retried(&mut operation).await {
+                // Not on this kind of socket, or more pages than we may lock: then as ever.
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOMEM | libc::ENOBUFS)
+                    ) =>
+                {
+                    self.in_vain.store(true, Relaxed)
+                }
+                Err(error) => return Err(error),
+                Ok(sent) => {
+                    counters::lent();
+                    outbox.sent(sent);
+                    return Ok(sent);
+                }
+            }
         }
         let sent = if uses_ring() {
             let mut operation = on_core(|core| {

@@ -11,7 +11,10 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     pin::Pin,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -21,6 +24,8 @@ pub(crate) enum Work {
     Nothing,
     Receive,
     Send,
+    /// A send that lends its pages to the kernel until the peer has them, instead of having them copied.
+    Lend,
     Accept,
     Connect,
     Read {
@@ -62,19 +67,51 @@ enum State {
     /// In flight, and nobody waits any more.
     Abandoned,
     Done,
+    /// Done, nobody looks at it any more, and the kernel still reads its memory.
+    Lent,
 }
+
+/// What the kernel says about an operation.
+pub(crate) struct Completion {
+    /// As in a system call, errors negative.
+    pub(crate) result: i32,
+    /// A notice follows when the memory of this send is needed no more.
+    pub(crate) lent: bool,
+    /// This is that notice.
+    pub(crate) notice: bool,
+}
+
+impl Completion {
+    /// The usual one.
+    pub(crate) fn new(result: i32) -> Self {
+        Self {
+            result,
+            lent: false,
+            notice: false,
+        }
+    }
+}
+
+/// In the result of a notice: the kernel copied after all (IORING_NOTIF_USAGE_ZC_COPIED).
+const COPIED: i32 = i32::MIN;
 
 /// Everything one operation needs until it has ended. Its address does not change. [OP-OWNS-MEMORY]
 pub(crate) struct Slot {
     state: State,
     result: i32,
     waker: Option<Waker>,
+    /// Notices the kernel owes us.
+    lent: u32,
     pub(crate) work: Work,
     /// Keeps the descriptor from being closed, and its number from being used again, before the kernel has looked it up.
     pub(crate) fd: Option<Arc<OwnedFd>>,
     pub(crate) pins: PinList,
     pub(crate) inbox: Option<Rc<Memory>>,
     pub(crate) outbox: Option<Rc<Store>>,
+    /// The small pieces of a send that lends: those of the outbox change before the peer has them.
+    pub(crate) headers: Vec<u8>,
+    /// To be told whether lending was in vain.
+    pub(crate) in_vain: Option<Arc<AtomicBool>>,
     pub(crate) message: libc::msghdr,
     pub(crate) address: libc::sockaddr_storage,
     pub(crate) address_len: libc::socklen_t,
@@ -86,11 +123,14 @@ impl Slot {
             state: State::Free,
             result: 0,
             waker: None,
+            lent: 0,
             work: Work::Nothing,
             fd: None,
             pins: PinList::new(),
             inbox: None,
             outbox: None,
+            headers: Vec::new(),
+            in_vain: None,
             // SAFETY: [PLAIN-DATA] integers and pointers, for which zero is a value.
             message: unsafe { std::mem::zeroed() },
             // SAFETY: [PLAIN-DATA] as above.
@@ -106,6 +146,15 @@ impl Slot {
         self.pins.clear();
         self.inbox = None;
         self.outbox = None;
+        self.headers.clear();
+        self.in_vain = None;
+    }
+
+    /// Only the kernel's notice is waited for.
+    fn lend(&mut self) {
+        self.state = State::Lent;
+        // Pages are held, but not the connection: it may end before the peer has them.
+        self.fd = None
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
@@ -161,14 +210,35 @@ impl Ops {
         self.in_flight += 1;
     }
 
-    /// The completion has arrived.
-    pub(crate) fn complete(&mut self, index: u32, result: i32) {
+    /// A completion has arrived.
+    pub(crate) fn complete(&mut self, index: u32, completion: Completion) {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
-        self.in_flight -= 1;
+        let result = completion.result;
+        if completion.notice {
+            self.in_flight -= 1;
+            slot.lent = slot.lent.saturating_sub(1);
+            if result & COPIED != 0
+                && let Some(in_vain) = &slot.in_vain
+            {
+                in_vain.store(true, Relaxed)
+            }
+            if slot.state == State::Lent && slot.lent == 0 {
+                self.release(index)
+            }
+            return;
+        }
         self.completed += 1;
         slot.result = result;
+        if completion.lent {
+            slot.lent += 1
+        } else {
+            self.in_flight -= 1
+        }
+        if slot.state == State::Abandoned && slot.lent > 0 {
+            return slot.lend();
+        }
         if slot.state == State::Abandoned {
             if slot.work == Work::Accept && result >= 0 {
                 // SAFETY: [NEW-FD] the kernel made this descriptor for us and nobody else knows it.
@@ -200,7 +270,7 @@ impl Ops {
     /// Gives up on what is in flight: its memory is never freed. Returns how many those are.
     pub(crate) fn leak(&mut self) -> usize {
         for slot in self.slots.drain(..) {
-            if matches!(slot.state, State::InFlight | State::Abandoned) {
+            if matches!(slot.state, State::InFlight | State::Abandoned) || slot.lent > 0 {
                 Box::leak(slot);
             }
         }
@@ -269,6 +339,7 @@ impl Drop for Operation {
                         uring.borrow_mut().cancel(self.index)
                     }
                 }
+                State::Done if slot.lent > 0 => slot.lend(),
                 _ => ops.release(self.index),
             }
         })

@@ -1,6 +1,6 @@
 //! Bytes to send: small pieces copied, buffers by reference, sent together.
 use super::inbox::Memory;
-use crate::buf::Buf;
+use crate::{buf::Buf, pin::PinList};
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 /// Segments of one send at most: 64 answers with a page each, or 128 KiB in pages and some headers; what is behind goes with the next.
@@ -108,6 +108,17 @@ impl Outbox {
     /// The first segments, for one send.
     pub(crate) fn segments(&mut self, iovecs: &mut Vec<libc::iovec>) {
         self.content(|content| content.segments(iovecs))
+    }
+
+    /// Bytes to send that lie in buffers.
+    pub(crate) fn in_pages(&self) -> usize {
+        let content = self.store.0.borrow();
+        content.len - (content.end - content.start)
+    }
+
+    /// The first segments, for a send that lasts longer than this outbox stays as it is: pages held, small pieces copied to `headers`.
+    pub(crate) fn lend(&mut self, pins: &mut PinList, headers: &mut Vec<u8>) {
+        self.content(|content| content.lend(pins, headers))
     }
 
     /// For the slot of a send, which keeps it until the end.
@@ -218,6 +229,32 @@ impl Content {
             }
         }
         done
+    }
+
+    fn lend(&self, pins: &mut PinList, headers: &mut Vec<u8>) {
+        headers.clear();
+        // Segments point into it from the first on: it must not move while it is filled.
+        headers.reserve(self.end - self.start);
+        let mut small = self.start;
+        for segment in &self.segments {
+            if pins.iovecs().len() >= SEGMENTS {
+                break;
+            }
+            match segment {
+                Segment::Small(n) => {
+                    // SAFETY: [MEMORY] the small bytes of a segment lie inside and are initialised.
+                    headers.extend_from_slice(unsafe { std::slice::from_raw_parts(self.small.at(small), *n) });
+                    small += n;
+                    let at = headers.len() - n;
+                    pins.iovecs_mut().push(libc::iovec {
+                        iov_base: headers[at..].as_mut_ptr().cast(),
+                        iov_len: *n,
+                    })
+                }
+                Segment::Pages(buf) => buf.pin_for_kernel_read(pins),
+            }
+        }
+        pins.iovecs_mut().truncate(libc::UIO_MAXIOV as usize)
     }
 
     fn sent(&mut self, mut n: usize) {

@@ -1,10 +1,10 @@
 //! The ring of one core: everything started in a turn is submitted by one call at its end.
 use super::{
     epoll::Epoll,
-    ops::{Slot, Work},
+    ops::{Completion, Slot, Work},
 };
 use crate::cores::Bell;
-use io_uring::{IoUring, opcode, squeue::Entry, types};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue::Entry, types};
 use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
 
 const SUBMISSIONS: u32 = 512;
@@ -14,6 +14,9 @@ const COMPLETIONS: u32 = 4096;
 const BELL: u64 = u64::MAX;
 const CANCEL: u64 = u64::MAX - 1;
 
+/// IORING_SEND_ZC_REPORT_USAGE (6.2): the notice says whether the kernel copied after all.
+const REPORT_USAGE: u16 = 1 << 3;
+
 pub(crate) struct Uring {
     ring: IoUring,
     /// What did not fit into the queue when it was full and the kernel took nothing.
@@ -22,6 +25,8 @@ pub(crate) struct Uring {
     bell_armed: bool,
     enters: u64,
     outer: Option<Outer>,
+    /// The kernel knows sends that lend their pages (6.1).
+    lends: bool,
 }
 
 /// What an outer loop waits for: an epoll instance over two eventfds, the bell and one that the kernel signals as soon as there is something
@@ -55,9 +60,18 @@ impl Uring {
             bell_armed: false,
             enters: 0,
             outer: None,
+            lends: false,
         };
+        let mut probe = Probe::new();
+        if this.ring.submitter().register_probe(&mut probe).is_ok() {
+            this.lends = probe.is_supported(opcode::SendMsgZc::CODE)
+        }
         this.arm_bell();
         Ok(this)
+    }
+
+    pub(crate) fn lends(&self) -> bool {
+        self.lends
     }
 
     /// The best set-up the kernel knows.
@@ -144,7 +158,7 @@ impl Uring {
     }
 
     /// One pass: a call if there is anything to submit or to work off, then the completions.
-    pub(crate) fn turn(&mut self, complete: &mut dyn FnMut(u32, i32)) {
+    pub(crate) fn turn(&mut self, complete: &mut dyn FnMut(u32, Completion)) {
         self.flush_backlog();
         if !self.bell_armed {
             self.arm_bell()
@@ -158,9 +172,16 @@ impl Uring {
         for completion in self.ring.completion() {
             match completion.user_data() {
                 // Multishot: it stays armed as long as the kernel says so.
-                BELL => self.bell_armed = io_uring::cqueue::more(completion.flags()),
+                BELL => self.bell_armed = cqueue::more(completion.flags()),
                 CANCEL => (),
-                index => complete(index as u32, completion.result()),
+                index => complete(
+                    index as u32,
+                    Completion {
+                        result: completion.result(),
+                        lent: cqueue::more(completion.flags()),
+                        notice: cqueue::notif(completion.flags()),
+                    },
+                ),
             }
         }
         if !self.bell_armed && self.outer.is_none() {
@@ -230,7 +251,7 @@ pub(crate) fn entry(index: u32, slot: &mut Slot) -> Entry {
         [one] => Some((one.iov_base.cast::<u8>(), one.iov_len as u32)),
         _ => None,
     };
-    if matches!(slot.work, Work::Receive | Work::Send) {
+    if matches!(slot.work, Work::Receive | Work::Send | Work::Lend) {
         slot.message.msg_iov = first.cast_mut();
         slot.message.msg_iovlen = count as _;
     }
@@ -239,6 +260,10 @@ pub(crate) fn entry(index: u32, slot: &mut Slot) -> Entry {
         (Work::Receive, None) => opcode::RecvMsg::new(fd, &raw mut slot.message).build(),
         (Work::Send, Some((at, len))) => opcode::Send::new(fd, at, len).flags(libc::MSG_NOSIGNAL).build(),
         (Work::Send, None) => opcode::SendMsg::new(fd, &raw const slot.message)
+            .flags(libc::MSG_NOSIGNAL as u32)
+            .build(),
+        (Work::Lend, _) => opcode::SendMsgZc::new(fd, &raw const slot.message)
+            .ioprio(REPORT_USAGE)
             .flags(libc::MSG_NOSIGNAL as u32)
             .build(),
         (Work::Accept, _) => {

@@ -180,7 +180,9 @@ impl Job {
                 }
             }
             // Sockets never come here.
-            Work::Receive | Work::Send | Work::Accept | Work::Connect | Work::Nothing => -(libc::EINVAL as isize),
+            Work::Receive | Work::Send | Work::Lend | Work::Accept | Work::Connect | Work::Nothing => {
+                -(libc::EINVAL as isize)
+            }
         }
     }
 }
