@@ -178,6 +178,17 @@ pub enum Rule {
     Obsolete,
 }
 
+impl Rule {
+    /// A value of a key that is a number, if it is one within the key's bounds.
+    pub fn number(self, value: &str) -> Option<u32> {
+        let (Rule::Min(low, high) | Rule::Max(low, high) | Rule::DeclareNumber(low, high)) = self else {
+            return None;
+        };
+        let number = number(value).and_then(|n| u32::try_from(n).ok());
+        number.filter(|n| (low..=high).contains(n))
+    }
+}
+
 /// When a host may say a key (the "Use" and "Senders" of section 13).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {

@@ -14,7 +14,7 @@ use spec::iscsi::{
     bhs::{LoginRequest, LoginResponse, len24},
     chap::Said,
     login,
-    text::{self, Gather, Key, Rule, Use, number},
+    text::{self, Gather, Key, Rule, Use},
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -557,15 +557,15 @@ impl Login {
                 }
                 Answer::Word(if result { "Yes" } else { "No" })
             }
-            Rule::DeclareNumber(low, high) => match within(value, low, high) {
+            rule @ Rule::DeclareNumber(..) => match rule.number(value) {
                 Some(n) => {
                     agreed.their_segment = n;
                     Answer::Nothing
                 }
                 None => REJECT,
             },
-            rule @ (Rule::Min(low, high) | Rule::Max(low, high)) => {
-                let Some(theirs) = within(value, low, high) else {
+            rule @ (Rule::Min(..) | Rule::Max(..)) => {
+                let Some(theirs) = rule.number(value) else {
                     return Ok(REJECT);
                 };
                 let ours = match key {
@@ -607,8 +607,3 @@ enum Answer {
 }
 
 const REJECT: Answer = Answer::Word("Reject");
-
-fn within(value: &str, low: u32, high: u32) -> Option<u32> {
-    let number = number(value).and_then(|n| u32::try_from(n).ok());
-    number.filter(|n| (low..=high).contains(n))
-}

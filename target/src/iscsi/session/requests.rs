@@ -4,6 +4,7 @@ use crate::iscsi::{
     login::{self, Directory},
     slot::Aborted,
 };
+use spec::iscsi::text::Key;
 
 /// Reasons of a logout (11.14.1).
 const CLOSE_SESSION: u8 = 0;
@@ -135,11 +136,17 @@ impl Session {
                 return self.reject(RejectReason::Protocol, &pdu.bhs);
             };
             for (name, value) in pairs {
-                match name {
-                    "SendTargets" => self.send_targets(value, directory),
+                match text::Key::named(name) {
+                    Some(Key::SendTargets) => self.send_targets(value, directory),
+                    // Told at any time (13.7, 13.12): the next PDU is no longer than that.
+                    Some(Key::InitiatorAlias) => (),
+                    Some(key @ Key::MaxRecvDataSegmentLength) => match key.rule().number(value) {
+                        Some(longest) => self.agreed.their_segment = longest,
+                        None => text::put(&mut self.text_out, name, "Reject"),
+                    },
                     // Values of the running session are not up for negotiation.
-                    _ if text::Key::named(name).is_some() => text::put(&mut self.text_out, name, "Reject"),
-                    _ => text::put(&mut self.text_out, name, "NotUnderstood"),
+                    Some(_) => text::put(&mut self.text_out, name, "Reject"),
+                    None => text::put(&mut self.text_out, name, "NotUnderstood"),
                 }
             }
         }

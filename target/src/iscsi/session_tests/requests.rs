@@ -25,6 +25,42 @@ fn discovery_lists_the_targets() {
 }
 
 #[test]
+fn a_host_may_tell_a_shorter_segment_at_any_time() {
+    let mut host = Host::new();
+    host.login(&["MaxRecvDataSegmentLength=8192"]);
+    let text = TextRequest {
+        opcode: Opcode::TextRequest as u8 | IMMEDIATE,
+        flags: FINAL,
+        itt: 3.into(),
+        ttt: NO_TAG.into(),
+        cmd_sn: host.cmd_sn.into(),
+        ..Default::default()
+    };
+    let say = |host: &mut Host, what: &[u8]| {
+        host.send(text.as_bytes(), what);
+        String::from_utf8(host.one().1).unwrap()
+    };
+    assert_eq!(
+        say(&mut host, b"MaxRecvDataSegmentLength=1024\0InitiatorAlias=me\0"),
+        ""
+    );
+    host.command(1, R, 4096, &READ, &[]);
+    let slot = host.slot();
+    host.session.take(slot).unwrap();
+    host.session.complete(slot, read_of(&pattern(4096)));
+    let lengths: Vec<usize> = host.recv().iter().map(|(_, data)| data.len()).collect();
+    assert_eq!(lengths, [1024; 4]);
+    // What is no length, and what was agreed for the session, stays as it is.
+    assert_eq!(
+        say(
+            &mut host,
+            b"MaxRecvDataSegmentLength=511\0MaxBurstLength=512\0X-com.example=1\0"
+        ),
+        "MaxRecvDataSegmentLength=Reject\0MaxBurstLength=Reject\0X-com.example=NotUnderstood\0"
+    );
+}
+
+#[test]
 fn a_nop_is_echoed_and_silence_is_pinged() {
     let mut host = Host::new();
     host.login(&[]);
