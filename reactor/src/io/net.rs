@@ -31,8 +31,7 @@ use std::{
 /// A process that was killed may hold its address this long: its io_uring is taken down when the kernel gets to it. So only a
 /// process this young waits for an address; later, whoever holds it holds it for good.
 const LINGERS: Duration = Duration::from_secs(3);
-/// Sends with so many bytes in pages lend them to the kernel: below that, pinning and unpinning costs more than the copy.
-const LEND: usize = 32 << 10;
+
 /// When this process began to have reactors, or to listen.
 pub(crate) fn began() -> Instant {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
@@ -41,6 +40,8 @@ pub(crate) fn began() -> Instant {
 
 /// Connections that wait to be accepted at most (the kernel cuts it to net.core.somaxconn).
 const BACKLOG: i32 = 4096;
+/// Sends with so many bytes in pages lend them to the kernel: below that, pinning and unpinning costs more than the copy.
+const LEND: usize = 32 << 10;
 
 /// Where a socket is registered with epoll, so that another core can tell, and can have it undone.
 #[derive(Copy, Clone)]
