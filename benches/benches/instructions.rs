@@ -6,10 +6,7 @@
 #![allow(missing_docs)] // gungraun's macros make modules and constants of their own
 
 use bdev::Disk;
-use benches::{
-    iscsi::{Host, volumes},
-    stack::{AsyncLayer, MapLayer, drive, linears, null, stacked},
-};
+use benches::{AsyncLayer, MapLayer, drive, linears, null, stacked};
 use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use std::hint::black_box;
 
@@ -65,29 +62,6 @@ fn eight_static_layers() -> u64 {
     reads(|| linears(8))
 }
 
-/// iSCSI without a socket: a header in, a 4 KiB read of a null disk, a header and pages out; and the other way.
-fn commands(write: bool) -> u64 {
-    let [_, (name, null)] = volumes();
-    Host::tell(name, null, move |mut host| async move {
-        host.warm_up().await;
-        for _ in 0..IOS {
-            black_box(host.io(write).await);
-        }
-        IOS
-    })
-}
-
-#[library_benchmark(config = limit(9999))]
-fn iscsi_read() -> u64 {
-    commands(false)
-}
-
-#[library_benchmark(config = limit(9999))]
-fn iscsi_write() -> u64 {
-    commands(true)
-}
-
-library_benchmark_group!(name = iscsi, benchmarks = [iscsi_read, iscsi_write]);
 library_benchmark_group!(
     name = stack,
     benchmarks = [
@@ -100,4 +74,4 @@ library_benchmark_group!(
         eight_static_layers
     ]
 );
-main!(library_benchmark_groups = stack, iscsi);
+main!(library_benchmark_groups = stack);

@@ -1,8 +1,12 @@
 //! What iSCSI costs without a socket: one header in and one out (a ping), the device server alone, and a whole 4 KiB command. None
 //! of it allocates (`tests/iscsi_warm.rs`).
+#[path = "../rig/iscsi.rs"]
+#[allow(dead_code)]
+mod iscsi;
+
 use bdev::Table;
-use benches::iscsi::{Host, transfer, volumes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use iscsi::{Host, transfer, volumes};
 use spec::scsi::Cdb;
 use std::{
     hint::black_box,
@@ -36,7 +40,7 @@ fn time(cores: usize, name: &'static str, table: Table, work: Work, n: u64) -> D
     took.into_iter().max().unwrap_or_default()
 }
 
-fn iscsi(c: &mut Criterion) {
+fn all(c: &mut Criterion) {
     let mut group = c.benchmark_group("iscsi");
     group.throughput(Throughput::Elements(1));
     group
@@ -67,5 +71,5 @@ fn iscsi(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, iscsi);
+criterion_group!(benches, all);
 criterion_main!(benches);

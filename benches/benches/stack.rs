@@ -1,7 +1,7 @@
 //! What a layer costs. The bars: a null device at depth 32 ≤ 60 ns an I/O, a layer that answers by `map` ≤ 8 ns, an async layer
 //! ≤ 35 ns, and 1 and 8 layers of static mapping within 3 % of each other. Compare within one run: machines drift.
 use bdev::Disk;
-use benches::stack::{AsyncLayer, MapLayer, drive, linears, null, stacked};
+use benches::{AsyncLayer, MapLayer, drive, linears, null, stacked};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,10 @@
 //! A warm 4 KiB read and write from the PDU to the medium and back: no call to the allocator, no lock, and below the
 //! session no byte copied by the CPU.
-use benches::iscsi::{Host, LEN, transfer, volumes};
+#[path = "../rig/iscsi.rs"]
+#[allow(dead_code)]
+mod iscsi;
+
+use iscsi::{Host, LEN, transfer, volumes};
 use reactor::{
     counters::{bytes_copied, locks_taken},
     testing::{CountingAlloc, allocations},

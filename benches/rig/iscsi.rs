@@ -3,7 +3,7 @@
 //! ```text
 //!   header ─► Session::input ─► take ─► scsi::execute ─► complete ─► Session::output ─► [`Wire`]
 //! ```
-use bdev::{Table, graph::Graph, node::NodeSpec};
+use bdev::{NodeInfo, Table, graph::Graph, node::NodeSpec};
 use reactor::{
     Buf, Reactors,
     pool::{Base, Line, PoolConfig},
@@ -146,10 +146,7 @@ impl Host {
         let info = runtime
             .block_on(graph.build(NodeSpec::new(name, table)))
             .expect("built");
-        let device = Arc::new(Device::new("iqn.t".into()));
-        let lun = Lun::default();
-        let unit = Unit::new(lun, info.name, info.uuid, LunOptions::default(), &info.geometry);
-        device.edit(|table| table.insert(lun, Arc::new(unit)));
+        let device = device(info);
         let begun: Vec<_> = (0..cores)
             .map(|core| {
                 let (graph, device, story) = (graph.clone(), device.clone(), story.clone());
@@ -269,6 +266,15 @@ impl Host {
         self.session.output(&mut wire);
         wire
     }
+}
+
+/// A target of one unit.
+fn device(volume: NodeInfo) -> Arc<Device> {
+    let device = Arc::new(Device::new("iqn.t".into()));
+    let lun = Lun::default();
+    let unit = Unit::new(lun, volume.name, volume.uuid, LunOptions::default(), &volume.geometry);
+    device.edit(|table| table.insert(lun, Arc::new(unit)));
+    device
 }
 
 /// READ or WRITE (10) of [`LEN`] bytes, the `n`th.
