@@ -238,6 +238,7 @@ fn a_host_that_could_not_prove_who_it_is_may_take_its_leave() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     bench.nvmf.keyring().add("key", &file).unwrap();
     let keys = HostKeys {
+        psk: None,
         dhchap_key: Some("key".into()),
         dhchap_ctrlr_key: None,
     };
