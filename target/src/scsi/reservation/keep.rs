@@ -5,7 +5,7 @@
 //!                                                   crc32c 9a8b7c6d
 //! ```
 //!
-//! [`crate::keep`] puts it there before the host gets its status: after a power cut there is the old state or the new one. A file
+//! `crate::keep` puts it there before the host gets its status: after a power cut there is the old state or the new one. A file
 //! that cannot be read was damaged from outside; what
 //! it said is unknown, and hosts it kept out must stay out. So the volume comes up with an exclusive access reservation of all
 //! registrants, of whom there are none: cluster nodes register as they always do at start and go on, and anybody can be let
