@@ -18,7 +18,8 @@
 //!
 //! # Why the `unsafe` is sound
 //!
-//! This is the only crate of the house with `unsafe` code. Each block cites one of these, or says why in its own words:
+//! This is the only crate of the house with `unsafe` code, but for `tls` (docs/adr/0007-tls.md). Each block cites one of these, or says
+//! why in its own words:
 //! - **\[ONE-CORE\]** What belongs to a core (tasks, timers, operations, lists of free pages) is made, used and dropped by its thread.
 //! - **\[CURRENT-CORE\]** The pointer to the core a thread is inside of is set by a guard that keeps the core alive, and unset by its drop.
 //! - **\[INTEGER-WAKER\]** A waker's data is a number; nothing dereferences it (`waker.rs`).
