@@ -11,12 +11,13 @@ use crate::{
     group::{Group, LogicalVolume, Standing},
     judge::{Findings, Verdict},
     part::Partition,
+    plan::journal::Journal,
 };
 use bdev::{Claim, Event, Graph, GraphError, NodeInfo, NodeSpec, NodeState, Subscription};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 use tokio::sync::broadcast;
 
@@ -143,7 +144,9 @@ pub(crate) struct Inner {
     events: Mutex<Subscription>,
     changes: broadcast::Sender<Change>,
     /// Held by whoever changes something. An async lock: it is held across waits.
-    work: tokio::sync::Mutex<()>,
+    pub work: tokio::sync::Mutex<()>,
+    /// Where plans are kept, if they are.
+    pub journal: OnceLock<Arc<Journal>>,
 }
 
 /// The engine. Clones are the same engine; any control thread may hold one.
@@ -161,6 +164,7 @@ impl Engine {
             events: Mutex::new(events),
             changes: broadcast::Sender::new(BACKLOG),
             work: tokio::sync::Mutex::default(),
+            journal: OnceLock::new(),
             graph,
         };
         let engine = Self { inner: Arc::new(inner) };
@@ -365,7 +369,7 @@ impl Engine {
         self.build_missing().await;
     }
 
-    async fn build_missing(&self) {
+    pub(crate) async fn build_missing(&self) {
         // One that is built may be what another waits for.
         loop {
             let waiting: Vec<Create> = self.state().missing.values().map(|(wish, _)| wish.clone()).collect();
@@ -411,7 +415,7 @@ impl Engine {
     }
 
     /// Examines until nothing is pending: the fixed point. The caller holds `work`.
-    async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         self.pump();
         loop {
             let next = self.state().pending.pop_first();

@@ -16,6 +16,7 @@
 //! The engine decides and never stands in the way of an I/O. It runs on the control plane's threads; what it needs from a disk it reads
 //! through the graph, and discovery writes nothing, ever.
 mod assemble;
+pub mod change;
 pub mod engine;
 mod error;
 pub mod events;
@@ -25,11 +26,14 @@ pub mod group;
 pub mod judge;
 pub mod lvm2;
 pub mod part;
+pub mod plan;
 pub mod probe;
 
+pub use change::{Applied, ChangeError, Past};
 pub use engine::{Create, DiskInfo, Engine, Origin};
 pub use error::EngineError;
 pub use events::{Change, ChangeKind, Notification};
 pub use group::{Group, GroupState, LogicalVolume};
 pub use judge::{Findings, Verdict};
 pub use part::Partition;
+pub use plan::{Plan, Refusal, Request, Stamp};

@@ -1,0 +1,56 @@
+//! What a plan may look at: the disks as discovery sees them, and their bytes. In the running engine that is the graph; a test has images.
+use crate::{Group, Partition, Verdict, probe::Reading};
+use spec::Extent;
+use uuid::Uuid;
+
+/// What there is to know of a disk before one changes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// Length in blocks.
+    pub blocks: u64,
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// Bytes that the disk writes at once.
+    pub physical_block_size: u32,
+    /// True if it cannot be written to.
+    pub read_only: bool,
+    /// What discovery made of it.
+    pub verdict: Verdict,
+    /// Why, in one sentence that goes on from the name.
+    pub reason: String,
+    /// The format that claimed it.
+    pub format: Option<&'static str>,
+    /// Signatures on it, in plain words.
+    pub signatures: Vec<String>,
+    /// What discovery made of it: partitions, or the volumes that stand on it.
+    pub parts: Vec<String>,
+    /// If it is a partition: what its table says.
+    pub partition: Option<Partition>,
+    /// Who uses it as it is, in words: hosts, a node that somebody built on it. What discovery made of it does not count.
+    pub user: Option<String>,
+}
+
+impl Facts {
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.saturating_mul(self.block_size.into())
+    }
+}
+
+/// The disks.
+pub trait Disks: Send + Sync {
+    /// Every disk's name.
+    fn names(&self) -> Vec<String>;
+    /// One disk by name, alias or UUID.
+    fn facts(&self, name: &str) -> Option<Facts>;
+    /// Every group of disks.
+    fn groups(&self) -> Vec<Group>;
+    /// Blocks of a disk; the caller has checked that they are there, and asks for at most [`READ_MAX`](crate::probe::READ_MAX) bytes.
+    fn read<'a>(&'a self, name: &'a str, extent: Extent) -> Reading<'a>;
+    /// A text that was archived: of this group, before the change of this number.
+    fn archived(&self, group: &str, seqno: u64) -> Option<Vec<u8>>;
+}

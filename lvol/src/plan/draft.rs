@@ -1,0 +1,284 @@
+//! A plan that is being made: reads see what it has written so far, and writes are whole blocks with what was there before.
+use super::{Archived, Bytes, Code, Disks, Facts, Plan, Refusal, Request, Stamp, Step, Target, Undo, Write};
+use crate::probe::READ_MAX;
+use spec::{Extent, lvm2};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// A block that the step under way changes.
+struct Block {
+    before: Vec<u8>,
+    after: Vec<u8>,
+    what: Vec<String>,
+}
+
+/// A plan in the making.
+pub struct Draft<'a> {
+    /// What there is.
+    pub disks: &'a dyn Disks,
+    stamp: Stamp,
+    fresh: u32,
+    /// Blocks of the step under way, by disk and number.
+    now: BTreeMap<(String, u64), Block>,
+    /// What earlier steps have made of blocks.
+    then: BTreeMap<(String, u64), Vec<u8>>,
+    facts: BTreeMap<String, Facts>,
+    plan: Plan,
+}
+
+impl<'a> Draft<'a> {
+    /// Nothing yet.
+    pub fn new(disks: &'a dyn Disks, request: Request, stamp: Stamp) -> Self {
+        Self {
+            disks,
+            fresh: 0,
+            now: BTreeMap::new(),
+            then: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            plan: Plan {
+                request,
+                stamp: stamp.clone(),
+                summary: Vec::new(),
+                warnings: Vec::new(),
+                disks: BTreeMap::new(),
+                releases: Vec::new(),
+                steps: Vec::new(),
+                intent: false,
+                undo: Undo::Bytes,
+                archive: Vec::new(),
+            },
+            stamp,
+        }
+    }
+
+    /// Where the time and the host come from.
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
+    /// A fresh identity; the same one at the same place of the same plan.
+    pub fn uuid(&mut self) -> Uuid {
+        self.fresh += 1;
+        let bytes = Uuid::new_v5(&self.stamp.seed, &self.fresh.to_le_bytes());
+        uuid::Builder::from_random_bytes(bytes.into_bytes()).into_uuid()
+    }
+
+    /// A fresh identity as LVM2 has them.
+    pub fn lvm2_id(&mut self) -> lvm2::Id {
+        let seed = [self.uuid(), self.uuid()];
+        let bytes = seed.iter().flat_map(|uuid| uuid.as_bytes());
+        lvm2::Id::from_seed(bytes.copied())
+    }
+
+    /// What there is to know of a disk.
+    pub fn facts(&self, disk: &str) -> Result<Facts, Refusal> {
+        let found = self.disks.facts(disk);
+        found.ok_or_else(|| {
+            Refusal::new(Code::NotFound, format!("there is no disk {disk:?}")).but("`ashlar disk ls` lists them")
+        })
+    }
+
+    fn known(&mut self, disk: &str) -> Result<Facts, Refusal> {
+        if let Some(facts) = self.facts.get(disk) {
+            return Ok(facts.clone());
+        }
+        let facts = self.facts(disk)?;
+        self.facts.insert(disk.to_owned(), facts.clone());
+        Ok(facts)
+    }
+
+    /// `len` bytes of a disk as they will be after the steps so far.
+    pub async fn read(&mut self, disk: &str, offset: u64, len: u64) -> Result<Vec<u8>, Refusal> {
+        let facts = self.known(disk)?;
+        let (first, end) = span(&facts, offset, len)?;
+        let bytes = self.blocks(&facts, first, end).await?;
+        let skip = (offset - first * u64::from(facts.block_size)) as usize;
+        Ok(bytes[skip..skip + len as usize].to_vec())
+    }
+
+    /// Blocks `first..end`, which are on the disk.
+    async fn blocks(&self, facts: &Facts, first: u64, end: u64) -> Result<Vec<u8>, Refusal> {
+        let size = u64::from(facts.block_size);
+        let mut bytes = Vec::with_capacity(((end - first) * size) as usize);
+        let mut at = first;
+        while at < end {
+            let count = (end - at).min((READ_MAX / size).max(1));
+            let read = self.disks.read(&facts.name, Extent::new(at, count)).await;
+            let read =
+                read.map_err(|why| Refusal::new(Code::Unreadable, format!("{:?} cannot be read: {why}", facts.name)))?;
+            if read.len() as u64 != count * size {
+                let why = format!("{:?} gave {} bytes instead of {}", facts.name, read.len(), count * size);
+                return Err(Refusal::new(Code::Unreadable, why));
+            }
+            bytes.extend(read);
+            at += count;
+        }
+        let range = (facts.name.clone(), first)..(facts.name.clone(), end);
+        let mut place = |block: u64, with: &[u8]| {
+            let from = ((block - first) * size) as usize;
+            bytes[from..from + size as usize].copy_from_slice(with);
+        };
+        self.then
+            .range(range.clone())
+            .for_each(|((_, block), with)| place(*block, with));
+        self.now
+            .range(range)
+            .for_each(|((_, block), with)| place(*block, &with.after));
+        Ok(bytes)
+    }
+
+    /// Writes `bytes` in the step under way. A write that changes nothing is none.
+    pub async fn put(&mut self, disk: &str, offset: u64, bytes: &[u8], what: &str) -> Result<(), Refusal> {
+        let facts = self.known(disk)?;
+        if facts.read_only {
+            return Err(Refusal::new(Code::ReadOnly, format!("{disk:?} cannot be written to")));
+        }
+        let (first, end) = span(&facts, offset, bytes.len() as u64)?;
+        let before = self.blocks(&facts, first, end).await?;
+        let size = u64::from(facts.block_size) as usize;
+        let mut after = before.clone();
+        let skip = (offset - first * size as u64) as usize;
+        after[skip..skip + bytes.len()].copy_from_slice(bytes);
+        for ((block, before), after) in (first..end).zip(before.chunks(size)).zip(after.chunks(size)) {
+            let key = (facts.name.clone(), block);
+            match self.now.get_mut(&key) {
+                Some(there) => {
+                    there.after = after.to_vec();
+                    if !there.what.iter().any(|have| have == what) {
+                        there.what.push(what.to_owned());
+                    }
+                }
+                None if before == after => {}
+                None => {
+                    let block = Block {
+                        before: before.to_vec(),
+                        after: after.to_vec(),
+                        what: vec![what.to_owned()],
+                    };
+                    self.now.insert(key, block);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the step under way: what comes is written when this is on the disks.
+    pub fn barrier(&mut self, title: &str) {
+        let mut writes: Vec<Write> = Vec::new();
+        for ((disk, block), with) in std::mem::take(&mut self.now) {
+            if with.before == with.after {
+                continue;
+            }
+            let size = with.after.len() as u64;
+            let offset = block * size;
+            self.then.insert((disk.clone(), block), with.after.clone());
+            match writes.last_mut() {
+                Some(last) if last.disk == disk && last.offset + last.len() == offset => {
+                    last.before.0.extend(with.before);
+                    last.after.0.extend(with.after);
+                    with.what.into_iter().for_each(|what| {
+                        if !last.what.contains(&what) {
+                            last.what.push(what);
+                        }
+                    });
+                }
+                _ => writes.push(Write {
+                    disk,
+                    offset,
+                    what: with.what,
+                    before: Bytes(with.before),
+                    after: Bytes(with.after),
+                }),
+            }
+        }
+        if !writes.is_empty() {
+            self.plan.steps.push(Step {
+                title: title.to_owned(),
+                writes,
+            });
+        }
+    }
+
+    /// Says what changes.
+    pub fn say(&mut self, sentence: impl Into<String>) {
+        self.plan.summary.push(sentence.into());
+    }
+
+    /// Says what the user should know before.
+    pub fn warn(&mut self, sentence: impl Into<String>) {
+        self.plan.warnings.push(sentence.into());
+    }
+
+    /// Makes sure that nobody uses `disk` when the change happens: it is taken away before. One that is not there is no matter.
+    pub fn release(&mut self, disk: &str) -> Result<(), Refusal> {
+        let Some(facts) = self.disks.facts(disk) else {
+            return Ok(());
+        };
+        let mut all = vec![facts];
+        while let Some(facts) = all.pop() {
+            if let Some(user) = &facts.user {
+                return Err(
+                    Refusal::new(Code::InUse, format!("{:?} is in use by {user}", facts.name))
+                        .but("stop serving it, or take away what stands on it, first"),
+                );
+            }
+            all.extend(facts.parts.iter().filter_map(|part| self.disks.facts(part)));
+        }
+        self.plan.releases.push(disk.to_owned());
+        Ok(())
+    }
+
+    /// More than one format's own rule has to hold at once.
+    pub fn needs_intent(&mut self) {
+        self.plan.intent = true;
+    }
+
+    /// How it is taken back, unless by writing what was there before.
+    pub fn undo(&mut self, how: Undo) {
+        self.plan.undo = how;
+    }
+
+    /// Keeps a text before it is replaced.
+    pub fn archive(&mut self, group: &str, seqno: u64, text: Vec<u8>) {
+        self.plan.archive.push(Archived {
+            group: group.to_owned(),
+            seqno,
+            text: Bytes(text),
+        });
+    }
+
+    /// The plan. The step under way, if there is one, ends as the last.
+    pub fn finish(mut self, title: &str) -> Result<Plan, Refusal> {
+        self.barrier(title);
+        let mut plan = self.plan;
+        for write in plan.steps.iter().flat_map(|step| &step.writes) {
+            if let Some(facts) = self.facts.get(&write.disk) {
+                let target = Target {
+                    uuid: facts.uuid,
+                    block_size: facts.block_size,
+                    blocks: facts.blocks,
+                };
+                plan.disks.insert(write.disk.clone(), target);
+            }
+        }
+        match plan.is_empty() {
+            true => Err(Refusal::new(Code::Nothing, "nothing would change")),
+            false => Ok(plan),
+        }
+    }
+}
+
+/// The blocks that hold these bytes: first, and one past the last.
+fn span(facts: &Facts, offset: u64, len: u64) -> Result<(u64, u64), Refusal> {
+    let size = u64::from(facts.block_size.max(1));
+    let end = offset.checked_add(len).filter(|end| *end <= facts.bytes());
+    let end = end.ok_or_else(|| {
+        let why = format!(
+            "{:?} has no bytes {offset} to {}",
+            facts.name,
+            offset.saturating_add(len)
+        );
+        Refusal::new(Code::NoSpace, why)
+    })?;
+    Ok((offset / size, end.div_ceil(size)))
+}

@@ -1,0 +1,170 @@
+//! Verbs: what can be done to disks, partitions, groups and volumes. One trait, one list; the command line, RPC and whatever else asks read what
+//! each takes from its description.
+use super::{Code, Disks, Draft, Plan, Refusal, Stamp};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use std::{future::Future, pin::Pin};
+
+/// What a verb is done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Any disk: a device, a partition, a volume.
+    Disk,
+    /// A partition.
+    Partition,
+    /// A volume group; for a verb that makes one, its name.
+    Group,
+    /// A volume of a group, as `group/volume`; for a verb that makes one, the group.
+    Volume,
+    /// A drive link.
+    Link,
+}
+
+/// What an option may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Type {
+    /// Words.
+    Text,
+    /// A list of words.
+    List,
+    /// A whole number.
+    Number,
+    /// A size: bytes as a number, or a text as LVM2 has it: `10g`, `512m`, `64k`, `8192s`.
+    Size,
+    /// A number of extents, or a share: `100`, `50%VG`, `100%FREE`, `+10`.
+    Extents,
+    /// Yes or no.
+    Flag,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// Names of disks.
+    Disks,
+}
+
+/// An option of a verb.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Opt {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may be.
+    #[serde(rename = "type")]
+    pub kind: Type,
+    /// Whether it must be given.
+    pub required: bool,
+    /// What it is, and what happens without it.
+    pub about: &'static str,
+}
+
+impl Opt {
+    /// One that may be left out.
+    pub const fn new(name: &'static str, kind: Type, about: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            required: false,
+            about,
+        }
+    }
+
+    /// One that must be given.
+    pub const fn required(name: &'static str, kind: Type, about: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            required: true,
+            about,
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The verb's name.
+    pub verb: String,
+    /// What it is done to.
+    pub object: String,
+    /// How.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
+}
+
+impl Request {
+    /// `verb` to `object`, without options.
+    pub fn new(verb: &str, object: &str) -> Self {
+        Self {
+            verb: verb.to_owned(),
+            object: object.to_owned(),
+            options: Map::new(),
+        }
+    }
+
+    /// … with this option.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.options.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The options in the shape that the verb wants.
+    pub fn options<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        serde_json::from_value(Value::Object(self.options.clone()))
+            .map_err(|why| Refusal::new(Code::BadOption, format!("{}: {why}", self.verb)))
+    }
+}
+
+/// A plan that is being made.
+pub type Planning<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
+
+/// Something that can be done.
+pub trait Verb: Send + Sync {
+    /// Its name: `lv-create`.
+    fn name(&self) -> &'static str;
+    /// What it does, in one sentence.
+    fn about(&self) -> &'static str;
+    /// What it is done to.
+    fn kind(&self) -> Kind;
+    /// What else it takes.
+    fn options(&self) -> &'static [Opt];
+    /// Options with which it would be tried on this object, to see whether it is possible at all.
+    fn example(&self, disks: &dyn Disks, object: &str) -> Map<String, Value> {
+        let _ = (disks, object);
+        Map::new()
+    }
+    /// Drafts it, or says why not. Reads only.
+    fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a>;
+}
+
+/// Every verb.
+pub static VERBS: &[&dyn Verb] = &[];
+
+/// The verb of this name.
+pub fn find(name: &str) -> Result<&'static dyn Verb, Refusal> {
+    let found = VERBS.iter().find(|verb| verb.name() == name);
+    found.copied().ok_or_else(|| {
+        Refusal::new(Code::NoVerb, format!("there is no verb {name:?}")).but("`ashlar plan verbs` lists them")
+    })
+}
+
+/// Plans a request.
+pub async fn plan(disks: &dyn Disks, request: &Request, stamp: &Stamp) -> Result<Plan, Refusal> {
+    let verb = find(&request.verb)?;
+    for option in request.options.keys() {
+        if !verb.options().iter().any(|known| known.name == option) {
+            let known: Vec<&str> = verb.options().iter().map(|known| known.name).collect();
+            let why = format!("{} has no option {option:?}", request.verb);
+            return Err(Refusal::new(Code::BadOption, why).but(format!("it takes {}", known.join(", "))));
+        }
+    }
+    for option in verb.options().iter().filter(|option| option.required) {
+        if !request.options.contains_key(option.name) {
+            let why = format!("{} needs the option {:?}: {}", request.verb, option.name, option.about);
+            return Err(Refusal::new(Code::BadOption, why));
+        }
+    }
+    let mut draft = Draft::new(disks, request.clone(), stamp.clone());
+    verb.plan(&mut draft, request).await?;
+    draft.finish("write")
+}
