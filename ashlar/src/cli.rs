@@ -56,6 +56,13 @@ pub enum Command {
     /// Volume groups (LVM2): members, volumes, and why one is not active.
     #[command(subcommand)]
     Vg(VgCommand),
+    /// Change what is on disks: any verb, by its name. `ashlar plan verbs` lists them, `--dry-run` shows every sector first.
+    Do(Do),
+    /// Say which verbs are possible on an object now, and why the others are not.
+    Can(Can),
+    /// Changes that were made: list them, look at one to the byte, apply one that was printed, take one back.
+    #[command(subcommand)]
+    Plan(PlanCommand),
     /// What is served to hosts and how they reach it.
     #[command(subcommand)]
     Volume(VolumeCommand),
@@ -152,6 +159,86 @@ pub enum VgCommand {
     Show {
         /// Its name or identity.
         name: String,
+    },
+}
+
+/// How a change is made.
+#[derive(Clone, Debug, Default, Args)]
+pub struct How {
+    /// Change nothing: print every sector range that would be written. With --json it is what `ashlar plan apply` takes.
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// With --dry-run: print the bytes before and after, too.
+    #[arg(long, requires = "dry_run")]
+    pub bytes: bool,
+    /// Make identities from this UUID: the same commands with the same seeds on the same disks write the same bytes.
+    #[arg(long, value_name = "UUID")]
+    pub seed: Option<uuid::Uuid>,
+    /// The time that metadata says it was changed at, in seconds since 1970, instead of now.
+    #[arg(long, value_name = "SECONDS")]
+    pub time: Option<u64>,
+}
+
+/// `ashlar do`.
+#[derive(Debug, Args)]
+pub struct Do {
+    /// What to do, for example `vg-create`.
+    pub verb: String,
+    /// To what: a disk, a partition, a group, a volume as `group/volume`.
+    pub object: String,
+    /// How, as NAME=VALUE. Lists are separated by commas; NAME alone is yes. `ashlar plan verbs VERB` tells what there is.
+    #[arg(value_name = "NAME=VALUE", value_parser = pair)]
+    pub options: Vec<(String, String)>,
+    /// How.
+    #[command(flatten)]
+    pub how: How,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    match name.is_empty() {
+        true => Err("is not NAME=VALUE".into()),
+        false => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
+/// `ashlar can`.
+#[derive(Debug, Args)]
+pub struct Can {
+    /// The object.
+    pub object: String,
+    /// Only this verb; the exit status is the answer.
+    pub verb: Option<String>,
+}
+
+/// `ashlar plan`.
+#[derive(Debug, Subcommand)]
+pub enum PlanCommand {
+    /// List what can be done, or what one verb takes.
+    Verbs {
+        /// Only this verb, with its options.
+        name: Option<String>,
+    },
+    /// List the changes that were made, oldest first.
+    #[command(alias = "list")]
+    Ls,
+    /// One change: every sector range it has written.
+    Show {
+        /// Its number.
+        number: u64,
+        /// Print the bytes before and after, too.
+        #[arg(long)]
+        bytes: bool,
+    },
+    /// Carry out a plan that `--dry-run --json` has printed, if it would be the same today.
+    Apply {
+        /// The file, or - for standard input.
+        file: PathBuf,
+    },
+    /// Take back what a change has written, if nothing has changed it since.
+    Undo {
+        /// Its number.
+        number: u64,
     },
 }
 

@@ -4,6 +4,7 @@ mod cli;
 mod disk;
 mod human;
 mod logging;
+mod plan;
 mod serve;
 mod target_show;
 mod targets;
@@ -39,6 +40,9 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Command::Disk(command) => Ok(disk::run(&cli.ask, command)?),
         Command::Volume(command) => Ok(volume::run(&cli.ask, command)?),
         Command::Vg(command) => Ok(vg::run(&cli.ask, command)?),
+        Command::Do(args) => plan::perform(&cli.ask, args),
+        Command::Can(args) => plan::can(&cli.ask, args),
+        Command::Plan(command) => plan::run(&cli.ask, command),
         Command::Target(command) => targets::run(&cli.ask, command),
         Command::Top(args) => Ok(top::run(&cli.ask, args)?),
         Command::Rpc(args) => call(&cli.ask, args),

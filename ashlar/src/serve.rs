@@ -100,6 +100,9 @@ async fn serve(
 ) -> Result<(), Failure> {
     let graph = Graph::new(reactors.clone());
     let engine = Engine::new(graph.clone());
+    engine
+        .keep_in(state)
+        .map_err(|error| format!("cannot keep plans in {}: {error}", state.display()))?;
     let iscsi = Iscsi::new(reactors.clone(), graph.clone());
     iscsi
         .keep_state(state)

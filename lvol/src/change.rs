@@ -7,6 +7,7 @@ use crate::{
         carry::{self, Doing, Progress, carry_out},
         journal::{Entry, Journal, State},
         refusal::Code,
+        verb::{Can, VERBS},
     },
     probe::Reading,
 };
@@ -163,6 +164,27 @@ impl Engine {
         plan::verb::plan(&View(self), request, stamp).await
     }
 
+    /// Which verbs, or whether this one, are possible on an object now. Reads only.
+    pub async fn can(&self, verb: Option<&str>, object: &str) -> Result<Vec<Can>, Refusal> {
+        let _work = self.inner.work.lock().await;
+        self.settle().await;
+        let (view, stamp) = (View(self), Stamp::now());
+        let one = verb.is_some();
+        let verbs = match verb {
+            Some(name) => vec![plan::verb::find(name)?],
+            None => VERBS.to_vec(),
+        };
+        let mut all = Vec::with_capacity(verbs.len());
+        for verb in verbs {
+            let can = plan::verb::can(&view, verb, object, &stamp).await;
+            // One that is for objects of another kind says nothing about this one.
+            if can.why.as_ref().is_none_or(|why| why.code != Code::WrongKind) || one {
+                all.push(can);
+            }
+        }
+        Ok(all)
+    }
+
     /// Carries out a plan that was made before, if it would be the same today.
     pub async fn apply(&self, plan: &Plan) -> Result<Applied, ChangeError> {
         let _work = self.inner.work.lock().await;
@@ -310,11 +332,11 @@ impl Engine {
         self.journal()?.entry(number).ok().map(|entry| entry.plan)
     }
 
-    /// Finishes what a crash has interrupted. To be called when the disks of the configuration are there; what needs one that is not stays open.
-    pub async fn recover(&self) {
-        let Some(journal) = self.journal().cloned() else { return };
-        let _work = self.inner.work.lock().await;
-        self.settle().await;
+    /// Finishes what a crash has interrupted, as soon as the disks it needs are there. The caller holds `work` and has settled.
+    pub(crate) async fn resume(&self) {
+        let Some(journal) = self.journal().filter(|journal| journal.has_open()).cloned() else {
+            return;
+        };
         for mut entry in journal.entries() {
             if entry.state != State::Open {
                 continue;

@@ -190,6 +190,7 @@ impl Engine {
         self.state().missing.remove(&name);
         self.build(wish).await?;
         self.settle().await;
+        self.resume().await;
         self.inner.graph.info(&name).ok_or(EngineError::NotFound(name))
     }
 
@@ -367,6 +368,7 @@ impl Engine {
         self.inner.graph.rescan_all().await;
         self.settle().await;
         self.build_missing().await;
+        self.resume().await;
     }
 
     pub(crate) async fn build_missing(&self) {
@@ -410,6 +412,7 @@ impl Engine {
                 if !engine.state().missing.is_empty() {
                     engine.build_missing().await;
                 }
+                engine.resume().await;
             }
         }
     }

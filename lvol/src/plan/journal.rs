@@ -10,10 +10,14 @@
 use super::{Archived, Plan};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Plans that are kept.
@@ -60,6 +64,8 @@ pub struct Journal {
     plans: PathBuf,
     texts: PathBuf,
     next: AtomicU64,
+    /// Plans that are open, as far as this process knows.
+    open: Mutex<BTreeSet<u64>>,
 }
 
 impl Journal {
@@ -69,11 +75,27 @@ impl Journal {
         fs::create_dir_all(&plans)?;
         fs::create_dir_all(&texts)?;
         let last = numbers(&plans)?.last().copied().unwrap_or_default();
-        Ok(Self {
+        let journal = Self {
             plans,
             texts,
             next: AtomicU64::new(last + 1),
-        })
+            open: Mutex::default(),
+        };
+        let entries = journal.entries().into_iter();
+        let open = entries
+            .filter(|entry| entry.state == State::Open)
+            .map(|entry| entry.number);
+        journal.opened().extend(open);
+        Ok(journal)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if a plan was begun and not ended.
+    pub fn has_open(&self) -> bool {
+        !self.opened().is_empty()
     }
 
     /// Writes a plan down before it begins.
@@ -94,6 +116,7 @@ impl Journal {
             plan,
         };
         self.put(&entry)?;
+        self.opened().insert(entry.number);
         Ok(entry)
     }
 
@@ -101,6 +124,7 @@ impl Journal {
     pub fn end(&self, mut entry: Entry, state: State) -> io::Result<()> {
         entry.state = state;
         self.put(&entry)?;
+        self.opened().remove(&entry.number);
         let numbers = numbers(&self.plans)?;
         for number in &numbers[..numbers.len().saturating_sub(PLANS_MAX as usize)] {
             // One that is open is not done with.

@@ -168,3 +168,37 @@ pub async fn plan(disks: &dyn Disks, request: &Request, stamp: &Stamp) -> Result
     verb.plan(&mut draft, request).await?;
     draft.finish("write")
 }
+
+/// Whether a verb is possible on an object now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Can {
+    /// The verb.
+    pub verb: &'static str,
+    /// The object.
+    pub object: String,
+    /// Whether it is possible.
+    pub possible: bool,
+    /// Why not.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Refusal>,
+    /// Options with which it is.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
+}
+
+/// Tries a verb on an object, with the options that its description proposes. What comes of it is thrown away, so the answer is that of trying it.
+pub async fn can(disks: &dyn Disks, verb: &'static dyn Verb, object: &str, stamp: &Stamp) -> Can {
+    let request = Request {
+        verb: verb.name().to_owned(),
+        object: object.to_owned(),
+        options: verb.example(disks, object),
+    };
+    let why = plan(disks, &request, stamp).await.err();
+    Can {
+        verb: verb.name(),
+        object: request.object,
+        possible: why.is_none(),
+        why,
+        options: request.options,
+    }
+}

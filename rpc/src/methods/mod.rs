@@ -18,6 +18,7 @@ mod notify;
 pub(crate) mod nvmf;
 mod nvmf_namespace;
 pub(crate) mod nvmf_subsystem;
+mod plan;
 pub(crate) mod thread;
 
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub struct TableOptions {
 
 /// The table of everything this process can do, told to the context so that `rpc_get_methods` can list it.
 pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
-    let families: [fn() -> Lines; 19] = [
+    let families: [fn() -> Lines; 20] = [
         app::lines,
         framework::lines,
         thread::lines,
@@ -59,6 +60,7 @@ pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
         iscsi_node::lines,
         ashlar::lines,
         ashlar_target::lines,
+        plan::lines,
     ];
     let mut table = Table::new(families.into_iter().flat_map(|lines| lines()).collect());
     if let Some(names) = options.allowed {

@@ -1,0 +1,272 @@
+//! `ashlar do`, `ashlar can` and `ashlar plan`: changes to what is on disks, planned, carried out and taken back.
+use crate::{ask, cli, human};
+use rpc::client::{Client, ClientError};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::{error::Error, io::Read};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Runs `ashlar plan`.
+pub fn run(ask: &cli::Ask, command: &cli::PlanCommand) -> Outcome {
+    let mut client = ask::connect(ask)?;
+    match command {
+        cli::PlanCommand::Verbs { name } => verbs(&mut client, ask, name.as_deref()),
+        cli::PlanCommand::Ls => list(&mut client, ask),
+        cli::PlanCommand::Show { number, bytes } => {
+            let plan: Value = client.call("ashlar_get_plans", json!({ "number": number }))?;
+            print(ask, &plan, *bytes)
+        }
+        cli::PlanCommand::Apply { file } => {
+            let text = match file.to_str() {
+                Some("-") => {
+                    let mut text = String::new();
+                    std::io::stdin().read_to_string(&mut text)?;
+                    text
+                }
+                _ => std::fs::read_to_string(file).map_err(|why| format!("{}: {why}", file.display()))?,
+            };
+            let plan: Value = serde_json::from_str(&text)
+                .map_err(|why| format!("{}: {why}; a plan is what --dry-run --json prints", file.display()))?;
+            told(ask, client.call("ashlar_apply_plan", json!({ "plan": plan }))?)
+        }
+        cli::PlanCommand::Undo { number } => {
+            let past: Value = client.call("ashlar_undo", json!({ "number": number }))?;
+            match ask.json {
+                true => ask::print_json(&past),
+                false => ask::print_text(&format!("Plan {number} was taken back.\n")),
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Runs `ashlar do`.
+pub fn perform(ask: &cli::Ask, args: &cli::Do) -> Outcome {
+    let mut client = ask::connect(ask)?;
+    let known: Vec<Verb> = client.call("ashlar_get_verbs", ())?;
+    let verb = known.iter().find(|verb| verb.name == args.verb);
+    let mut options = Map::new();
+    for (name, value) in &args.options {
+        let kind = verb.and_then(|verb| verb.options.iter().find(|option| option.name == *name));
+        options.insert(name.clone(), typed(kind.map(|option| &option.kind), value));
+    }
+    change(&mut client, ask, &args.verb, &args.object, options, &args.how)
+}
+
+/// Plans with `--dry-run`, else carries out; prints what came of it.
+pub fn change(
+    client: &mut Client,
+    ask: &cli::Ask,
+    verb: &str,
+    object: &str,
+    options: Map<String, Value>,
+    how: &cli::How,
+) -> Outcome {
+    let mut params = json!({ "verb": verb, "object": object, "options": options });
+    if let Some(seed) = how.seed {
+        params["seed"] = json!(seed);
+    }
+    if let Some(time) = how.time {
+        params["time"] = json!(time);
+    }
+    if how.dry_run {
+        let plan = client.call("ashlar_plan", params).map_err(plain)?;
+        return print(ask, &plan, how.bytes);
+    }
+    told(ask, client.call("ashlar_change", params).map_err(plain)?)
+}
+
+/// A refusal is a sentence that needs no method's name in front.
+fn plain(error: ClientError) -> Box<dyn Error> {
+    match error {
+        ClientError::Refused { error, .. } if error.data.as_ref().is_some_and(Value::is_string) => {
+            error.message.clone().into()
+        }
+        other => other.into(),
+    }
+}
+
+fn told(ask: &cli::Ask, applied: Value) -> Outcome {
+    if ask.json {
+        ask::print_json(&applied);
+        return Ok(());
+    }
+    let lines = |key: &str| applied[key].as_array().cloned().unwrap_or_default();
+    let mut text = String::new();
+    for line in lines("summary") {
+        text += &format!("{}\n", line.as_str().unwrap_or_default());
+    }
+    for line in lines("warnings") {
+        text += &format!("Warning: {}\n", line.as_str().unwrap_or_default());
+    }
+    ask::print_text(&text);
+    Ok(())
+}
+
+fn print(ask: &cli::Ask, plan: &Value, bytes: bool) -> Outcome {
+    if ask.json {
+        ask::print_json(plan);
+        return Ok(());
+    }
+    let plan: lvol::Plan = serde_json::from_value(plan.clone())?;
+    let mut text = plan.to_string();
+    if bytes {
+        for write in plan.steps.iter().flat_map(|step| &step.writes) {
+            text += &format!("\n{} from byte {}\n", write.disk, write.offset);
+            text += &lvol::plan::differences(write).join("\n");
+            text.push('\n');
+        }
+    }
+    ask::print_text(&text);
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Past {
+    number: u64,
+    time: u64,
+    state: Value,
+    request: Value,
+    summary: Vec<String>,
+}
+
+fn list(client: &mut Client, ask: &cli::Ask) -> Outcome {
+    let plans: Value = client.call("ashlar_get_plans", json!({}))?;
+    if ask.json {
+        ask::print_json(&plans);
+        return Ok(());
+    }
+    let plans: Vec<Past> = serde_json::from_value(plans)?;
+    if plans.is_empty() {
+        ask::print_text("Nothing was changed on any disk yet.\n");
+        return Ok(());
+    }
+    let rows = plans.into_iter().map(|past| {
+        let state = match &past.state {
+            Value::String(word) => word.clone(),
+            other => format!("failed: {}", other["failed"].as_str().unwrap_or_default()),
+        };
+        let word = |key: &str| past.request[key].as_str().unwrap_or_default().to_owned();
+        vec![
+            past.number.to_string(),
+            human::utc(past.time),
+            state,
+            format!("{} {}", word("verb"), word("object")),
+            past.summary.join(" "),
+        ]
+    });
+    ask::print_text(&human::table(
+        &[">PLAN", "WHEN (UTC)", "STATE", "WHAT", "CHANGES"],
+        rows,
+    ));
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Verb {
+    name: String,
+    about: String,
+    object: String,
+    options: Vec<Opt>,
+}
+
+#[derive(Deserialize)]
+struct Opt {
+    name: String,
+    #[serde(rename = "type")]
+    kind: Value,
+    required: bool,
+    about: String,
+}
+
+fn verbs(client: &mut Client, ask: &cli::Ask, name: Option<&str>) -> Outcome {
+    let all: Value = client.call("ashlar_get_verbs", ())?;
+    if ask.json {
+        ask::print_json(&all);
+        return Ok(());
+    }
+    let mut all: Vec<Verb> = serde_json::from_value(all)?;
+    let Some(name) = name else {
+        let rows = all.into_iter().map(|verb| vec![verb.name, verb.object, verb.about]);
+        ask::print_text(&human::table(&["VERB", "OBJECT", "WHAT IT DOES"], rows));
+        return Ok(());
+    };
+    all.retain(|verb| verb.name == name);
+    let verb = all
+        .first()
+        .ok_or_else(|| format!("there is no verb {name:?}; `ashlar plan verbs` lists them"))?;
+    let rows = verb.options.iter().map(|option| {
+        let kind = match &option.kind {
+            Value::String(word) => word.clone(),
+            other => other["choice"]
+                .as_array()
+                .map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("|"))
+                .unwrap_or_default(),
+        };
+        let must = if option.required { "required" } else { "" };
+        vec![option.name.clone(), kind, must.to_owned(), option.about.clone()]
+    });
+    let mut text = format!("{} {}: {}\n\n", verb.name, verb.object.to_uppercase(), verb.about);
+    text += &human::table(&["OPTION", "TYPE", "", "WHAT IT IS"], rows);
+    ask::print_text(&text);
+    Ok(())
+}
+
+/// An argument as the option wants it.
+fn typed(kind: Option<&Value>, text: &str) -> Value {
+    match kind.and_then(Value::as_str) {
+        Some("list" | "disks") => text
+            .split(',')
+            .filter(|word| !word.is_empty())
+            .map(Value::from)
+            .collect(),
+        Some("flag") => match text {
+            "" | "true" | "yes" | "y" => true.into(),
+            "false" | "no" | "n" => false.into(),
+            other => other.into(),
+        },
+        Some("number") => text.parse::<u64>().map_or_else(|_| text.into(), Value::from),
+        _ => text.into(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Can {
+    verb: String,
+    possible: bool,
+    code: Option<String>,
+    reason: Option<String>,
+    way_out: Option<String>,
+}
+
+/// Runs `ashlar can`: with a verb, the exit status is the answer.
+pub fn can(ask: &cli::Ask, args: &cli::Can) -> Outcome {
+    let mut params = json!({ "object": args.object });
+    if let Some(verb) = &args.verb {
+        params["verb"] = json!(verb);
+    }
+    let answer: Value = ask::connect(ask)?.call("ashlar_can", params).map_err(plain)?;
+    let all: Vec<Can> = serde_json::from_value(answer.clone())?;
+    if ask.json {
+        ask::print_json(&answer);
+    } else {
+        let rows = all.iter().map(|can| {
+            let why = [can.reason.as_deref(), can.way_out.as_deref()];
+            let why: Vec<&str> = why.into_iter().flatten().collect();
+            vec![
+                can.verb.clone(),
+                if can.possible { "yes" } else { "no" }.to_owned(),
+                can.code.clone().unwrap_or_default(),
+                why.join("; "),
+            ]
+        });
+        ask::print_text(&human::table(&["VERB", "NOW", "CODE", "WHY NOT"], rows));
+    }
+    match (&args.verb, all.first()) {
+        (Some(verb), Some(can)) if !can.possible => {
+            Err(format!("{verb} is not possible on {} now", args.object).into())
+        }
+        _ => Ok(()),
+    }
+}

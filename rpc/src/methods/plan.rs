@@ -1,0 +1,170 @@
+//! Changes to what is on disks: what can be done, what it would write, doing it, and taking it back.
+
+use std::sync::Arc;
+
+use lvol::change::ChangeError;
+use lvol::plan::refusal::Code;
+use lvol::plan::verb::{Can, VERBS};
+use lvol::{Applied, Past, Plan, Refusal, Request, Stamp};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{Line, Lines, Manner::*, Phases::*};
+use crate::context::Context;
+use crate::error::{Errno, RpcError, RpcResult};
+use crate::method::{Complaint, NoParams};
+
+/// The lines of the table.
+pub(super) fn lines() -> Lines {
+    const BAD: Complaint = Complaint::Invalid;
+    vec![
+        Line::new("ashlar_get_verbs", Runtime, Look, Complaint::NoParams, get_verbs),
+        Line::new("ashlar_can", Runtime, Look, BAD, can),
+        Line::new("ashlar_plan", Runtime, Look, BAD, plan),
+        Line::new("ashlar_change", Runtime, Change, BAD, change),
+        Line::new("ashlar_apply_plan", Runtime, Change, BAD, apply),
+        Line::new("ashlar_get_plans", Runtime, Look, BAD, get_plans),
+        Line::new("ashlar_undo", Runtime, Change, BAD, undo),
+    ]
+}
+
+/// Every verb with what it is done to and the options it takes.
+async fn get_verbs(_: Arc<Context>, _: NoParams) -> RpcResult<Value> {
+    let verb = |verb: &&dyn lvol::plan::Verb| {
+        json!({
+            "name": verb.name(),
+            "about": verb.about(),
+            "object": verb.kind(),
+            "options": verb.options(),
+        })
+    };
+    Ok(VERBS.iter().map(verb).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CanParams {
+    object: String,
+    verb: Option<String>,
+}
+
+/// Which verbs are possible on an object now, and for those that are not the reason.
+async fn can(context: Arc<Context>, params: CanParams) -> RpcResult<Vec<Can>> {
+    let answer = context.engine.can(params.verb.as_deref(), &params.object).await;
+    answer.map_err(refused)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ask {
+    verb: String,
+    object: String,
+    #[serde(default)]
+    options: Map<String, Value>,
+    /// Fresh identities follow from it; random without.
+    seed: Option<Uuid>,
+    /// Seconds since 1970, for metadata that says when; now without.
+    time: Option<u64>,
+    /// The machine, for metadata that says where; this one without.
+    host: Option<String>,
+}
+
+impl Ask {
+    fn split(self) -> (Request, Stamp) {
+        let mut stamp = self.seed.map_or_else(Stamp::now, Stamp::seeded);
+        stamp.time = self.time.unwrap_or(stamp.time);
+        stamp.host = self.host.unwrap_or(stamp.host);
+        let request = Request {
+            verb: self.verb,
+            object: self.object,
+            options: self.options,
+        };
+        (request, stamp)
+    }
+}
+
+/// What a change would write, to the byte. Reads only.
+async fn plan(context: Arc<Context>, params: Ask) -> RpcResult<Plan> {
+    let (request, stamp) = params.split();
+    context.engine.plan(&request, &stamp).await.map_err(refused)
+}
+
+/// Plans a change and carries it out.
+async fn change(context: Arc<Context>, params: Ask) -> RpcResult<Applied> {
+    let (request, stamp) = params.split();
+    let applied = context.engine.change(&request, &stamp).await.map_err(failed)?;
+    context.grant_waiting().await;
+    Ok(applied)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    plan: Plan,
+}
+
+/// Carries out a plan that `ashlar_plan` made, if it would be the same today.
+async fn apply(context: Arc<Context>, params: Whole) -> RpcResult<Applied> {
+    let applied = context.engine.apply(&params.plan).await.map_err(failed)?;
+    context.grant_waiting().await;
+    Ok(applied)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Numbered {
+    number: Option<u64>,
+}
+
+/// Plans that were carried out, oldest first; or one of them, to the byte.
+async fn get_plans(context: Arc<Context>, params: Numbered) -> RpcResult<Value> {
+    match params.number {
+        None => Ok(json!(context.engine.history())),
+        Some(number) => match context.engine.past(number) {
+            Some(plan) => Ok(json!(plan)),
+            None => Err(RpcError::errno(Errno::NoEnt).because(format!("no plan {number} is kept"))),
+        },
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Number {
+    number: u64,
+}
+
+/// Takes back what a plan has changed.
+async fn undo(context: Arc<Context>, params: Number) -> RpcResult<Past> {
+    let stamp = Stamp::now();
+    context.engine.undo(params.number, &stamp).await.map_err(failed)?;
+    let kept = context.engine.history();
+    let past = kept.into_iter().find(|past| past.number == params.number);
+    past.ok_or_else(|| RpcError::errno(Errno::NoEnt))
+}
+
+/// A refusal: the sentence as the message, the code's word as the data, an error number that is close.
+fn refused(why: Refusal) -> RpcError {
+    let errno = match why.code {
+        Code::NotFound => Errno::NoDev,
+        Code::NoSpace => Errno::NoSpc,
+        Code::InUse => Errno::Busy,
+        Code::Foreign | Code::ReadOnly | Code::NotBlank => Errno::Perm,
+        Code::Unreadable => Errno::Io,
+        Code::NoVerb | Code::Unsupported => Errno::NotSup,
+        Code::Incomplete | Code::Ambiguous | Code::Damaged => Errno::Again,
+        Code::WrongKind | Code::BadOption | Code::BadName | Code::Nothing => Errno::Inval,
+    };
+    let mut error = RpcError::new(-(errno as i64), why.to_string());
+    error.data = serde_json::to_value(why.code).ok();
+    error
+}
+
+fn failed(why: ChangeError) -> RpcError {
+    match why {
+        ChangeError::Refused(why) => refused(why),
+        ChangeError::Stale => RpcError::new(-(Errno::Again as i64), why.to_string()),
+        ChangeError::Engine(why) => crate::context::engine_error(why),
+        ChangeError::Failed(_) | ChangeError::Kept(_) => RpcError::new(-(Errno::Io as i64), why.to_string()),
+    }
+}
