@@ -148,7 +148,9 @@ pub async fn progress(plan: &Plan, medium: &dyn Medium) -> Result<Progress, Fail
         for (there, at) in there.chunks(size).zip(0u64..) {
             match last.get(&(write.disk.as_str(), write.offset + at * size as u64)) {
                 Some(values) if values.last == there => new = true,
-                Some(values) if values.earlier.contains(&there) => old = true,
+                Some(values) if values.earlier.first() == Some(&there) => old = true,
+                // Between two writes of the same block.
+                Some(values) if values.earlier.contains(&there) => (old, new) = (true, true),
                 _ => return Ok(Progress::Foreign),
             }
         }
