@@ -106,7 +106,7 @@ fn write_apart(bench: &Bench, queue: &mut Client, nsid: u32, i: u64, data: &[u8]
         cid: 7.into(),
         ..writing(nsid, i).with_sgl(Sgl::in_capsule(LEN as u32))
     };
-    let (wire, mut stream) = queue.parts();
+    let (wire, stream) = queue.parts();
     let mut capsule = Vec::new();
     wire.command(&sqe, data, &mut capsule);
     let (header, payload) = capsule.split_at(capsule.len() - LEN);

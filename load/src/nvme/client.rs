@@ -1,5 +1,8 @@
 //! A blocking NVMe/TCP host: enough of one to connect, ask, read and write, for tests and for load.
-use super::wire::{Event, Wire};
+use super::{
+    link::Link,
+    wire::{Event, Wire},
+};
 use spec::nvme::{
     Cqe, Sgl, Sqe, Status,
     command::admin,
@@ -62,6 +65,8 @@ pub struct Options {
     pub no_flow_control: bool,
     /// Keep-alive timeout in milliseconds.
     pub keep_alive_ms: u32,
+    /// The key to come by TLS with, if it is to be TLS.
+    pub psk: Option<tls::Psk>,
     /// Give up waiting after this.
     pub patience: Duration,
 }
@@ -75,6 +80,7 @@ impl Default for Options {
             entries: 32,
             no_flow_control: true,
             keep_alive_ms: 60_000,
+            psk: None,
             patience: Duration::from_secs(20),
         }
     }
@@ -92,7 +98,7 @@ pub struct Completion {
 /// One queue on one connection.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Link,
     wire: Wire,
     tx: Vec<u8>,
     rx: Vec<u8>,
@@ -116,7 +122,7 @@ impl Client {
         stream.set_read_timeout(Some(options.patience))?;
         stream.set_write_timeout(Some(options.patience))?;
         let mut client = Self {
-            stream,
+            stream: Link::new(stream, options.psk.clone())?,
             wire: Wire::default(),
             tx: Vec::new(),
             rx: Vec::new(),
@@ -187,12 +193,12 @@ impl Client {
 
     /// The socket, for those who want to misbehave.
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.stream.stream()
     }
 
-    /// Codec and socket, for a loop of one's own. Nothing may be unread.
-    pub fn parts(&mut self) -> (&mut Wire, &TcpStream) {
-        (&mut self.wire, &self.stream)
+    /// Codec and connection, for a loop of one's own. Nothing may be unread.
+    pub fn parts(&mut self) -> (&mut Wire, &mut Link) {
+        (&mut self.wire, &mut self.stream)
     }
 
     /// Reads a property.

@@ -72,7 +72,6 @@ fn drive(queue: &mut Client, job: &Job, mut plan: Plan) -> Result<Report, Client
     let payload = payload(load.size);
     let in_capsule = load.size as usize <= queue.in_capsule;
     let (wire, stream) = queue.parts();
-    let mut stream = stream;
     let mut flights: Vec<Flight> = Vec::new();
     let mut tx = Vec::with_capacity(64 << 10);
     let mut rx = vec![0; RECEIVE + (256 << 10)];

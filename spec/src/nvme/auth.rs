@@ -156,12 +156,22 @@ pub enum FromHost {
     Failure(u16),
 }
 
+/// SC_C: what a host wants to come of an authentication (Base 2.0d, 8.13.5.2).
+pub mod secure_channel {
+    /// No secure channel.
+    pub const NONE: u8 = 0;
+    /// A first PSK for TLS.
+    pub const NEW_TLS_PSK: u8 = 2;
+    /// Another PSK for TLS in the place of the one that the connection came by.
+    pub const REPLACE_TLS_PSK: u8 = 3;
+}
+
 /// What a host can do, best first as it sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiate {
     /// T_ID.
     pub transaction: u16,
-    /// SC_C: not zero, it wants a TLS channel out of this.
+    /// SC_C, see [`secure_channel`].
     pub secure_channel: u8,
     /// Hashes that it and we know.
     pub hashes: Vec<HashId>,
@@ -178,7 +188,7 @@ pub struct Reply {
     pub response: Vec<u8>,
     /// Its own challenge, if it wants the controller authenticated; as long.
     pub challenge: Option<Vec<u8>>,
-    /// S2, the sequence number of its challenge.
+    /// S2, the sequence number of its challenge; 0: the challenge is there for a PSK only, and is not answered.
     pub sequence: u32,
     /// Its Diffie-Hellman value; empty with the null group.
     pub value: Vec<u8>,

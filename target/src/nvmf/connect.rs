@@ -1,5 +1,6 @@
 //! From a bare connection to a queue: the Connect command (Base 2.0d, 6.3) and the properties that start a controller.
 use super::{
+    auth,
     connection::{self, Bound, Connection, Reply},
     controller::{Controller, Queue},
     features::Features,
@@ -63,7 +64,12 @@ pub async fn run(connection: &Rc<Connection>, slot: u16, command: &Command) -> R
         0 => admin_queue(connection, &connect, &data, nqn, host)?,
         qid => io_queue(connection, qid, &connect, &data, nqn, host)?,
     };
-    let required = if bound.lock.is_open() { 0 } else { AUTH_REQUIRED };
+    let required = if bound.lock.is_open() {
+        0
+    } else {
+        auth::publish(connection, &bound);
+        AUTH_REQUIRED
+    };
     let granted = u32::from(bound.controller.cntlid) | required;
     Ok(((bound, connect), granted))
 }
@@ -75,6 +81,7 @@ fn queue_of(connection: &Connection) -> Queue {
         local: connection.local,
         peer: connection.peer,
         suite: connection.suite(),
+        auth: None,
     }
 }
 
@@ -116,7 +123,7 @@ fn admin_queue(
         state.next_discovery = if cntlid >= 0xffef { 1 } else { cntlid + 1 };
         let controller = make(cntlid, None);
         state.discoverers.push(controller.clone());
-        return Ok(Bound::new(controller, 0));
+        return Ok(Bound::new(controller, 0, connection.made()));
     }
     let (subsystem, policy) = {
         let state = shared.state();
@@ -145,7 +152,7 @@ fn admin_queue(
     let controller = make(cntlid, Some(subsystem.clone()));
     inner.controllers.insert(cntlid, controller.clone());
     drop(inner);
-    Ok(Bound::new(controller, 0))
+    Ok(Bound::new(controller, 0, connection.made()))
 }
 
 /// One more queue of a controller.
@@ -192,7 +199,7 @@ fn io_queue(
         }
         state.queues.insert(qid, queue_of(connection));
     }
-    Ok(Bound::new(controller, qid))
+    Ok(Bound::new(controller, qid, connection.made()))
 }
 
 /// A queue's connection is gone. With the admin queue goes the controller, and with it all its queues.

@@ -2,7 +2,7 @@
 //!
 //! Shared by the cores its queues live on. Nothing here is touched per I/O, except for the time stamp that counts as a
 //! sign of life, and that at most ten times a second.
-use super::{features::Features, subsystem::Subsystem};
+use super::{auth::Report, features::Features, subsystem::Subsystem};
 use spec::nvme::{
     Sqe, Status, feature,
     log::ErrorEntry,
@@ -72,6 +72,8 @@ pub struct Queue {
     pub peer: SocketAddr,
     /// How its bytes are encrypted, if it came by TLS.
     pub suite: Option<tls::Suite>,
+    /// How far its authentication has come, if it must be or has been authenticated.
+    pub auth: Option<Report>,
 }
 
 /// What changes, under one lock.
@@ -319,6 +321,7 @@ mod tests {
             local: address,
             peer: address,
             suite: None,
+            auth: None,
         };
         Controller::new(
             1,

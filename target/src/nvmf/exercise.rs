@@ -1,7 +1,7 @@
 //! A session with a disk of plain bytes behind it instead of sockets, slots and reactors: what the session's tests, the
 //! corpus replay and the fuzz target drive.
 use super::auth::exercise::Gate;
-pub use super::auth::exercise::session as auth_session;
+pub use super::auth::{Generated, exercise::session as auth_session, host as auth_host};
 use super::session::{Limits, Nanos, Payload, Session, Sink, Step};
 use spec::nvme::{
     Status, command,

@@ -1,5 +1,8 @@
 //! What the control plane says and what it gets back: plain data, one struct for each noun of the `nvmf_*` methods.
-use super::{auth::Offer, subsystem::HostKeys};
+use super::{
+    auth::{Offer, Report as AuthReport},
+    subsystem::HostKeys,
+};
 use spec::nvme::ana::AnaState;
 use std::net::SocketAddr;
 use uuid::Uuid;
@@ -300,6 +303,8 @@ pub struct QpairInfo {
     pub peer_address: SocketAddr,
     /// The cipher suite, if it is encrypted.
     pub tls: Option<&'static str>,
+    /// How it was or is to be authenticated, if it must be.
+    pub auth: Option<AuthReport>,
 }
 
 /// A queue pair with what its connection is doing.

@@ -2,7 +2,7 @@
 //!
 //! Reads key files, so it runs where nobody waits (`off_core`), and each time anew: another key in the file, or another
 //! file for the host, counts from the next connection on.
-use super::{shared::Shared, subsystem::Subsystem};
+use super::{auth::Generated, shared::Shared, subsystem::Subsystem};
 use spec::nvme::{
     DISCOVERY_NQN,
     auth::HashId,
@@ -16,6 +16,8 @@ use tls::{Psk, Suite};
 pub struct Accepted {
     /// Who it is, and which subsystem it wants.
     pub who: Identity,
+    /// The key, if an authentication has left it behind.
+    pub generated: Option<Arc<Generated>>,
     /// What TLS goes on with.
     pub psk: Psk,
 }
@@ -32,6 +34,9 @@ pub enum Refused {
     /// A key that nobody here has.
     #[error("no key is configured for '{0}' here (nvmf_subsystem_add_host with psk)")]
     Unknown(Identity),
+    /// A key that no authentication has left behind, or one long ago.
+    #[error("there is no key '{0}' here: no authentication has made it, or nobody has used it since")]
+    Forgotten(Identity),
     /// A host that TLS is not for on this port.
     #[error("the port is without TLS (nvmf_subsystem_add_listener with secure_channel)")]
     Plain,
@@ -50,7 +55,7 @@ impl Refused {
             Self::Hello(NotAHello::Malformed) => Alert::DecodeError,
             Self::Hello(NotAHello::Other) => Alert::UnexpectedMessage,
             Self::Hello(_) | Self::Plain | Self::Suite(_) => Alert::HandshakeFailure,
-            Self::Name(_) | Self::Unknown(_) => Alert::UnknownPskIdentity,
+            Self::Name(_) | Self::Unknown(_) | Self::Forgotten(_) => Alert::UnknownPskIdentity,
             Self::Key(_) => Alert::DecryptError,
         }
     }
@@ -78,14 +83,27 @@ pub fn find(shared: &Shared, local: SocketAddr, secure: bool, hello: &ClientHell
             why = Refused::Suite(suite.name());
             continue;
         }
-        let names = match (who.made, secure) {
-            (Made::Retained, true) => keys(shared, local, &who),
-            (Made::Retained, false) => {
-                why = Refused::Plain;
-                continue;
+        if who.made == Made::Generated {
+            // Not from a file, and on every port: a host comes again where it has authenticated itself.
+            match generated(shared, local, &who) {
+                None => why = Refused::Forgotten(who),
+                Some(psk) if !hello.proves(offer, who.hash, &psk.key) => why = Refused::Key(who),
+                Some(psk) => {
+                    let (identity, key) = (offer.identity.clone(), psk.key.clone());
+                    return Ok(Accepted {
+                        who,
+                        generated: Some(psk),
+                        psk: Psk { identity, key, suite },
+                    });
+                }
             }
-            (Made::Generated, _) => Vec::new(),
-        };
+            continue;
+        }
+        if !secure {
+            why = Refused::Plain;
+            continue;
+        }
+        let names = keys(shared, local, &who);
         why = match names.is_empty() {
             true => Refused::Unknown(who.clone()),
             false => Refused::Key(who.clone()),
@@ -95,11 +113,22 @@ pub fn find(shared: &Shared, local: SocketAddr, secure: bool, hello: &ClientHell
             let identity = offer.identity.clone();
             return Ok(Accepted {
                 who,
+                generated: None,
                 psk: Psk { identity, key, suite },
             });
         }
     }
     Err(why)
+}
+
+/// The key that an authentication has left behind, if its host would still be authenticated.
+fn generated(shared: &Shared, local: SocketAddr, who: &Identity) -> Option<Arc<Generated>> {
+    let subsystem = shared.state().subsystems.get(&who.subsystem).cloned()?;
+    let there = {
+        let inner = subsystem.inner();
+        inner.must_authenticate(&who.host) && inner.listens_on(local)
+    };
+    shared.generated.find(who, reactor::now().0).filter(|_| there)
 }
 
 /// Names of the keys that `who` may have: the host's at that subsystem. The discovery service has no hosts of its own, so

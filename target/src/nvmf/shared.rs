@@ -1,5 +1,6 @@
 //! What the control plane and all cores share: one lock for set-up, atomics for counting connections.
 use super::{
+    auth::GeneratedPsks,
     controller::Queue,
     identify::Delays,
     mdns::Publisher,
@@ -28,6 +29,8 @@ pub struct Shared {
     pub graph: Graph,
     /// Keys by name.
     pub keyring: Keyring,
+    /// Keys for TLS that authentications have left behind.
+    pub generated: GeneratedPsks,
     /// Where reservations outlive a power loss.
     pub keeper: Keeper,
     state: Mutex<State>,
@@ -88,6 +91,7 @@ impl Shared {
             reactors,
             graph,
             keyring: Keyring::default(),
+            generated: GeneratedPsks::default(),
             keeper: Keeper::default(),
             state: Mutex::new(state),
             publisher: Mutex::new(None),

@@ -5,6 +5,7 @@ mod association;
 mod balance;
 mod bench;
 mod commands;
+mod concatenation;
 mod control;
 mod fused;
 mod reservations;

@@ -1,10 +1,11 @@
 //! One queue's DH-HMAC-CHAP exchange, from the controller's side: messages in, messages out (Base 2.0d, 8.13.5).
 //!
 //! Powers of 8,192-bit numbers take milliseconds: whoever drives this does it where nobody waits.
-use super::{group::Ephemeral, secret::Secret};
+use super::{generated::Generated, group::Ephemeral, secret::Secret};
 use spec::nvme::{
-    auth::{FromHost, GroupId, HashId, Negotiate, Reason, Reply, challenge, failure1, success1},
+    auth::{FromHost, GroupId, HashId, Negotiate, Reason, Reply, challenge, failure1, secure_channel, success1},
     hash::{digest, hmac},
+    tls::{HASHES, Made},
 };
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -45,6 +46,37 @@ pub struct Names {
     pub subsystem: String,
 }
 
+/// The secure channel that may come of an exchange: secure channel concatenation (Base 2.0d, 8.13.5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concatenation {
+    /// None: an I/O queue, a connection by a configured key, or nothing here that does TLS.
+    Never,
+    /// The host may ask for a PSK, to come again by TLS.
+    New,
+    /// The connection came by such a PSK, which may be replaced.
+    Replace,
+}
+
+impl Concatenation {
+    /// For queue `qid`, whose connection came by such a key, if it is by TLS.
+    pub fn of(qid: u16, by: Option<Made>) -> Self {
+        match (qid, by) {
+            (0, None) if ::tls::BUILT => Self::New,
+            (0, Some(Made::Generated)) => Self::Replace,
+            _ => Self::Never,
+        }
+    }
+
+    /// The value of SC_C that asks for it.
+    fn asked_by(self, wish: u8) -> bool {
+        match self {
+            Self::Never => false,
+            Self::New => wish == secure_channel::NEW_TLS_PSK,
+            Self::Replace => wish == secure_channel::REPLACE_TLS_PSK,
+        }
+    }
+}
+
 /// How far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -61,6 +93,8 @@ enum Step {
     /// The challenge waits to be fetched, or has been; the reply is to come.
     Reply {
         transaction: u16,
+        /// SC_C.
+        channel: u8,
         hash: HashId,
         sequence: u32,
         challenge: [u8; 64],
@@ -69,6 +103,7 @@ enum Step {
     /// The host has yet to say that the controller's response was right.
     Success2 {
         transaction: u16,
+        psk: Option<Generated>,
     },
     Over,
 }
@@ -76,25 +111,55 @@ enum Step {
 /// See the module's description.
 pub struct Exchange {
     names: Names,
+    concatenation: Concatenation,
     step: Step,
     message: Option<Vec<u8>>,
     progress: Progress,
+    chosen: Option<(HashId, GroupId)>,
+    psk: Option<Generated>,
 }
 
 impl Exchange {
     /// Waits for the host to begin.
-    pub fn new(names: Names) -> Self {
+    pub fn new(names: Names, concatenation: Concatenation) -> Self {
         Self {
             names,
+            concatenation,
             step: Step::Negotiate,
             message: None,
             progress: Progress::Going,
+            chosen: None,
+            psk: None,
         }
     }
 
     /// How far it has come.
     pub fn progress(&self) -> Progress {
         self.progress
+    }
+
+    /// Hash and group, once they are agreed on.
+    pub fn chosen(&self) -> Option<(HashId, GroupId)> {
+        self.chosen
+    }
+
+    /// How far it has come, in SPDK's words.
+    pub fn state(&self) -> &'static str {
+        match (self.progress, &self.step, self.message.is_some()) {
+            (Progress::Failed(_), _, true) => "failure1",
+            (Progress::Failed(_), _, false) => "error",
+            (Progress::Done, _, false) => "completed",
+            (_, Step::Negotiate, _) => "negotiate",
+            (_, Step::Reply { .. }, true) => "challenge",
+            (_, Step::Reply { .. }, false) => "reply",
+            (_, Step::Success2 { .. }, false) => "success2",
+            (_, _, _) => "success1",
+        }
+    }
+
+    /// The PSK that it has left behind, once, if the host asked for one and all is done.
+    pub fn take_psk(&mut self) -> Option<Generated> {
+        self.psk.take()
     }
 
     /// The message for the host, if there is one. It is told once.
@@ -112,8 +177,9 @@ impl Exchange {
             (Err(reason), _) => Err(reason),
             (Ok(FromHost::Negotiate(ask)), Step::Negotiate) => self.challenge(&ask, offer),
             (Ok(FromHost::Reply(reply)), step @ Step::Reply { .. }) => self.judge(&reply, step, secrets),
-            (Ok(FromHost::Success2(of)), Step::Success2 { transaction }) if of == transaction => {
+            (Ok(FromHost::Success2(of)), Step::Success2 { transaction, psk }) if of == transaction => {
                 self.progress = Progress::Done;
+                self.psk = psk;
                 Ok(())
             }
             // The host has found us wanting: there is nobody to be told.
@@ -131,14 +197,21 @@ impl Exchange {
     }
 
     fn challenge(&mut self, ask: &Negotiate, offer: &Offer) -> Result<(), Reason> {
-        if ask.secure_channel != 0 {
+        let channel = ask.secure_channel;
+        let concatenates = channel != secure_channel::NONE;
+        if concatenates && !self.concatenation.asked_by(channel) {
             return Err(Reason::SecureChannelMismatch);
         }
-        // The strongest that both know.
-        let hash = offer.hashes.iter().filter(|hash| ask.hashes.contains(hash)).max();
-        let hash = *hash.ok_or(Reason::HashNotUsable)?;
+        // The strongest that both know. TLS has no suite with SHA-512.
+        let fits = |hash: &&HashId| ask.hashes.contains(hash) && (!concatenates || HASHES.contains(hash));
+        let hash = *offer.hashes.iter().filter(fits).max().ok_or(Reason::HashNotUsable)?;
         let group = offer.groups.iter().filter(|group| ask.groups.contains(group)).max();
         let group = *group.ok_or(Reason::GroupNotUsable)?;
+        if concatenates && group == GroupId::Null {
+            // Without a secret of Diffie-Hellman there is nothing to make a PSK of.
+            return Err(Reason::SecureChannelMismatch);
+        }
+        self.chosen = Some((hash, group));
         let ephemeral = match group {
             GroupId::Null => None,
             group => Some(Ephemeral::new(group).ok_or(Reason::Failed)?),
@@ -164,6 +237,7 @@ impl Exchange {
         ));
         self.step = Step::Reply {
             transaction,
+            channel,
             hash,
             sequence,
             challenge: random,
@@ -175,6 +249,7 @@ impl Exchange {
     fn judge(&mut self, reply: &Reply, step: Step, secrets: impl FnOnce() -> Option<Secrets>) -> Result<(), Reason> {
         let Step::Reply {
             transaction,
+            channel,
             hash,
             sequence,
             challenge,
@@ -183,6 +258,7 @@ impl Exchange {
         else {
             return Err(Reason::IncorrectMessage);
         };
+        let concatenates = channel != secure_channel::NONE;
         if reply.transaction != transaction || reply.response.len() != hash.size() {
             return Err(Reason::IncorrectPayload);
         }
@@ -196,27 +272,55 @@ impl Exchange {
         };
         let secrets = secrets().ok_or(Reason::Failed)?;
         let parties = [&*self.names.host, &*self.names.subsystem];
-        let wanted = response(Asked {
-            hash,
-            shared: shared.as_deref().map(Vec::as_slice),
-            key: &secrets.host.transformed(&self.names.host),
-            challenge: &challenge[..hash.size()],
-            sequence,
-            transaction,
-            role: "HostHost",
-            parties,
+        let key = secrets.host.transformed(&self.names.host);
+        // Linux 6.15 to 6.17 asks for a PSK and responds as if it had not. Nobody gains by saying so in its place: what the host
+        // did ask for is in its own mind, and without the PSK it goes no further.
+        let channel = [channel, secure_channel::NONE].into_iter().find(|channel| {
+            let wanted = response(Asked {
+                hash,
+                shared: shared.as_deref().map(Vec::as_slice),
+                key: &key,
+                challenge: &challenge[..hash.size()],
+                sequence,
+                transaction,
+                channel: *channel,
+                role: "HostHost",
+                parties,
+            });
+            bool::from(wanted.ct_eq(&reply.response))
         });
-        if !bool::from(wanted.ct_eq(&reply.response)) {
-            return Err(Reason::Failed);
-        }
+        let channel = channel.ok_or(Reason::Failed)?;
         let Some(theirs) = &reply.challenge else {
+            if concatenates {
+                return Err(Reason::IncorrectPayload);
+            }
             self.message = Some(success1(transaction, hash, None));
             self.progress = Progress::Done;
             return Ok(());
         };
         // Our own challenge sent back would have us compute the host's response for it.
-        if theirs[..] == challenge[..hash.size()] || reply.sequence == 0 {
+        if theirs[..] == challenge[..hash.size()] || (reply.sequence == 0 && !concatenates) {
             return Err(Reason::IncorrectPayload);
+        }
+        let psk = match &shared {
+            Some(session) if concatenates => {
+                let [host, subsystem] = parties;
+                Some(Generated::new(
+                    hash,
+                    session,
+                    [&challenge[..hash.size()], theirs],
+                    host,
+                    subsystem,
+                ))
+            }
+            _ => None,
+        };
+        if reply.sequence == 0 {
+            // The challenge was for the PSK only.
+            self.psk = psk;
+            self.message = Some(success1(transaction, hash, None));
+            self.progress = Progress::Done;
+            return Ok(());
         }
         let secret = secrets.controller.ok_or(Reason::Failed)?;
         let ours = response(Asked {
@@ -226,11 +330,12 @@ impl Exchange {
             challenge: theirs,
             sequence: reply.sequence,
             transaction,
+            channel,
             role: "Controller",
             parties: [parties[1], parties[0]],
         });
         self.message = Some(success1(transaction, hash, Some(&ours)));
-        self.step = Step::Success2 { transaction };
+        self.step = Step::Success2 { transaction, psk };
         Ok(())
     }
 }
@@ -244,6 +349,8 @@ struct Asked<'a> {
     challenge: &'a [u8],
     sequence: u32,
     transaction: u16,
+    /// SC_C.
+    channel: u8,
     role: &'static str,
     /// Who answers, and whom.
     parties: [&'a str; 2],
@@ -262,7 +369,7 @@ fn response(asked: Asked<'_>) -> Zeroizing<Vec<u8>> {
             &augmented,
             &asked.sequence.to_le_bytes(),
             &asked.transaction.to_le_bytes(),
-            &[0],
+            &[asked.channel],
             asked.role.as_bytes(),
             asked.parties[0].as_bytes(),
             &[0],
@@ -272,5 +379,6 @@ fn response(asked: Asked<'_>) -> Zeroizing<Vec<u8>> {
 }
 
 pub mod exercise;
+pub mod host;
 #[cfg(test)]
 mod tests;

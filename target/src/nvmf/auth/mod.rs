@@ -4,13 +4,16 @@
 //! |---|---|
 //! | this one | a queue's lock, and the two commands that open it |
 //! | `exchange` | the messages of one DH-HMAC-CHAP exchange |
+//! | `generated` | PSKs for TLS that exchanges leave behind |
 //! | `group` | the arithmetic |
 //! | `secret` | keys as administrators keep them |
 mod exchange;
+mod generated;
 mod group;
 mod secret;
 
-pub use exchange::{Offer, exercise};
+pub use exchange::{Concatenation, Offer, exercise, host};
+pub use generated::{Generated, GeneratedPsks};
 pub use secret::{NotASecret, Secret};
 
 use super::{
@@ -23,7 +26,7 @@ use super::{
 use exchange::{Exchange, Names, Progress, Secrets};
 use spec::nvme::{
     Status,
-    auth::{MAX_LEN, is_ours, length},
+    auth::{GroupId, HashId, MAX_LEN, is_ours, length},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -34,9 +37,21 @@ use std::{
 /// A queue that is not authenticated after this long is closed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is told of a queue's authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The queue may be used.
+    pub open: bool,
+    /// How far it has come, in SPDK's words.
+    pub state: &'static str,
+    /// Hash and group, once they are agreed on.
+    pub chosen: Option<(HashId, GroupId)>,
+}
+
 /// Whether a queue may be used, and the exchange that decides it.
 pub struct Lock {
     open: Cell<bool>,
+    concatenation: Concatenation,
     /// `None` while a message is being worked on elsewhere.
     exchange: RefCell<Option<Exchange>>,
     since: u64,
@@ -44,12 +59,22 @@ pub struct Lock {
 
 impl Lock {
     /// A queue of a host that must prove who it is (`locked`) or need not. `now` is the reactor's clock.
-    pub fn new(locked: bool, host: &str, subsystem: &str, now: u64) -> Self {
+    pub fn new(locked: bool, concatenation: Concatenation, host: &str, subsystem: &str, now: u64) -> Self {
         Self {
             open: Cell::new(!locked),
-            exchange: RefCell::new(Some(exchange(host, subsystem))),
+            concatenation,
+            exchange: RefCell::new(Some(exchange(host, subsystem, concatenation))),
             since: now,
         }
+    }
+
+    /// What is told of it; `None` while a message is being worked on.
+    fn report(&self) -> Option<Report> {
+        self.exchange.borrow().as_ref().map(|exchange| Report {
+            open: self.open.get(),
+            state: exchange.state(),
+            chosen: exchange.chosen(),
+        })
     }
 
     /// The queue may be used.
@@ -63,7 +88,7 @@ impl Lock {
         let going = self.exchange.take()?;
         Some(match going.progress() {
             Progress::Going => going,
-            _ => exchange(host, subsystem),
+            _ => exchange(host, subsystem, self.concatenation),
         })
     }
 
@@ -92,11 +117,22 @@ impl Lock {
     }
 }
 
-fn exchange(host: &str, subsystem: &str) -> Exchange {
-    Exchange::new(Names {
+fn exchange(host: &str, subsystem: &str, concatenation: Concatenation) -> Exchange {
+    let names = Names {
         host: host.into(),
         subsystem: subsystem.into(),
-    })
+    };
+    Exchange::new(names, concatenation)
+}
+
+/// Puts what is to be told of a queue's authentication where the control plane finds it.
+pub fn publish(connection: &Connection, bound: &Bound) {
+    if let Some(report) = bound.lock.report()
+        && let Some(queue) = bound.controller.state().queues.get_mut(&bound.qid)
+        && queue.connection == connection.id
+    {
+        queue.auth = Some(report);
+    }
 }
 
 /// Authentication Send: a message from the host. What it comes to is told by the next Receive.
@@ -120,12 +156,18 @@ pub async fn send(connection: &Rc<Connection>, bound: &Bound, slot: u16, command
         exchange.send(&message, &offer, || secrets(&shared, &keys?));
         exchange
     });
-    let Some(exchange) = worked.await else {
+    let Some(mut exchange) = worked.await else {
         return Reply::fail(Status::INTERNAL_ERROR);
     };
+    if let Some(psk) = exchange.take_psk() {
+        tracing::debug!(identity = %psk.identity, peer = %connection.peer, "a host may come by TLS");
+        let psks = &connection.shared.generated;
+        psks.keep(psk, connection.generated(), reactor::now().0);
+    }
     if let Progress::Failed(reason) = bound.lock.put(exchange) {
         tracing::warn!(host = bound.controller.hostnqn, peer = %connection.peer, ?reason, "a host could not be authenticated");
     }
+    publish(connection, bound);
     Reply::done()
 }
 
@@ -156,6 +198,7 @@ pub async fn receive(connection: &Rc<Connection>, bound: &Bound, slot: u16, comm
     let Some((message, progress)) = bound.lock.message() else {
         return Reply::fail(Status::COMMAND_SEQUENCE_ERROR);
     };
+    publish(connection, bound);
     if message.len() > room || message.len() > connection.max_io() {
         return Reply::fail(Status::INVALID_FIELD);
     }

@@ -33,7 +33,7 @@ pub use reply::Reply;
 pub use table::{Doing, abort, abort_all, close, close_all, doing, forget_events, stats, tell};
 
 use super::{
-    auth::Lock,
+    auth::{Concatenation, Lock},
     connect,
     controller::Controller,
     memory,
@@ -47,7 +47,7 @@ use reactor::{
     pool::{Pool, Reservation},
 };
 use secure::Secure;
-use spec::nvme::DISCOVERY_NQN;
+use spec::nvme::{DISCOVERY_NQN, tls::Made};
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::VecDeque,
@@ -356,13 +356,16 @@ impl Connection {
 }
 
 impl Bound {
-    /// Queue `qid` of `controller`.
-    pub fn new(controller: Arc<Controller>, qid: u16) -> Self {
+    /// Queue `qid` of `controller`. `by` is the kind of key its connection came by, if it is by TLS.
+    pub fn new(controller: Arc<Controller>, qid: u16, by: Option<Made>) -> Self {
         let (locked, nqn) = match &controller.subsystem {
             Some(s) => (s.inner().must_authenticate(&controller.hostnqn), s.nqn()),
             None => (false, DISCOVERY_NQN),
         };
-        let lock = Lock::new(locked, &controller.hostnqn, nqn, reactor::now().0);
+        // A PSK that an authentication has left behind proves as much as that did.
+        let locked = locked && by != Some(Made::Generated);
+        let concatenation = Concatenation::of(qid, by);
+        let lock = Lock::new(locked, concatenation, &controller.hostnqn, nqn, reactor::now().0);
         let spaces = controller
             .subsystem
             .as_ref()

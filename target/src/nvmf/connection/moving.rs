@@ -125,7 +125,7 @@ async fn arrive(shared: Arc<Shared>, moving: Moving) {
         return;
     };
     table::admit(&connection);
-    connection.furnish(Bound::new(controller.clone(), qid), entries);
+    connection.furnish(Bound::new(controller.clone(), qid, None), entries);
     // Who closed the queue meanwhile asked the core it had left.
     let still_there = match controller.state().queues.get_mut(&qid) {
         Some(queue) if queue.connection == id => {

@@ -8,7 +8,7 @@
 //! What a channel holds is bounded: it is fed only when it has used up all but part of a record, and it gets no more to send
 //! before the last piece has left.
 use super::*;
-use crate::nvmf::{off_core, secure};
+use crate::nvmf::{auth::Generated, off_core, secure};
 use reactor::{Inbox, Outbox, Received};
 use spec::nvme::tls::{Alert, ClientHello, Identity, alert, begins_tls};
 use std::io;
@@ -27,6 +27,8 @@ pub(super) struct Secure {
     pub(super) who: Identity,
     /// How its bytes are encrypted.
     pub(super) suite: Suite,
+    /// The key, if an authentication has left it behind: it lives as long as the connections that came by it.
+    generated: Option<Arc<Generated>>,
     channel: RefCell<Channel>,
     /// The reader's; `None` while it receives.
     incoming: RefCell<Option<Inbox>>,
@@ -92,13 +94,14 @@ impl Connection {
         inbox.clear();
         let mut outgoing = Outbox::with_capacity(OUTGOING.div_ceil(64));
         match self.handshake(&mut incoming, &mut outgoing, secure_port).await {
-            Ok((who, suite, channel)) => {
+            Ok((who, suite, generated, channel)) => {
                 tracing::debug!(peer = %self.peer, identity = %who, suite = suite.name(), "a host has come by TLS");
                 let plain = vec![0; OUTGOING].into_boxed_slice();
                 // It is set once: a connection begins once.
                 let _ = self.secure.set(Secure {
                     who,
                     suite,
+                    generated,
                     channel: RefCell::new(channel),
                     incoming: RefCell::new(Some(incoming)),
                     outgoing: RefCell::new(Some((plain, outgoing))),
@@ -120,7 +123,7 @@ impl Connection {
         incoming: &mut Inbox,
         outgoing: &mut Outbox,
         secure_port: bool,
-    ) -> Result<(Identity, Suite, Channel), String> {
+    ) -> Result<(Identity, Suite, Option<Arc<Generated>>, Channel), String> {
         let hello = loop {
             match ClientHello::parse(incoming.unread()) {
                 Ok(Some(hello)) => break hello,
@@ -138,8 +141,9 @@ impl Connection {
                 return Err("keys cannot be looked up".into());
             }
         };
-        let suite = found.psk.suite;
-        let mut channel = Channel::server(found.psk).map_err(|why| why.to_string())?;
+        let secure::Accepted { who, generated, psk } = found;
+        let suite = psk.suite;
+        let mut channel = Channel::server(psk).map_err(|why| why.to_string())?;
         loop {
             channel.feed(incoming.unread());
             incoming.clear();
@@ -150,7 +154,7 @@ impl Connection {
             let sent = self.send_all(outgoing).await;
             sent.map_err(|why| why.to_string())?;
             if done {
-                return Ok((found.who, suite, channel));
+                return Ok((who, suite, generated, channel));
             }
             self.more(incoming).await?;
         }
@@ -248,6 +252,16 @@ impl Connection {
     /// Who the host has proved to be, if it came by TLS.
     pub fn proven(&self) -> Option<&Identity> {
         self.secure.get().map(|secure| &secure.who)
+    }
+
+    /// The kind of key it came by, if it came by TLS.
+    pub fn made(&self) -> Option<Made> {
+        self.proven().map(|who| who.made)
+    }
+
+    /// The key that an authentication had left behind, if it came by one.
+    pub fn generated(&self) -> Option<&Arc<Generated>> {
+        self.secure.get()?.generated.as_ref()
     }
 
     /// How its bytes are encrypted, if they are.

@@ -92,12 +92,16 @@ impl Nvmf {
                 let pair = QpairInfo {
                     cntlid: c.cntlid,
                     qid,
-                    state: "enabled",
+                    state: match queue.auth {
+                        Some(auth) if !auth.open => "authenticating",
+                        _ => "enabled",
+                    },
                     core: queue.core,
                     hostnqn: c.hostnqn.clone(),
                     listen_address: queue.local,
                     peer_address: queue.peer,
                     tls: queue.suite.map(tls::Suite::name),
+                    auth: queue.auth,
                 };
                 (queue.connection, pair)
             }));

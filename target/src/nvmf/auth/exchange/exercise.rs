@@ -1,6 +1,6 @@
 //! A queue that must be authenticated and a host that does as it is told, right or wrong: what the fuzz target
 //! `nvme_auth_session` and the replay of its corpus drive.
-use super::{super::Lock, *};
+use super::{super::Lock, host::Challenge, *};
 use crate::nvmf::exercise::Model;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use spec::nvme::{
@@ -26,8 +26,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    fn new(controller_proves: bool) -> Self {
-        let lock = Lock::new(true, HOST, SUBSYSTEM, 0);
+    fn new(controller_proves: bool, concatenation: Concatenation) -> Self {
+        let lock = Lock::new(true, concatenation, HOST, SUBSYSTEM, 0);
         Self {
             lock,
             controller_proves,
@@ -58,6 +58,13 @@ impl Gate {
                 .zip(secret(1))
                 .map(|(controller, host)| Secrets { host, controller })
         });
+        if exchange.take_psk().is_some() {
+            assert_eq!(
+                exchange.progress(),
+                Progress::Done,
+                "a PSK of an exchange that is not done"
+            );
+        }
         self.lock.put(exchange);
         Status::SUCCESS
     }
@@ -90,6 +97,8 @@ struct Host {
     model: Model,
     /// The last challenge it has fetched.
     challenge: Vec<u8>,
+    /// The secure channel that it has last asked for.
+    channel: u8,
     /// It has proved who it is since the queue was last shut.
     honest: bool,
     next: u16,
@@ -140,43 +149,26 @@ impl Host {
     }
 
     /// The reply to the challenge. `how`: bit 0 challenges the controller, 1 takes a wrong key, 2 sends the controller's own
-    /// challenge back, 3 leaves the last byte out, 4 changes a byte.
+    /// challenge back, 3 leaves the last byte out, 4 changes a byte, 5 responds as if no secure channel were wanted, 6 challenges
+    /// for a PSK only.
     fn reply(&self, how: u8, at: u8) -> Option<(Vec<u8>, bool)> {
-        let challenge = &self.challenge;
-        let (hash, group) = (HashId::of(*challenge.get(8)?)?, GroupId::of(*challenge.get(9)?)?);
-        let sequence = u32::from_le_bytes(*challenge.get(12..)?.first_chunk()?);
-        let (c1, value) = challenge.get(16..)?.split_at_checked(hash.size())?;
-        let ephemeral = Ephemeral::new(group);
-        let shared = match &ephemeral {
-            Some(e) => Some(digest(hash, &e.shared(value)?)),
-            None => None,
+        let names = Names {
+            host: HOST.into(),
+            subsystem: SUBSYSTEM.into(),
         };
-        let key = secret(if how & 2 != 0 { 9 } else { 1 })?.transformed(HOST);
-        let said = response(Asked {
-            hash,
-            shared: shared.as_deref().map(Vec::as_slice),
-            key: &key,
-            challenge: c1,
-            sequence,
+        let theirs = Challenge::parse(&self.challenge)?;
+        let own = match how & 4 {
+            0 => vec![0x42; theirs.hash.size()],
+            _ => theirs.challenge.clone(),
+        };
+        let host = host::Host {
+            names: &names,
+            secret: &secret(if how & 2 != 0 { 9 } else { 1 })?,
+            channel: if how & 32 != 0 { 0 } else { self.channel },
             transaction: TRANSACTION,
-            role: "HostHost",
-            parties: [HOST, SUBSYSTEM],
-        });
-        let ours = match &ephemeral {
-            Some(e) => e.value()?,
-            None => Vec::new(),
         };
-        let c2 = if how & 4 != 0 {
-            c1.to_vec()
-        } else {
-            vec![0x42; hash.size()]
-        };
-        let mut bytes = vec![1, 2, 0, 0, TRANSACTION as u8, 0, hash.size() as u8, 0, how & 1, 0];
-        bytes.extend_from_slice(&(ours.len() as u16).to_le_bytes());
-        bytes.extend_from_slice(&77u32.to_le_bytes());
-        [&said[..], &c2, &ours]
-            .into_iter()
-            .for_each(|part| bytes.extend_from_slice(part));
+        let own = (how & 1 != 0).then_some((&own[..], if how & 64 != 0 { 0 } else { 77 }));
+        let mut bytes = host.answer(&theirs, own)?.message;
         if how & 8 != 0 {
             bytes.pop();
         }
@@ -223,10 +215,15 @@ pub fn session(bytes: &[u8]) {
     model
         .session()
         .connected(u16::from(how >> 1 & 1), crate::nvmf::exercise::ENTRIES, true);
-    model.gate = Some(Gate::new(how & 1 != 0));
+    let concatenation = match how >> 1 & 1 {
+        0 => Concatenation::New,
+        _ => Concatenation::Never,
+    };
+    model.gate = Some(Gate::new(how & 1 != 0, concatenation));
     let mut host = Host {
         model,
         challenge: Vec::new(),
+        channel: 0,
         honest: false,
         next: 0,
     };
@@ -251,6 +248,7 @@ pub fn session(bytes: &[u8]) {
                 host.send(message);
             }
             1 => {
+                host.channel = two;
                 let pick =
                     |ids: &[u8], mask: u8| ids.iter().copied().filter(|id| mask >> id & 1 != 0).collect::<Vec<_>>();
                 let (hashes, groups) = (pick(&[1, 2, 3], one), pick(&[0, 1, 2], one >> 4));
@@ -318,10 +316,11 @@ mod tests {
         let mut model = Model::new(64);
         model.input(tcp::IcReq::new(tcp::Digests::of(0), 0, 1).as_bytes());
         model.session().connected(0, 8, true);
-        model.gate = Some(Gate::new(true));
+        model.gate = Some(Gate::new(true, Concatenation::New));
         let mut host = Host {
             model,
             challenge: Vec::new(),
+            channel: 0,
             honest: false,
             next: 0,
         };

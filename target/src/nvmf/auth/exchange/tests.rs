@@ -1,5 +1,5 @@
 //! Exchanges with a host that is written down here, right and wrong. A real one is in the guest's stories.
-use super::*;
+use super::{host::Challenge, *};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 const HOST: &str = "nqn.2014-08.org.nvmexpress:uuid:11111111-1111-4111-8111-111111111111";
@@ -20,10 +20,7 @@ fn secrets() -> Option<Secrets> {
 }
 
 fn exchange() -> Exchange {
-    Exchange::new(Names {
-        host: HOST.into(),
-        subsystem: SUBSYSTEM.into(),
-    })
+    Exchange::new(names(), Concatenation::Never)
 }
 
 fn negotiate(hashes: &[u8], groups: &[u8]) -> Vec<u8> {
@@ -35,46 +32,37 @@ fn negotiate(hashes: &[u8], groups: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a challenge says: hash, group, sequence number, challenge, value.
-fn challenge_of(bytes: &[u8]) -> (HashId, GroupId, u32, &[u8], &[u8]) {
+fn names() -> Names {
+    Names {
+        host: HOST.into(),
+        subsystem: SUBSYSTEM.into(),
+    }
+}
+
+/// What a challenge says: hash, group.
+fn challenge_of(bytes: &[u8]) -> (HashId, GroupId) {
     assert_eq!(bytes[..2], [1, 1]);
-    let (hash, group) = (HashId::of(bytes[8]).unwrap(), GroupId::of(bytes[9]).unwrap());
-    let sequence = u32::from_le_bytes(*bytes[12..].first_chunk().unwrap());
-    let (challenge, value) = bytes[16..].split_at(hash.size());
-    assert_eq!(value.len() * 8, group.bits() as usize);
-    (hash, group, sequence, challenge, value)
+    let challenge = Challenge::parse(bytes).unwrap();
+    assert_eq!(challenge.value.len() * 8, challenge.group.bits() as usize);
+    (challenge.hash, challenge.group)
 }
 
 /// A host's reply, and the controller's response that it expects.
 fn reply(challenge: &[u8], key: &Secret, mutual: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
-    let (hash, group, sequence, c1, value) = challenge_of(challenge);
-    let ephemeral = Ephemeral::new(group);
-    let shared = ephemeral.as_ref().map(|e| digest(hash, &e.shared(value).unwrap()));
-    let answer = |key: &[u8], challenge: &[u8], sequence, role, parties| {
-        let shared = shared.as_deref().map(Vec::as_slice);
-        response(Asked {
-            hash,
-            shared,
-            key,
-            challenge,
-            sequence,
-            transaction: 5,
-            role,
-            parties,
-        })
+    let said = answer(challenge, key, 0, mutual.map(|c2| (c2, 77)));
+    let expected = said.expected(&secret(2, "00")).to_vec();
+    (said.message, expected)
+}
+
+fn answer(challenge: &[u8], secret: &Secret, channel: u8, own: Option<(&[u8], u32)>) -> host::Answer {
+    let names = names();
+    let host = host::Host {
+        names: &names,
+        secret,
+        channel,
+        transaction: 5,
     };
-    let said = answer(&key.transformed(HOST), c1, sequence, "HostHost", [HOST, SUBSYSTEM]);
-    let ours = ephemeral.map(|e| e.value().unwrap()).unwrap_or_default();
-    let c2 = mutual.map_or(vec![0; hash.size()], |c2| c2.to_vec());
-    let mut bytes = vec![1, 2, 0, 0, 5, 0, hash.size() as u8, 0, mutual.is_some().into(), 0];
-    bytes.extend_from_slice(&(ours.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(&77u32.to_le_bytes());
-    bytes.extend_from_slice(&said);
-    bytes.extend_from_slice(&c2);
-    bytes.extend_from_slice(&ours);
-    let key = secret(2, "00").transformed(SUBSYSTEM);
-    let expected = answer(&key, &c2, 77, "Controller", [SUBSYSTEM, HOST]);
-    (bytes, expected.to_vec())
+    host.answer(&Challenge::parse(challenge).unwrap(), own).unwrap()
 }
 
 fn failed(exchange: &mut Exchange, reason: Reason) {
@@ -89,7 +77,7 @@ fn a_host_with_the_right_key_gets_in_with_every_hash_and_group() {
             let mut e = exchange();
             e.send(&negotiate(&[hash as u8], &[group as u8]), &Offer::default(), secrets);
             let challenge = e.receive().unwrap();
-            assert_eq!((challenge_of(&challenge).0, challenge_of(&challenge).1), (hash, group));
+            assert_eq!(challenge_of(&challenge), (hash, group));
             let (bytes, _) = reply(&challenge, &secret(1, "01"), None);
             e.send(&bytes, &Offer::default(), secrets);
             assert_eq!(e.receive().unwrap(), success1(5, hash, None));
@@ -103,7 +91,7 @@ fn the_controller_proves_itself_when_it_is_challenged() {
     let mut e = exchange();
     e.send(&negotiate(&[1, 2, 3], &[0, 1]), &Offer::default(), secrets);
     let challenge = e.receive().unwrap();
-    let (hash, group, ..) = challenge_of(&challenge);
+    let (hash, group) = challenge_of(&challenge);
     assert_eq!((hash, group), (HashId::Sha512, GroupId::Ffdhe2048), "the strongest");
     let (bytes, expected) = reply(&challenge, &secret(1, "01"), Some(&[0x42; 64]));
     e.send(&bytes, &Offer::default(), secrets);
@@ -183,4 +171,94 @@ fn what_does_not_fit_is_refused_with_its_reason() {
         e.send(&negotiate(&[3], &[1]), &only_strong, secrets);
         failed(&mut e, Reason::IncorrectMessage);
     }
+}
+
+/// An exchange on a queue that may be concatenated, after Negotiate: with this SC_C and these groups.
+fn concatenating(concatenation: Concatenation, channel: u8, hashes: &[u8], groups: &[u8]) -> Exchange {
+    let mut e = Exchange::new(names(), concatenation);
+    let mut bytes = negotiate(hashes, groups);
+    bytes[6] = channel;
+    e.send(&bytes, &Offer::default(), secrets);
+    e
+}
+
+#[test]
+fn a_psk_comes_of_an_exchange_both_ways_and_one_way_and_is_the_hosts() {
+    for (concatenation, channel) in [(Concatenation::New, 2), (Concatenation::Replace, 3)] {
+        // What the host puts into its response: Linux 6.15 to 6.17 leaves the wish out.
+        for said in [channel, 0] {
+            for sequence in [0, 77] {
+                let mut e = concatenating(concatenation, channel, &[1, 2, 3], &[0, 1]);
+                let challenge = e.receive().unwrap();
+                assert_eq!(challenge_of(&challenge), (HashId::Sha384, GroupId::Ffdhe2048));
+                assert_eq!(e.state(), "reply");
+                let said = answer(&challenge, &secret(1, "01"), said, Some((&[0x42; 48], sequence)));
+                e.send(&said.message, &Offer::default(), secrets);
+                let told = e.receive().unwrap();
+                if sequence == 0 {
+                    assert_eq!(told, success1(5, HashId::Sha384, None));
+                } else {
+                    assert_eq!(
+                        told,
+                        success1(5, HashId::Sha384, Some(&said.expected(&secret(2, "00"))))
+                    );
+                    assert_eq!((e.progress(), e.state()), (Progress::Going, "success2"));
+                    assert!(e.take_psk().is_none(), "before the host is content");
+                    e.send(
+                        &[1, 4, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                        &Offer::default(),
+                        secrets,
+                    );
+                }
+                assert_eq!((e.progress(), e.state()), (Progress::Done, "completed"));
+                let (ours, theirs) = (e.take_psk().unwrap(), said.psk().unwrap());
+                assert_eq!((&ours.identity, &*ours.key), (&theirs.identity, &*theirs.key));
+                assert!(ours.identity.to_string().starts_with("NVMe1G02 "));
+                assert!(e.take_psk().is_none(), "once");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secure_channel_is_refused_where_there_can_be_none() {
+    let mismatch = Reason::SecureChannelMismatch;
+    for (concatenation, channel, hashes, groups, reason) in [
+        (Concatenation::Never, 2, &[1][..], &[1][..], mismatch),
+        (Concatenation::New, 1, &[1], &[1], mismatch),
+        (Concatenation::New, 3, &[1], &[1], mismatch),
+        (Concatenation::Replace, 2, &[1], &[1], mismatch),
+        (Concatenation::New, 2, &[1], &[0], mismatch),
+        (Concatenation::New, 2, &[3], &[1], Reason::HashNotUsable),
+        (Concatenation::New, 2, &[1], &[9], Reason::GroupNotUsable),
+    ] {
+        failed(&mut concatenating(concatenation, channel, hashes, groups), reason);
+    }
+    // A host that challenges nobody, and one that says what the controller said.
+    for own in [None, Some(())] {
+        let mut e = concatenating(Concatenation::New, 2, &[1], &[1]);
+        let challenge = e.receive().unwrap();
+        let same = challenge[16..48].to_vec();
+        let said = answer(&challenge, &secret(1, "01"), 2, own.map(|()| (&same[..], 0)));
+        e.send(&said.message, &Offer::default(), secrets);
+        failed(&mut e, Reason::IncorrectPayload);
+        assert!(e.take_psk().is_none());
+    }
+    // A wrong key.
+    let mut e = concatenating(Concatenation::New, 2, &[1], &[1]);
+    let challenge = e.receive().unwrap();
+    let said = answer(&challenge, &secret(9, "01"), 2, Some((&[1; 32], 0)));
+    e.send(&said.message, &Offer::default(), secrets);
+    failed(&mut e, Reason::Failed);
+    assert!(e.take_psk().is_none());
+    // A wish that somebody put in on the way.
+    let mut e = exchange();
+    e.send(&negotiate(&[1], &[1]), &Offer::default(), secrets);
+    let challenge = e.receive().unwrap();
+    e.send(
+        &answer(&challenge, &secret(1, "01"), 2, None).message,
+        &Offer::default(),
+        secrets,
+    );
+    failed(&mut e, Reason::Failed);
 }
