@@ -174,13 +174,11 @@ impl Engine {
             Some(name) => vec![plan::verb::find(name)?],
             None => VERBS.to_vec(),
         };
+        let kinds = plan::verb::kinds(&view, object);
         let mut all = Vec::with_capacity(verbs.len());
-        for verb in verbs {
-            let can = plan::verb::can(&view, verb, object, &stamp).await;
-            // One that is for objects of another kind says nothing about this one.
-            if can.why.as_ref().is_none_or(|why| why.code != Code::WrongKind) || one {
-                all.push(can);
-            }
+        // One that is for objects of another kind says nothing about this one.
+        for verb in verbs.into_iter().filter(|verb| one || kinds.contains(&verb.kind())) {
+            all.push(plan::verb::can(&view, verb, object, &stamp).await);
         }
         Ok(all)
     }

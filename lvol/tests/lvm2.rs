@@ -1,6 +1,7 @@
 //! Volume groups made by the real LVM2 on loop devices, without a device-mapper (`--driverloaded n`), and found by us. What LVM2 itself reports
 //! (`lvs -o +seg_pe_ranges`, `vgs`, `pvs`) is what we are compared with; every byte of the volumes is read through the graph. Needs root
 //! for the loop devices; skipped by name where a tool is missing.
+#[allow(dead_code)]
 #[path = "lvm2/tool.rs"]
 mod tool;
 

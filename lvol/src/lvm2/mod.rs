@@ -20,6 +20,9 @@ use spec::{
 use std::sync::Arc;
 
 pub mod assembly;
+pub mod edit;
+pub mod space;
+pub mod whole;
 
 /// Bytes that are read at once.
 const CHUNK: u64 = 1 << 20;

@@ -1,4 +1,5 @@
 //! What a plan may look at: the disks as discovery sees them, and their bytes. In the running engine that is the graph; a test has images.
+use super::verb::Kind;
 use crate::{Group, Partition, Verdict, probe::Reading};
 use spec::Extent;
 use uuid::Uuid;
@@ -47,6 +48,16 @@ pub trait Disks: Send + Sync {
     fn names(&self) -> Vec<String>;
     /// One disk by name, alias or UUID.
     fn facts(&self, name: &str) -> Option<Facts>;
+    /// What an object is besides a disk: a group, a volume of one, a link.
+    fn other_kinds(&self, object: &str) -> Vec<Kind> {
+        let groups = self.groups();
+        let group = groups.iter().any(|group| group.name == object || group.id == object);
+        let volume = groups
+            .iter()
+            .any(|group| group.volumes.iter().any(|volume| volume.disk == object));
+        let kinds = [(group, Kind::Group), (volume, Kind::Volume)];
+        kinds.into_iter().filter(|(is, _)| *is).map(|(_, kind)| kind).collect()
+    }
     /// Every group of disks.
     fn groups(&self) -> Vec<Group>;
     /// Blocks of a disk; the caller has checked that they are there, and asks for at most [`READ_MAX`](crate::probe::READ_MAX) bytes.

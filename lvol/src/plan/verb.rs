@@ -1,6 +1,7 @@
 //! Verbs: what can be done to disks, partitions, groups and volumes. One trait, one list; the command line, RPC and whatever else asks read what
 //! each takes from its description.
 use super::{Code, Disks, Draft, Plan, Refusal, Stamp};
+use crate::lvm2::edit::{lv, pv, vg, vgs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::{future::Future, pin::Pin};
@@ -13,12 +14,44 @@ pub enum Kind {
     Disk,
     /// A partition.
     Partition,
-    /// A volume group; for a verb that makes one, its name.
+    /// A volume group.
     Group,
-    /// A volume of a group, as `group/volume`; for a verb that makes one, the group.
+    /// A volume of a group, as `group/volume`.
     Volume,
     /// A drive link.
     Link,
+    /// A name that is free: the verb makes something of that name.
+    Name,
+}
+
+impl Kind {
+    /// In a word or two.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Partition => "partition",
+            Self::Group => "volume group",
+            Self::Volume => "volume of a group",
+            Self::Link => "drive link",
+            Self::Name => "free name",
+        }
+    }
+}
+
+/// What an object is; several at once, for a partition is a disk too.
+pub fn kinds(disks: &dyn Disks, object: &str) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    if let Some(facts) = disks.facts(object) {
+        kinds.push(Kind::Disk);
+        if facts.partition.is_some() {
+            kinds.push(Kind::Partition);
+        }
+    }
+    kinds.extend(disks.other_kinds(object));
+    if kinds.is_empty() {
+        kinds.push(Kind::Name);
+    }
+    kinds
 }
 
 /// What an option may be.
@@ -138,7 +171,27 @@ pub trait Verb: Send + Sync {
 }
 
 /// Every verb.
-pub static VERBS: &[&dyn Verb] = &[];
+pub static VERBS: &[&dyn Verb] = &[
+    &pv::PvCreate,
+    &pv::PvRemove,
+    &pv::PvResize,
+    &pv::PvChange,
+    &vg::VgCreate,
+    &vg::VgExtend,
+    &vg::VgReduce,
+    &vg::VgRename,
+    &vg::VgRemove,
+    &vg::VgChange,
+    &vgs::VgSplit,
+    &vgs::VgMerge,
+    &vgs::VgRestore,
+    &lv::LvCreate,
+    &lv::LvExtend,
+    &lv::LvReduce,
+    &lv::LvRename,
+    &lv::LvRemove,
+    &lv::LvChange,
+];
 
 /// The verb of this name.
 pub fn find(name: &str) -> Result<&'static dyn Verb, Refusal> {
@@ -163,6 +216,18 @@ pub async fn plan(disks: &dyn Disks, request: &Request, stamp: &Stamp) -> Result
             let why = format!("{} needs the option {:?}: {}", request.verb, option.name, option.about);
             return Err(Refusal::new(Code::BadOption, why));
         }
+    }
+    let kinds = kinds(disks, &request.object);
+    if !kinds.contains(&verb.kind()) {
+        let object = &request.object;
+        return Err(match kinds.as_slice() {
+            [Kind::Name] => {
+                let why = format!("there is no {} called {object:?}", verb.kind().word());
+                Refusal::new(Code::NotFound, why).but("`ashlar disk ls` and `ashlar vg ls` list what there is")
+            }
+            _ if verb.kind() == Kind::Name => Refusal::new(Code::BadName, format!("{object:?} is there already")),
+            _ => Refusal::new(Code::WrongKind, format!("{object:?} is no {}", verb.kind().word())),
+        });
     }
     let mut draft = Draft::new(disks, request.clone(), stamp.clone());
     verb.plan(&mut draft, request).await?;

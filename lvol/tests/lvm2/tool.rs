@@ -5,7 +5,7 @@ use std::{
     fs::File,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 pub const MIB: u64 = 1 << 20;
@@ -100,12 +100,24 @@ impl Lvm {
 
     /// One of LVM2's commands. `@0` is the first device.
     pub fn run(&self, command: &str, args: &[&str]) -> String {
+        let out = self.output(command, args);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{command} {args:?}: {said}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Whether LVM2 does it.
+    pub fn attempt(&self, command: &str, args: &[&str]) -> bool {
+        self.output(command, args).status.success()
+    }
+
+    fn output(&self, command: &str, args: &[&str]) -> Output {
         let device = |arg: &&str| match arg.strip_prefix('@').and_then(|n| n.parse::<usize>().ok()) {
             Some(n) => self.loops[n].clone(),
             None => (*arg).to_owned(),
         };
         let args: Vec<String> = args.iter().map(device).collect();
-        let out = Command::new(tool("lvm").unwrap())
+        Command::new(tool("lvm").unwrap())
             .arg(command)
             .args(["--driverloaded", "n", "--config", &self.config])
             .args(&args)
@@ -113,10 +125,7 @@ impl Lvm {
             .env("LVM_SYSTEM_DIR", self.dir.path())
             .env("LC_ALL", "C")
             .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert!(out.status.success(), "{command} {args:?}: {said}");
-        String::from_utf8(out.stdout).unwrap()
+            .unwrap()
     }
 
     /// A volume that nobody activates.
@@ -132,7 +141,8 @@ impl Lvm {
             more,
         ]
         .concat();
-        let json: Value = serde_json::from_str(&self.run(command, &args)).unwrap();
+        let said = self.run(command, &args);
+        let json: Value = serde_json::from_str(&said).unwrap_or_else(|why| panic!("{command}: {why}: {said}"));
         let rows = &json["report"][0][command.trim_end_matches('s')];
         let rows = rows.as_array().or(json["report"][0]["seg"].as_array()).unwrap();
         rows.iter()

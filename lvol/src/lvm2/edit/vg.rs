@@ -1,0 +1,418 @@
+//! Volume groups: made, extended, reduced, renamed, removed, changed.
+use super::{
+    super::whole::{Whole, find},
+    fresh, name, recruits,
+    size::{self, Amount, Sign},
+    tags, words,
+};
+use crate::{
+    Verdict,
+    plan::{
+        Code, Disks, Draft, Refusal, Request, Undo, Verb,
+        verb::{Kind, Opt, Planning, Type},
+    },
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use spec::lvm2::{
+    SECTOR,
+    vg::{Shape, VolumeGroup},
+};
+
+/// Bytes in an extent unless told otherwise.
+const EXTENT: u64 = 4 << 20;
+
+/// `vg-create`.
+pub struct VgCreate;
+/// `vg-extend`.
+pub struct VgExtend;
+/// `vg-reduce`.
+pub struct VgReduce;
+/// `vg-rename`.
+pub struct VgRename;
+/// `vg-remove`.
+pub struct VgRemove;
+/// `vg-change`.
+pub struct VgChange;
+
+/// A disk that could become a member.
+fn blank(disks: &dyn Disks) -> Option<String> {
+    let free = |name: &String| {
+        disks.facts(name).is_some_and(|facts| {
+            facts.verdict == Verdict::New && facts.user.is_none() && !facts.read_only && facts.bytes() > 8 << 20
+        })
+    };
+    disks.names().into_iter().find(free)
+}
+
+/// Everything that stands on the extents of this physical volume.
+pub(super) fn volumes_on<'a>(vg: &'a VolumeGroup, word: &str) -> Vec<&'a str> {
+    let on = |segment: &spec::lvm2::vg::Segment| match &segment.shape {
+        Shape::Striped { stripes, .. } => stripes.iter().any(|stripe| stripe.on == word),
+        Shape::Other { mentions, .. } => mentions.contains(word),
+    };
+    let found = vg.logical.iter().filter(|lv| lv.segments.iter().any(on));
+    found.map(|lv| lv.name.as_str()).collect()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Create {
+    disks: Vec<String>,
+    extent_size: Option<Value>,
+    tags: Vec<String>,
+    force: bool,
+}
+
+impl Verb for VgCreate {
+    fn name(&self) -> &'static str {
+        "vg-create"
+    }
+    fn about(&self) -> &'static str {
+        "Make a volume group of disks; blank ones become physical volumes."
+    }
+    fn kind(&self) -> Kind {
+        Kind::Name
+    }
+    fn options(&self) -> &'static [Opt] {
+        const OPTIONS: &[Opt] = &[
+            Opt::required("disks", Type::Disks, "Its first members."),
+            Opt::new("extent_size", Type::Size, "What space is counted in; 4 MiB without it."),
+            Opt::new("tags", Type::List, "Tags to give it."),
+            Opt::new("force", Type::Flag, "Wipe what is on disks that are not blank."),
+        ];
+        OPTIONS
+    }
+    fn example(&self, disks: &dyn Disks, _: &str) -> Map<String, Value> {
+        let disks: Vec<Value> = blank(disks).into_iter().map(Value::from).collect();
+        Map::from_iter([("disks".to_owned(), disks.into())])
+    }
+    fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
+        Box::pin(async move {
+            let options: Create = request.options()?;
+            let vg = name(&request.object)?;
+            if options.disks.is_empty() {
+                return Err(Refusal::new(Code::BadOption, "a volume group has at least one member"));
+            }
+            let extent = match options.extent_size.as_ref().map(size::size).transpose()? {
+                None => EXTENT,
+                Some((Sign::To, Amount::Bytes(bytes))) => bytes,
+                Some(_) => return Err(Refusal::new(Code::BadOption, "an extent size has no sign in front")),
+            };
+            // As LVM2: a power of two of at least one sector, or a multiple of 128 KiB.
+            if extent < 1024 || !(extent.is_power_of_two() || extent.is_multiple_of(128 << 10)) || extent > 16 << 30 {
+                let why = format!("an extent of {extent} bytes");
+                return Err(Refusal::new(Code::BadOption, why)
+                    .but("a power of two from 1 KiB on, or a multiple of 128 KiB, up to 16 GiB"));
+            }
+            let mut whole = Whole::new(vg, draft.lvm2_id(), extent / SECTOR)?;
+            for pv in recruits(draft, &options.disks, options.force).await? {
+                if !extent.is_multiple_of(pv.disk.block_size.into()) {
+                    let why = format!(
+                        "an extent of {extent} bytes does not fall on the blocks of {:?}",
+                        pv.disk.name
+                    );
+                    return Err(Refusal::new(Code::BadOption, why));
+                }
+                whole.join(pv)?;
+            }
+            tags(whole.group()?, &options.tags, &[])?;
+            whole.commit(draft, &format!("vg-create {vg}")).await?;
+            let extents: u64 = whole.vg.physical.iter().map(|pv| pv.pe_count).sum();
+            draft.say(format!(
+                "The volume group {vg} is made of {}: {extents} extents of {extent} bytes.",
+                options.disks.join(", ")
+            ));
+            draft.undo(Undo::Request(Request::new("vg-remove", vg)));
+            Ok(())
+        })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Extend {
+    disks: Vec<String>,
+    force: bool,
+}
+
+impl Verb for VgExtend {
+    fn name(&self) -> &'static str {
+        "vg-extend"
+    }
+    fn about(&self) -> &'static str {
+        "Take more disks into a volume group; blank ones become physical volumes."
+    }
+    fn kind(&self) -> Kind {
+        Kind::Group
+    }
+    fn options(&self) -> &'static [Opt] {
+        const OPTIONS: &[Opt] = &[
+            Opt::required("disks", Type::Disks, "The new members."),
+            Opt::new("force", Type::Flag, "Wipe what is on disks that are not blank."),
+        ];
+        OPTIONS
+    }
+    fn example(&self, disks: &dyn Disks, _: &str) -> Map<String, Value> {
+        let disks: Vec<Value> = blank(disks).into_iter().map(Value::from).collect();
+        Map::from_iter([("disks".to_owned(), disks.into())])
+    }
+    fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
+        Box::pin(async move {
+            let options: Extend = request.options()?;
+            if options.disks.is_empty() {
+                return Err(Refusal::new(Code::BadOption, "no disk is named"));
+            }
+            let mut whole = Whole::read(draft, &request.object).await?;
+            for pv in recruits(draft, &options.disks, options.force).await? {
+                whole.join(pv)?;
+            }
+            let vg = whole.vg.name.clone();
+            whole.commit(draft, &format!("vg-extend {vg}")).await?;
+            draft.say(format!("{} joins the volume group {vg}.", options.disks.join(", ")));
+            let disks: Vec<Value> = options.disks.into_iter().map(Value::from).collect();
+            draft.undo(Undo::Request(Request::new("vg-reduce", &vg).with("disks", disks)));
+            Ok(())
+        })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Reduce {
+    disks: Vec<String>,
+}
+
+impl Verb for VgReduce {
+    fn name(&self) -> &'static str {
+        "vg-reduce"
+    }
+    fn about(&self) -> &'static str {
+        "Let disks go from a volume group on which no volume is; they stay physical volumes."
+    }
+    fn kind(&self) -> Kind {
+        Kind::Group
+    }
+    fn options(&self) -> &'static [Opt] {
+        const OPTIONS: &[Opt] = &[Opt::required("disks", Type::Disks, "The members that leave.")];
+        OPTIONS
+    }
+    fn example(&self, disks: &dyn Disks, object: &str) -> Map<String, Value> {
+        let groups = disks.groups();
+        let group = groups.iter().find(|group| group.name == object);
+        let seats = group.map(|group| group.members.as_slice()).unwrap_or_default();
+        let free = seats.iter().find(|seat| seat.used == 0).or(seats.first());
+        let disks: Vec<Value> = free
+            .and_then(|seat| seat.disk.clone())
+            .into_iter()
+            .map(Value::from)
+            .collect();
+        Map::from_iter([("disks".to_owned(), disks.into())])
+    }
+    fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
+        Box::pin(async move {
+            let options: Reduce = request.options()?;
+            if options.disks.is_empty() {
+                return Err(Refusal::new(Code::BadOption, "no disk is named"));
+            }
+            let mut whole = Whole::read(draft, &request.object).await?;
+            let vg = whole.vg.name.clone();
+            for disk in &options.disks {
+                let disk = draft.facts(disk)?.name;
+                if let Some(word) = whole.on(&disk).and_then(|pv| whole.word(pv.label.id))
+                    && let [first, ..] = volumes_on(&whole.vg, word).as_slice()
+                {
+                    let why = format!("the volume {first:?} is on {disk:?}");
+                    return Err(Refusal::new(Code::InUse, why).but("move or remove what is on it first"));
+                }
+                whole.leave(&disk)?;
+            }
+            if whole.pvs.is_empty() {
+                let why = format!("nothing would be left of the volume group {vg:?}");
+                return Err(Refusal::new(Code::InUse, why).but("`vg-remove` removes it"));
+            }
+            whole.commit(draft, &format!("vg-reduce {vg}")).await?;
+            draft.say(format!("{} leaves the volume group {vg}.", options.disks.join(", ")));
+            let disks: Vec<Value> = options.disks.into_iter().map(Value::from).collect();
+            draft.undo(Undo::Request(Request::new("vg-extend", &vg).with("disks", disks)));
+            Ok(())
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rename {
+    name: String,
+}
+
+impl Verb for VgRename {
+    fn name(&self) -> &'static str {
+        "vg-rename"
+    }
+    fn about(&self) -> &'static str {
+        "Give a volume group another name. None of its volumes may be in use."
+    }
+    fn kind(&self) -> Kind {
+        Kind::Group
+    }
+    fn options(&self) -> &'static [Opt] {
+        const OPTIONS: &[Opt] = &[Opt::required("name", Type::Text, "The new name.")];
+        OPTIONS
+    }
+    fn example(&self, disks: &dyn Disks, _: &str) -> Map<String, Value> {
+        let groups = disks.groups();
+        let free = fresh("vg", |name| groups.iter().any(|group| group.name == name));
+        Map::from_iter([("name".to_owned(), free.into())])
+    }
+    fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
+        Box::pin(async move {
+            let options: Rename = request.options()?;
+            let to = name(&options.name)?;
+            if find(draft, to).is_ok() {
+                return Err(Refusal::new(
+                    Code::BadName,
+                    format!("there is a volume group {to:?} already"),
+                ));
+            }
+            let mut whole = Whole::read(draft, &request.object).await?;
+            let from = whole.vg.name.clone();
+            for volume in &whole.seen.volumes {
+                draft.release(&volume.disk)?;
+            }
+            whole.tree.rename(&from, to);
+            whole.refresh()?;
+            whole.commit(draft, &format!("vg-rename {from} {to}")).await?;
+            draft.say(format!("The volume group {from} is called {to}."));
+            draft.undo(Undo::Request(Request::new("vg-rename", to).with("name", from)));
+            Ok(())
+        })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Remove {
+    force: bool,
+}
+
+impl Verb for VgRemove {
+    fn name(&self) -> &'static str {
+        "vg-remove"
+    }
+    fn about(&self) -> &'static str {
+        "Remove a volume group; its members stay physical volumes, in no group."
+    }
+    fn kind(&self) -> Kind {
+        Kind::Group
+    }
+    fn options(&self) -> &'static [Opt] {
+        const OPTIONS: &[Opt] = &[Opt::new(
+            "force",
+            Type::Flag,
+            "With all its volumes, if none of them is in use.",
+        )];
+        OPTIONS
+    }
+    fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
+        Box::pin(async move {
+            let options: Remove = request.options()?;
+            let mut whole = Whole::read(draft, &request.object).await?;
+            let vg = whole.vg.name.clone();
+            let count = whole.vg.logical.len();
+            if let Some(lv) = whole.vg.logical.first()
+                && !options.force
+            {
+                let why = format!("{vg:?} has {count} volumes, {:?} among them", lv.name);
+                return Err(Refusal::new(Code::InUse, why).but("`lv-remove` removes one, `force` all with the group"));
+            }
+            for volume in &whole.seen.volumes {
+                draft.release(&volume.disk)?;
+            }
+            if count > 0 {
+                draft.warn(format!("The {count} volumes of {vg} are lost."));
+            }
+            whole.dissolve(draft).await?;
+            draft.say(format!("The volume group {vg} is no more."));
+            Ok(())
+        })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Change {
+    add_tags: Vec<String>,
+    del_tags: Vec<String>,
+    resizeable: Option<bool>,
+    autoactivation: Option<bool>,
+    allocation: Option<String>,
+}
+
+impl Verb for VgChange {
+    fn name(&self) -> &'static str {
+        "vg-change"
+    }
+    fn about(&self) -> &'static str {
+        "Change what a volume group says of itself: tags, policies."
+    }
+    fn kind(&self) -> Kind {
+        Kind::Group
+    }
+    fn options(&self) -> &'static [Opt] {
+        const OPTIONS: &[Opt] = &[
+            Opt::new("add_tags", Type::List, "Tags to give it."),
+            Opt::new("del_tags", Type::List, "Tags to take from it."),
+            Opt::new("resizeable", Type::Flag, "Whether disks may join and leave."),
+            Opt::new(
+                "autoactivation",
+                Type::Flag,
+                "Whether its volumes become active by themselves.",
+            ),
+            Opt::new(
+                "allocation",
+                Type::Choice(&["normal", "contiguous", "cling", "anywhere"]),
+                "How volumes get their extents that say nothing else.",
+            ),
+        ];
+        OPTIONS
+    }
+    fn example(&self, _: &dyn Disks, _: &str) -> Map<String, Value> {
+        Map::from_iter([("add_tags".to_owned(), Value::from(vec!["tag0"]))])
+    }
+    fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
+        Box::pin(async move {
+            let options: Change = request.options()?;
+            let mut whole = Whole::read(draft, &request.object).await?;
+            let vg = whole.vg.name.clone();
+            let before = whole.tree.clone();
+            let section = whole.group()?;
+            tags(section, &options.add_tags, &options.del_tags)?;
+            let flag = |section: &mut _, field: &str, word: &str, on: Option<bool>| {
+                let word = [word.to_owned()];
+                match on {
+                    Some(true) => words(section, field, &word, &[]),
+                    Some(false) => words(section, field, &[], &word),
+                    None => {}
+                }
+            };
+            flag(section, "status", "RESIZEABLE", options.resizeable);
+            flag(section, "flags", "NOAUTOACTIVATE", options.autoactivation.map(|on| !on));
+            if let Some(policy) = &options.allocation {
+                if super::super::space::Policy::named(policy).is_none() {
+                    return Err(Refusal::new(
+                        Code::BadOption,
+                        format!("{policy:?} is no allocation policy"),
+                    ));
+                }
+                section.set("allocation_policy", spec::lvm2::text::Data::Text(policy.clone()));
+            }
+            if whole.tree == before {
+                return Err(Refusal::new(Code::Nothing, "nothing would change"));
+            }
+            whole.commit(draft, &format!("vg-change {vg}")).await?;
+            draft.say(format!("The volume group {vg} is changed."));
+            Ok(())
+        })
+    }
+}

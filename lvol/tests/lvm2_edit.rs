@@ -1,0 +1,471 @@
+//! Groups that we make and change, judged by the real LVM2 on loop devices without a device-mapper (`--driverloaded n`): `vgck`, `pvck --dump`, `lvs`, `vgs`
+//! and `pvs` must agree with us after every step, whoever made it. Needs root for the loop devices; skipped by name where a tool is missing.
+#[allow(dead_code)]
+#[path = "lvm2/tool.rs"]
+mod tool;
+
+use bdev::{Graph, NodeSpec, Table};
+use lvol::{Applied, Create, Engine, Origin, Request, Stamp, change::ChangeError, plan::Code};
+use reactor::{Config, Reactors};
+use serde_json::{Value, json};
+use spec::lvm2::vg::{Shape, VolumeGroup};
+use std::{collections::BTreeMap, fs, future::Future, path::Path};
+use tool::{Lvm, MIB};
+use uuid::Uuid;
+
+struct House {
+    engine: Engine,
+    state: tempfile::TempDir,
+    steps: std::cell::Cell<u32>,
+}
+
+impl House {
+    async fn add(&self, name: &str, path: &Path) {
+        let table = Table::File {
+            path: path.into(),
+            block_size: None,
+            read_only: false,
+            create_size: None,
+            direct: Default::default(),
+        };
+        let wish = Create {
+            spec: NodeSpec::new(name, table),
+            origin: Origin::Config,
+            examine: true,
+        };
+        self.engine.create(wish).await.unwrap();
+    }
+
+    fn request(verb: &str, object: &str, options: Value) -> Request {
+        Request {
+            verb: verb.into(),
+            object: object.into(),
+            options: options.as_object().cloned().unwrap_or_default(),
+        }
+    }
+
+    async fn try_do(&self, verb: &str, object: &str, options: Value) -> Result<Applied, ChangeError> {
+        // Another seed each time, the same from run to run.
+        self.steps.set(self.steps.get() + 1);
+        let stamp = Stamp {
+            seed: Uuid::from_u128(self.steps.get().into()),
+            time: 1_700_000_000 + u64::from(self.steps.get()),
+            host: "tester".into(),
+        };
+        self.engine.change(&Self::request(verb, object, options), &stamp).await
+    }
+
+    async fn act(&self, verb: &str, object: &str, options: Value) -> Applied {
+        let done = self.try_do(verb, object, options.clone()).await;
+        done.unwrap_or_else(|why| panic!("{verb} {object} {options}: {why}"))
+    }
+
+    async fn refused(&self, verb: &str, object: &str, options: Value) -> (Code, String) {
+        match self.try_do(verb, object, options.clone()).await {
+            Err(ChangeError::Refused(why)) => (why.code, why.to_string()),
+            other => panic!("{verb} {object} {options}: {other:?}"),
+        }
+    }
+
+    /// After LVM2 has changed something.
+    async fn look(&self) {
+        for disk in self.engine.disks().iter().filter(|disk| disk.name.starts_with('d')) {
+            self.engine.examine(&disk.name).await.unwrap();
+        }
+    }
+}
+
+fn house<F: Future<Output = ()>>(lvm: &Lvm, story: impl FnOnce(House) -> F) {
+    let reactors = Reactors::start(Config {
+        count: 1,
+        ..Config::default()
+    })
+    .unwrap();
+    let engine = Engine::new(Graph::new(reactors.clone()));
+    let state = tempfile::tempdir().unwrap();
+    engine.keep_in(state.path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let house = House {
+            engine,
+            state,
+            steps: Default::default(),
+        };
+        for (at, path) in lvm.images.iter().enumerate() {
+            house.add(&format!("d{at}"), path).await;
+        }
+        story(house).await
+    });
+    drop(runtime);
+    reactors.stop();
+}
+
+/// LVM2 and we say the same of everything.
+fn agree(h: &House, lvm: &Lvm, after: &str) {
+    let groups = h.engine.groups();
+    let theirs = lvm.report(
+        "vgs",
+        "vg_name,vg_uuid,vg_seqno,vg_extent_size,vg_extent_count,vg_free_count,pv_count,lv_count,vg_tags",
+        &[],
+    );
+    let ours: Vec<BTreeMap<String, String>> = groups
+        .iter()
+        .map(|group| {
+            let (all, used): (u64, u64) = group
+                .members
+                .iter()
+                .fold((0, 0), |(a, u), seat| (a + seat.extents, u + seat.used));
+            BTreeMap::from([
+                ("vg_name".into(), group.name.clone()),
+                ("vg_uuid".into(), group.id.clone()),
+                ("vg_seqno".into(), group.seqno.to_string()),
+                ("vg_extent_size".into(), group.extent_bytes.to_string()),
+                ("vg_extent_count".into(), all.to_string()),
+                ("vg_free_count".into(), (all - used).to_string()),
+                ("pv_count".into(), group.members.len().to_string()),
+                ("lv_count".into(), group.volumes.len().to_string()),
+                ("vg_tags".into(), sorted(&group.tags)),
+            ])
+        })
+        .collect();
+    let by_name = |mut rows: Vec<BTreeMap<String, String>>| {
+        rows.sort_by(|a, b| a["vg_name"].cmp(&b["vg_name"]));
+        rows
+    };
+    assert_eq!(by_name(theirs), by_name(ours), "groups after {after}");
+    let theirs = lvm.report("lvs", "vg_name,lv_name,lv_uuid,lv_size,lv_tags,lv_layout", &[]);
+    let mut theirs: Vec<_> = theirs
+        .iter()
+        .map(|row| {
+            (
+                format!("{}/{}", row["vg_name"], row["lv_name"]),
+                row["lv_uuid"].clone(),
+                row["lv_size"].clone(),
+                row["lv_tags"].clone(),
+            )
+        })
+        .collect();
+    let mut ours: Vec<_> = groups
+        .iter()
+        .flat_map(|group| &group.volumes)
+        .map(|volume| {
+            (
+                volume.disk.clone(),
+                volume.what.id.clone(),
+                volume.what.bytes.to_string(),
+                sorted(&volume.what.tags),
+            )
+        })
+        .collect();
+    theirs.sort();
+    ours.sort();
+    assert_eq!(theirs, ours, "volumes after {after}");
+    for group in &groups {
+        assert_eq!(
+            group.reason,
+            format!("has all its {} physical volumes", group.members.len()),
+            "after {after}"
+        );
+        for volume in &group.volumes {
+            assert_eq!(volume.inactive, None, "{} after {after}", volume.disk);
+        }
+        lvm.run("vgck", &[&group.name]);
+    }
+    // Where each volume lies.
+    if ours.is_empty() {
+        return;
+    }
+    for row in lvm.report("lvs", "vg_name,lv_name,seg_start,seg_pe_ranges", &["--segments"]) {
+        let first = |range: &str| -> u64 {
+            range
+                .rsplit_once(':')
+                .unwrap()
+                .1
+                .split_once('-')
+                .unwrap()
+                .0
+                .parse()
+                .unwrap()
+        };
+        let theirs: Vec<u64> = row["seg_pe_ranges"].split_whitespace().map(first).collect();
+        let (lv, start) = (
+            format!("{}/{}", row["vg_name"], row["lv_name"]),
+            row["seg_start"].parse().unwrap(),
+        );
+        let segment = segment_of(h, &lv, start);
+        let Shape::Striped { stripes, .. } = &segment else {
+            panic!("{lv} is {segment:?}")
+        };
+        let ours: Vec<u64> = stripes.iter().map(|stripe| stripe.extent).collect();
+        assert_eq!(theirs, ours, "{lv} at {start} after {after}");
+    }
+}
+
+fn sorted(tags: &[String]) -> String {
+    let mut tags = tags.to_vec();
+    tags.sort();
+    tags.join(",")
+}
+
+/// The text that counts, as it is on the disks.
+fn text(lvm: &Lvm, group: &str) -> VolumeGroup {
+    let mut best: Option<VolumeGroup> = None;
+    for image in &lvm.images {
+        let bytes = fs::read(image).unwrap();
+        let Ok(Some(label)) = spec::lvm2::label::Label::find(&bytes[..2048]) else {
+            continue;
+        };
+        for area in &label.metadata {
+            let header = spec::lvm2::mda::Header::parse(&bytes[area.offset as usize..][..512], area.offset).unwrap();
+            let Ok(Some(pieces)) = header.pieces(header.committed) else {
+                continue;
+            };
+            let text: Vec<u8> = pieces
+                .iter()
+                .flat_map(|p| &bytes[p.offset as usize..(p.offset + p.size) as usize])
+                .copied()
+                .collect();
+            let vg = VolumeGroup::parse(&text).unwrap();
+            if vg.name == group && best.as_ref().is_none_or(|best| best.seqno < vg.seqno) {
+                best = Some(vg);
+            }
+        }
+    }
+    best.unwrap()
+}
+
+fn segment_of(h: &House, lv: &str, start: u64) -> Shape {
+    let (group, name) = lv.split_once('/').unwrap();
+    let plan = h.engine.groups();
+    let extent = plan.iter().find(|g| g.name == group).unwrap().extent_bytes;
+    let vg = TEXTS.with(|texts| texts.borrow().get(group).cloned()).unwrap();
+    let lv = vg.logical.iter().find(|one| one.name == name).unwrap();
+    lv.segments
+        .iter()
+        .find(|segment| segment.start * extent == start)
+        .unwrap()
+        .shape
+        .clone()
+}
+
+thread_local! {
+    static TEXTS: std::cell::RefCell<BTreeMap<String, VolumeGroup>> = Default::default();
+}
+
+fn check(h: &House, lvm: &Lvm, after: &str) {
+    let texts = h
+        .engine
+        .groups()
+        .iter()
+        .map(|group| (group.name.clone(), text(lvm, &group.name)))
+        .collect();
+    TEXTS.with(|all| *all.borrow_mut() = texts);
+    agree(h, lvm, after);
+}
+
+#[test]
+fn lvm2_reads_whatever_we_make_and_change() {
+    let Some(lvm) = Lvm::new("edits of ours", &[64 * MIB, 64 * MIB, 96 * MIB, 48 * MIB], 512) else {
+        return;
+    };
+    house(&lvm, async |h| {
+        let step = async |verb: &str, object: &str, options: Value| {
+            h.act(verb, object, options.clone()).await;
+            check(&h, &lvm, &format!("{verb} {object} {options}"));
+        };
+        step("pv-create", "d0", json!({"metadata_copies": 2})).await;
+        step("pv-create", "d1", json!({"metadata_copies": 0})).await;
+        step(
+            "vg-create",
+            "data",
+            json!({"disks": ["d0", "d1", "d2"], "extent_size": "1m", "tags": ["fast"]}),
+        )
+        .await;
+        let (code, why) = h.refused("vg-create", "data", json!({"disks": ["d3"]})).await;
+        assert_eq!((code, why.as_str()), (Code::BadName, "\"data\" is there already"));
+        step(
+            "lv-create",
+            "data",
+            json!({"name": "lin", "size": "10m", "disks": ["d1"], "tags": ["t1", "t/2"]}),
+        )
+        .await;
+        step("lv-extend", "data/lin", json!({"size": "+5m"})).await;
+        // It went on where it ended.
+        assert_eq!(text(&lvm, "data").logical[0].segments.len(), 1);
+        step(
+            "lv-create",
+            "data",
+            json!({"name": "str", "extents": 12, "stripes": 3, "stripe_size": "64k"}),
+        )
+        .await;
+        step("lv-extend", "data/lin", json!({"extents": "+4", "disks": ["d2"]})).await;
+        step("lv-extend", "data/str", json!({"extents": "18"})).await;
+        step(
+            "lv-extend",
+            "data/str",
+            json!({"extents": "+4", "stripes": 2, "stripe_size": "4k"}),
+        )
+        .await;
+        step(
+            "lv-create",
+            "data",
+            json!({"extents": "25%FREE", "allocation": "contiguous"}),
+        )
+        .await;
+        step("lv-reduce", "data/lin", json!({"extents": "-3"})).await;
+        step("lv-reduce", "data/lin", json!({"size": "7m"})).await;
+        step("lv-rename", "data/lin", json!({"name": "line+1.x"})).await;
+        step(
+            "lv-change",
+            "data/line+1.x",
+            json!({"add_tags": ["new"], "del_tags": ["t1"], "read_only": true}),
+        )
+        .await;
+        assert!(h.engine.graph().info("data/line+1.x").unwrap().geometry.read_only);
+        step("lv-change", "data/line+1.x", json!({"read_only": false})).await;
+        step("pv-change", "d1", json!({"allocatable": false})).await;
+        step("vg-change", "data", json!({"add_tags": ["slow"], "del_tags": ["fast"]})).await;
+        step("lv-create", "data", json!({"name": "rest", "extents": "100%FREE"})).await;
+        let (code, why) = h.refused("lv-extend", "data/rest", json!({"extents": "+1"})).await;
+        assert_eq!(
+            (code, why.as_str()),
+            (Code::NoSpace, "1 extents are wanted, and 0 are free")
+        );
+        step("lv-remove", "data/rest", json!({})).await;
+        step("vg-extend", "data", json!({"disks": ["d3"]})).await;
+        let (code, why) = h.refused("vg-reduce", "data", json!({"disks": ["d0"]})).await;
+        assert_eq!(code, Code::InUse, "{why}");
+        step(
+            "lv-create",
+            "data",
+            json!({"name": "far", "extents": 3, "disks": ["d3"]}),
+        )
+        .await;
+        step("vg-split", "data", json!({"name": "other", "disks": ["d3"]})).await;
+        assert_eq!(h.engine.groups().len(), 2);
+        step("vg-merge", "data", json!({"group": "other"})).await;
+        step("lv-remove", "data/far", json!({})).await;
+        step("vg-reduce", "data", json!({"disks": ["d3"]})).await;
+        step("vg-rename", "data", json!({"name": "Renamed_2"})).await;
+        let change = h.engine.groups()[0].seqno;
+        step("lv-remove", "Renamed_2/str", json!({})).await;
+        step("vg-restore", "Renamed_2", json!({"change": change})).await;
+        assert!(h.engine.disk("Renamed_2/str").is_some());
+        lvm.run("pvck", &["--dump", "metadata", "@0"]);
+        for at in 0..3 {
+            lvm.run("pvck", &["--dump", "headers", &format!("@{at}")]);
+        }
+        step("pv-remove", "d3", json!({})).await;
+        let (_, why) = h.refused("vg-remove", "Renamed_2", json!({})).await;
+        assert!(why.contains("`lv-remove` removes one"), "{why}");
+        step("vg-remove", "Renamed_2", json!({"force": true})).await;
+        assert_eq!(h.engine.groups(), []);
+        assert!(lvm.report("pvs", "pv_name", &[]).len() == 3);
+        // What was done can be looked at, and the files of it are there.
+        assert!(h.engine.history().len() > 25);
+        assert!(
+            h.state.path().join("archive/Renamed_2_000025.vg").exists()
+                || fs::read_dir(h.state.path().join("archive")).unwrap().count() > 10
+        );
+    });
+}
+
+/// Numbers that look random, the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+#[test]
+fn two_hundred_edits_by_lvm2_and_by_us() {
+    let Some(lvm) = Lvm::new("interleaved edits", &[48 * MIB, 64 * MIB, 80 * MIB, 40 * MIB], 512) else {
+        return;
+    };
+    let seed = std::env::var("ASHLAR_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(7);
+    println!("seed {seed} (ASHLAR_SEED)");
+    lvm.run("vgcreate", &["-s", "1m", "g", "@0", "@1", "@2"]);
+    house(&lvm, async |h| {
+        let mut dice = Dice(seed);
+        check(&h, &lvm, "the start");
+        let (mut done, mut theirs) = (0, 0);
+        for number in 0..200 {
+            let us = dice.roll(2) == 0;
+            let volumes: Vec<String> = h.engine.groups()[0]
+                .volumes
+                .iter()
+                .map(|volume| volume.what.name.clone())
+                .collect();
+            let some = |dice: &mut Dice| volumes.get(dice.roll(volumes.len().max(1) as u64) as usize).cloned();
+            let (size, fresh) = (1 + dice.roll(9), format!("v{number}"));
+            let what = dice.roll(10);
+            let lv = some(&mut dice).unwrap_or_default();
+            let path = format!("g/{lv}");
+            if volumes.is_empty() && (2..=7).contains(&what) || volumes.len() > 12 && what < 2 {
+                continue;
+            }
+            let stripes = 1 + dice.roll(3);
+            if us {
+                let (verb, object, options) = match what {
+                    0 | 1 => (
+                        "lv-create",
+                        "g",
+                        json!({"name": fresh, "extents": size, "stripes": stripes}),
+                    ),
+                    2 | 3 => ("lv-extend", path.as_str(), json!({"extents": format!("+{size}")})),
+                    4 => ("lv-reduce", path.as_str(), json!({"extents": format!("-{size}")})),
+                    5 => ("lv-rename", path.as_str(), json!({"name": fresh})),
+                    6 => ("lv-remove", path.as_str(), json!({})),
+                    7 => ("lv-change", path.as_str(), json!({"add_tags": [fresh]})),
+                    8 if h.engine.groups()[0].members.len() == 3 => ("vg-extend", "g", json!({"disks": ["d3"]})),
+                    8 => ("vg-reduce", "g", json!({"disks": ["d3"]})),
+                    _ => ("vg-change", "g", json!({"add_tags": [fresh]})),
+                };
+                match h.try_do(verb, object, options.clone()).await {
+                    Ok(_) => done += 1,
+                    Err(ChangeError::Refused(why)) => println!("{number}: {verb} {object} {options}: {why}"),
+                    Err(why) => panic!("{number}: {verb} {object} {options}: {why}"),
+                }
+                check(&h, &lvm, &format!("step {number}: {verb} {object} {options}"));
+            } else {
+                let (l, i) = (size.to_string(), stripes.to_string());
+                let (plus, minus) = (format!("+{size}"), format!("-{size}"));
+                let (command, args): (&str, Vec<&str>) = match what {
+                    0 | 1 => (
+                        "lvcreate",
+                        vec!["-an", "-Zn", "-Wn", "-y", "-n", &fresh, "-l", &l, "-i", &i, "g"],
+                    ),
+                    2 | 3 => ("lvextend", vec!["-l", &plus, &path]),
+                    4 => ("lvreduce", vec!["-f", "-l", &minus, &path]),
+                    5 => ("lvrename", vec!["g", &lv, &fresh]),
+                    6 => ("lvremove", vec!["-f", &path]),
+                    7 => ("lvchange", vec!["--addtag", &fresh, &path]),
+                    8 if h.engine.groups()[0].members.len() == 3 => ("vgextend", vec!["-y", "g", "@3"]),
+                    8 => ("vgreduce", vec!["g", "@3"]),
+                    _ => ("vgchange", vec!["--addtag", &fresh, "g"]),
+                };
+                let ok = lvm.attempt(command, &args);
+                theirs += u32::from(ok);
+                h.look().await;
+                check(&h, &lvm, &format!("step {number}: {command} {args:?} ({ok})"));
+            }
+        }
+        println!("{done} changes of ours, {theirs} of LVM2's");
+        assert!(
+            done > 40 && theirs > 40,
+            "{done} and {theirs} of 200 steps changed something"
+        );
+    });
+}
