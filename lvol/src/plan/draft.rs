@@ -18,6 +18,8 @@ pub struct Draft<'a> {
     pub disks: &'a dyn Disks,
     stamp: Stamp,
     fresh: u32,
+    /// A checksum of the start of everything that was read.
+    seen: u32,
     /// Blocks of the step under way, by disk and number.
     now: BTreeMap<(String, u64), Block>,
     /// What earlier steps have made of blocks.
@@ -32,6 +34,7 @@ impl<'a> Draft<'a> {
         Self {
             disks,
             fresh: 0,
+            seen: 0,
             now: BTreeMap::new(),
             then: BTreeMap::new(),
             facts: BTreeMap::new(),
@@ -56,10 +59,13 @@ impl<'a> Draft<'a> {
         &self.stamp
     }
 
-    /// A fresh identity; the same one at the same place of the same plan.
+    /// A fresh identity; the same one at the same place of the same plan. It follows from the seed, the request and what was read so far, so that
+    /// a script may use one seed throughout.
     pub fn uuid(&mut self) -> Uuid {
         self.fresh += 1;
-        let bytes = Uuid::new_v5(&self.stamp.seed, &self.fresh.to_le_bytes());
+        let request = serde_json::to_vec(&self.plan.request).unwrap_or_default();
+        let from = [&self.fresh.to_le_bytes()[..], &self.seen.to_le_bytes(), &request].concat();
+        let bytes = Uuid::new_v5(&self.stamp.seed, &from);
         uuid::Builder::from_random_bytes(bytes.into_bytes()).into_uuid()
     }
 
@@ -92,6 +98,7 @@ impl<'a> Draft<'a> {
         let facts = self.known(disk)?;
         let (first, end) = span(&facts, offset, len)?;
         let bytes = self.blocks(&facts, first, end).await?;
+        self.seen = lvm2::crc(self.seen, &bytes[..bytes.len().min(4096)]);
         let skip = (offset - first * u64::from(facts.block_size)) as usize;
         Ok(bytes[skip..skip + len as usize].to_vec())
     }

@@ -280,6 +280,8 @@ impl Verb for VgRename {
             for volume in &whole.seen.volumes {
                 draft.release(&volume.disk)?;
             }
+            // Half-way, LVM2 may believe the members that still have the old name.
+            draft.needs_intent();
             whole.tree.rename(&from, to);
             whole.refresh()?;
             whole.commit(draft, &format!("vg-rename {from} {to}")).await?;
