@@ -19,7 +19,10 @@ use target::{
         Auth, InitiatorGroup, Iscsi, IscsiError, LunMap, PgIgMap, Portal, Redirect, TargetNode,
         auth::{AuthGroup, Credential, Source},
     },
-    nvmf::{AnaState, HostKeys, ListenAddress, NamespaceConfig, Nvmf, NvmfError, SubsystemConfig, TransportOptions},
+    nvmf::{
+        AnaState, DupHostPolicy, HostKeys, ListenAddress, NamespaceConfig, Nvmf, NvmfError, SubsystemConfig,
+        TargetConfig, TransportOptions,
+    },
 };
 
 /// How often [`Applied::keep`] looks for disks that come, grow or go without telling.
@@ -106,6 +109,7 @@ enum Grant {
     /// The NQN may be the discovery subsystem's.
     Listener(String, SocketAddr),
     Mdns,
+    DupHostPolicy,
 }
 
 /// Applies `config`. `state` is the state directory, see [`paths::state_dir`].
@@ -525,6 +529,18 @@ impl Applied {
                 .create_transport("TCP", TransportOptions::default())
                 .map_err(failed("transport"))?;
         }
+        if let Some(name) = &self.config.targets.nvme.dup_host_policy {
+            let policy = DupHostPolicy::ALL
+                .into_iter()
+                .find(|policy| policy.name() == name.as_str());
+            // Said once, so that a later call of nvmf_set_config stays. The name has been checked.
+            if let Some(dup_host_policy) = policy.filter(|_| self.granted.insert(Grant::DupHostPolicy)) {
+                self.nvmf.set_config(TargetConfig {
+                    dup_host_policy,
+                    ..self.nvmf.config()
+                });
+            }
+        }
         let everywhere: Vec<Listener> = match said {
             Some(listeners) => listeners.iter().map(|l| **l).collect(),
             None => vec![SocketAddr::from(([127, 0, 0, 1], 4420)).into()],
@@ -547,6 +563,8 @@ impl Applied {
                     max_namespaces: usual.max_namespaces.max(largest),
                     min_cntlid: subsystem.min_cntlid.as_ref().map_or(usual.min_cntlid, |id| **id),
                     max_cntlid: subsystem.max_cntlid.as_ref().map_or(usual.max_cntlid, |id| **id),
+                    shared: subsystem.is_shared(),
+                    enable_nssr: subsystem.enable_nssr,
                     ..usual
                 };
                 self.nvmf.create_subsystem(wanted).map_err(failed.clone())?;
@@ -577,9 +595,14 @@ impl Applied {
                 let wanted = NamespaceConfig {
                     volume: namespace.volume.to_string(),
                     nsid: Some(*namespace.nsid),
+                    no_auto_visible: namespace.hosts.is_some(),
                     ..NamespaceConfig::default()
                 };
-                self.nvmf.add_namespace(nqn, wanted).await.map_err(failed.clone())?;
+                let nsid = self.nvmf.add_namespace(nqn, wanted).await.map_err(failed.clone())?;
+                for host in namespace.hosts.iter().flatten() {
+                    let shown = self.nvmf.add_namespace_host(nqn, nsid, host).await;
+                    shown.map_err(failed.clone())?;
+                }
                 self.granted.insert(grant);
             }
             // Last, so that a host that comes at once finds everything.

@@ -7,7 +7,7 @@ use crate::{
     units::Size,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use target::nvmf::SubsystemConfig;
+use target::nvmf::{DupHostPolicy, SubsystemConfig};
 
 /// Everything that is wrong with a configuration, in the order of the file. Empty if it can be applied.
 pub fn check(config: &Config) -> Vec<Problem> {
@@ -564,6 +564,13 @@ impl<'a> Checker<'a> {
         let nvme = &self.config.targets.nvme;
         let mut names: BTreeMap<&str, u64> = BTreeMap::new();
         let keys = self.nvme_keys();
+        if let Some(name) = &nvme.dup_host_policy {
+            let known = DupHostPolicy::ALL.map(DupHostPolicy::name);
+            if !known.contains(&name.as_str()) {
+                let message = format!("there is no policy {:?}; expected {}", **name, known.join(" or "));
+                self.wrong(name, "targets.nvme.dup_host_policy", message);
+            }
+        }
         for (i, subsystem) in nvme.subsystems.iter().enumerate() {
             let key = |k: &str| format!("targets.nvme.subsystems[{i}].{k}");
             self.nqn(&subsystem.nqn, key("nqn"));
@@ -611,6 +618,23 @@ impl<'a> Checker<'a> {
                         *namespace.nsid
                     );
                     self.wrong(&namespace.nsid, format!("{key}.nsid"), message);
+                }
+                let mut seen = BTreeSet::new();
+                for (k, host) in namespace.hosts.iter().flatten().enumerate() {
+                    let at = format!("{key}.hosts[{k}]");
+                    if !is_nqn(host) {
+                        self.wrong(host, at, not_an_nqn(host));
+                    } else if !seen.insert(host.as_str()) {
+                        self.wrong(host, at, format!("the host {:?} is named twice", **host));
+                    } else if let Some(allowed) = &subsystem.hosts
+                        && !allowed.iter().any(|one| one.nqn == **host)
+                    {
+                        let message = format!(
+                            "the host {:?} may not connect to the subsystem; expected one of its `hosts`",
+                            **host
+                        );
+                        self.wrong(host, at, message);
+                    }
                 }
                 let by = format!("subsystem {:?}", *subsystem.nqn);
                 self.refer(&namespace.volume, &format!("{key}.volume"), Some(How::Served), by);

@@ -44,6 +44,7 @@ pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsyst
                 let namespaces = vec![Namespace {
                     nsid: 1.into(),
                     volume: on.as_str().into(),
+                    hosts: None,
                 }];
                 subsystems.push(Subsystem {
                     nqn: nqn(&name).into(),

@@ -573,6 +573,9 @@ pub struct Nvme {
     /// Hosts on the link find the discovery service by multicast DNS. Default: no.
     #[serde(skip_serializing_if = "is_default")]
     pub mdns: bool,
+    /// Hosts that connect to a subsystem twice: `allow`, or `restrict_per_listener`. Default: allow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dup_host_policy: Option<At<String>>,
     /// Subsystems.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subsystems: Vec<Subsystem>,
@@ -604,6 +607,20 @@ pub struct Subsystem {
     /// Largest controller id, up to 65519. Default: 65519.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_cntlid: Option<At<u16>>,
+    /// Other processes serve it, too: hosts get no reservations and no fused commands. Default: yes if controller ids are limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<bool>,
+    /// Hosts may reset the whole subsystem (NSSR). Default: no.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub enable_nssr: bool,
+}
+
+impl Subsystem {
+    /// Whether other processes serve it, too: who limits controller ids does so for them.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+            .unwrap_or(self.min_cntlid.is_some() || self.max_cntlid.is_some())
+    }
 }
 
 /// A key by name.
@@ -624,4 +641,7 @@ pub struct Namespace {
     pub nsid: At<u32>,
     /// The disk, table or partition.
     pub volume: At<String>,
+    /// The hosts that see it, of those that may connect: NQNs. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Vec<At<String>>>,
 }

@@ -13,7 +13,7 @@ use lvol::Engine;
 use std::net::SocketAddr;
 use target::{
     iscsi::{Portal, TargetNode, auth::Credential},
-    nvmf::{HostKeys, SubsystemConfig, SubsystemInfo},
+    nvmf::{DupHostPolicy, HostKeys, SubsystemConfig, SubsystemInfo},
 };
 
 /// A configuration as the text of a file.
@@ -191,9 +191,12 @@ fn nvme(running: &target::nvmf::Nvmf) -> Nvme {
         let namespaces = info.namespaces.iter().map(|n| Namespace {
             nsid: n.nsid.into(),
             volume: n.volume.as_str().into(),
+            hosts: n
+                .no_auto_visible
+                .then(|| n.hosts.iter().map(|host| host.as_str().into()).collect()),
         });
         let own = addresses(info);
-        Subsystem {
+        let mut shown = Subsystem {
             nqn: info.nqn.as_str().into(),
             serial: Some(info.serial_number.trim_end().into()),
             model: Some(info.model_number.trim_end())
@@ -208,7 +211,13 @@ fn nvme(running: &target::nvmf::Nvmf) -> Nvme {
             max_cntlid: Some(info.max_cntlid)
                 .filter(|id| *id != usual.max_cntlid)
                 .map(Into::into),
+            shared: None,
+            enable_nssr: info.enable_nssr,
+        };
+        if shown.is_shared() != info.shared {
+            shown.shared = Some(info.shared);
         }
+        shown
     };
     let keys = running.keyring().list().into_iter().map(|(name, file)| Key {
         name: name.into(),
@@ -218,6 +227,9 @@ fn nvme(running: &target::nvmf::Nvmf) -> Nvme {
         listeners: running.transport().is_some().then(|| at(&everywhere)),
         keys: keys.collect(),
         mdns: running.publishes_mdns(),
+        dup_host_policy: Some(running.config().dup_host_policy)
+            .filter(|policy| *policy != DupHostPolicy::default())
+            .map(|policy| policy.name().into()),
         subsystems: all.iter().filter(|info| !info.discovery).map(subsystem).collect(),
     }
 }

@@ -181,7 +181,7 @@ fn what_is_shown_builds_the_same_elsewhere() {
         "disks:\n  - {name: m, memory: 8MiB}\n  - {name: n, memory: 8MiB, block_size: 4096}\n  - {name: z, void: 1TiB}\n\
          tables:\n  - {name: slow, delay: {on: z, read: 1ms, write: 20us, write_p99: 1s}}\n  - name: cut\n    linear: [{on: n, start: 1MiB, size: 2MiB}, {on: n, start: 4MiB}]\n\
          targets:\n  iscsi:\n    portals: [127.0.0.1:3260]\n    nodes:\n      - name: iqn.2026-11.io.ashlar:t\n        luns: [{lun: 3, volume: m}, {lun: 5, volume: cut}]\n        access: [{portal_group: 1, initiators: [iqn.1993-08.org.debian:01:x]}]\n\
-         \x20 nvme:\n    listeners: [127.0.0.1:4420]\n    subsystems:\n      - nqn: nqn.2026-11.io.ashlar:s\n        model: A model\n        min_cntlid: 100\n        max_cntlid: 199\n        namespaces: [{nsid: 9, volume: slow}]\n        hosts: [nqn.2014-08.org.nvmexpress:uuid:0191d2a4-7a3e-7c4b-9f55-3f6f3c2b1a02]\n",
+         \x20 nvme:\n    listeners: [127.0.0.1:4420]\n    dup_host_policy: restrict_per_listener\n    subsystems:\n      - nqn: nqn.2026-11.io.ashlar:s\n        model: A model\n        min_cntlid: 100\n        max_cntlid: 199\n        enable_nssr: true\n        namespaces: [{nsid: 9, volume: slow}, {nsid: 10, volume: m, hosts: [nqn.2014-08.org.nvmexpress:uuid:0191d2a4-7a3e-7c4b-9f55-3f6f3c2b1a02]}, {nsid: 11, volume: cut, hosts: []}]\n        hosts: [nqn.2014-08.org.nvmexpress:uuid:0191d2a4-7a3e-7c4b-9f55-3f6f3c2b1a02]\n",
     );
     let config = parse(&text).unwrap();
     let (first, second) = (std::cell::RefCell::new(None), std::cell::RefCell::new(None));
@@ -209,6 +209,9 @@ fn what_is_shown_builds_the_same_elsewhere() {
         (&subsystem.min_cntlid, &subsystem.max_cntlid),
         (&said.min_cntlid, &said.max_cntlid)
     );
+    // That others serve it, too, follows from the controller ids.
+    assert_eq!((subsystem.shared, subsystem.enable_nssr), (None, true));
+    assert_eq!(shown.targets.nvme.dup_host_policy, config.targets.nvme.dup_host_policy);
     assert_eq!(
         shown.tables.iter().find(|t| &**t.name == "slow"),
         config.tables.iter().find(|t| &**t.name == "slow")

@@ -6,8 +6,13 @@ use load::{
     plan::Load,
     report::Report,
 };
-use spec::nvme::tcp::Digests;
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use spec::nvme::{auth::HashId, tcp::Digests, tls::ConfiguredPsk};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 /// Loads a volume over NVMe/TCP or iSCSI and says how fast it was.
 #[derive(Parser)]
@@ -45,6 +50,12 @@ struct Args {
     /// How long.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Come by TLS with the key in this file, as nvme gen-tls-key and ashlar target key make them (NVMe).
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// The host's NQN (NVMe).
+    #[arg(long)]
+    hostnqn: Option<String>,
     /// Header digests (NVMe).
     #[arg(long)]
     hdgst: bool,
@@ -99,7 +110,7 @@ fn job(args: &Args) -> Result<Job, String> {
     };
     match scheme {
         "nvme" => {
-            let options = Options {
+            let mut options = Options {
                 digests: Digests {
                     header: args.hdgst,
                     data: args.ddgst,
@@ -107,6 +118,12 @@ fn job(args: &Args) -> Result<Job, String> {
                 no_flow_control: !args.flow_control,
                 ..Options::default()
             };
+            if let Some(hostnqn) = &args.hostnqn {
+                options.hostnqn.clone_from(hostnqn);
+            }
+            if let Some(file) = &args.tls_key {
+                options.psk = Some(psk(file, &options.hostnqn, name)?);
+            }
             Ok(Job::Nvme(nvme::run::Job {
                 address,
                 nqn: name.into(),
@@ -130,6 +147,23 @@ fn job(args: &Args) -> Result<Job, String> {
         }
         other => Err(format!("'{other}://' is neither nvme:// nor iscsi://")),
     }
+}
+
+/// The key in `file`, as a host with that name uses it at that subsystem.
+fn psk(file: &Path, host: &str, subsystem: &str) -> Result<tls::Psk, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+    let configured = ConfiguredPsk::parse(&text).map_err(|error| wrong(&error))?;
+    let (identity, key) = configured.for_host(host, subsystem);
+    let suite = match configured.hash() {
+        HashId::Sha384 => tls::Suite::Aes256GcmSha384,
+        _ => tls::Suite::Aes128GcmSha256,
+    };
+    Ok(tls::Psk {
+        identity: identity.to_string().into(),
+        key,
+        suite,
+    })
 }
 
 fn main() -> ExitCode {

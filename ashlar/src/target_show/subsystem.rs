@@ -1,5 +1,5 @@
 //! An NVMe subsystem for people: ways, hosts, namespaces with their reservations, controllers with their queues.
-use super::indented;
+use super::{digests, indented, joined, reservation};
 use crate::human;
 use serde::Deserialize;
 use std::fmt::Write;
@@ -10,6 +10,9 @@ pub(super) struct Subsystem {
     nqn: String,
     serial_number: String,
     allow_any_host: bool,
+    /// Other processes serve it, too.
+    #[serde(default)]
+    shared: bool,
     hosts: Vec<Host>,
     listeners: Vec<Listener>,
     namespaces: Vec<Namespace>,
@@ -28,6 +31,9 @@ struct Listener {
     adrfam: String,
     traddr: String,
     trsvcid: String,
+    /// By TLS only.
+    #[serde(default)]
+    secure_channel: bool,
     /// Of the groups that have namespaces; none without ANA.
     #[serde(default)]
     ana_states: Vec<Ana>,
@@ -87,6 +93,21 @@ struct Queue {
     to: String,
     header_digest: bool,
     data_digest: bool,
+    tls: Option<Tls>,
+    auth: Option<Auth>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tls {
+    cipher: String,
+    psk: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Auth {
+    state: String,
+    digest: String,
+    dhgroup: String,
 }
 
 impl Subsystem {
@@ -102,6 +123,9 @@ impl Subsystem {
             .filter(|text| !text.is_empty())
             .chain(hosts);
         let _ = writeln!(out, "  hosts: {}", joined(&hosts.collect::<Vec<_>>()));
+        if self.shared {
+            out += "  served by other processes, too: no reservations, no fused commands\n";
+        }
         let rows = self.namespaces.iter().map(|n| {
             vec![
                 n.nsid.to_string(),
@@ -134,10 +158,6 @@ impl Subsystem {
     }
 }
 
-fn joined(all: &[String]) -> String {
-    if all.is_empty() { "none".into() } else { all.join(", ") }
-}
-
 impl Host {
     fn text(&self) -> String {
         let proof = match (self.authenticates, self.is_shown_proof) {
@@ -154,6 +174,11 @@ impl Listener {
         let at = match self.adrfam.as_str() {
             "IPv6" => format!("[{}]:{}", self.traddr, self.trsvcid),
             _ => format!("{}:{}", self.traddr, self.trsvcid),
+        };
+        let at = if self.secure_channel {
+            format!("{at} by TLS")
+        } else {
+            at
         };
         let Some(first) = self.ana_states.first() else {
             return at;
@@ -182,11 +207,7 @@ impl Namespace {
                 false => format!("only for {}", hosts.join(", ")),
             });
         }
-        if remarks.is_empty() {
-            "-".into()
-        } else {
-            remarks.join("; ")
-        }
+        super::remarks(&remarks, "; ")
     }
 }
 
@@ -197,23 +218,34 @@ impl Reservations {
         if self.kind.is_none() && self.registrants.is_empty() {
             return out;
         }
-        let persist = if self.persist {
-            ", kept through a power loss"
-        } else {
-            ""
-        };
-        let kind = self.kind.as_deref().unwrap_or("none");
-        let _ = writeln!(
-            out,
-            "namespace {nsid} reservation: {kind}{persist}, generation {}",
-            self.generation
-        );
+        let what = reservation(self.kind.as_deref(), self.persist, self.generation);
+        let _ = writeln!(out, "namespace {nsid} reservation: {what}");
         for r in &self.registrants {
             let who = r.hostnqn.clone().unwrap_or_else(|| format!("host {}, away", r.hostid));
             let holder = if r.holder { ", holder" } else { "" };
             let _ = writeln!(out, "  {who}, key {:#018x}{holder}", r.key);
         }
         out
+    }
+}
+
+impl Queue {
+    /// What is not as plain as can be: digests, TLS, authentication.
+    fn more(&self) -> String {
+        let digests = digests(self.header_digest, self.data_digest).map(str::to_owned);
+        let tls = self
+            .tls
+            .as_ref()
+            .map(|tls| format!("{} by a {} key", tls.cipher, tls.psk));
+        let auth = self.auth.as_ref().map(|auth| match auth.state.as_str() {
+            "completed" => format!("authenticated ({}, {})", auth.digest, auth.dhgroup),
+            state => format!("authentication: {state}"),
+        });
+        [digests, tls, auth]
+            .into_iter()
+            .flatten()
+            .map(|text| format!(", {text}"))
+            .collect()
     }
 }
 
@@ -226,12 +258,7 @@ impl Controller {
         };
         let mut out = format!("{} (controller {}, {alive}{state})\n", self.hostnqn, self.cntlid);
         for q in &self.queues {
-            let digests = match (q.header_digest, q.data_digest) {
-                (false, false) => "",
-                (true, false) => ", header digests",
-                (false, true) => ", data digests",
-                (true, true) => ", header and data digests",
-            };
+            let more = q.more();
             let name = if q.qid == 0 {
                 "admin queue".to_owned()
             } else {
@@ -239,7 +266,7 @@ impl Controller {
             };
             let _ = writeln!(
                 out,
-                "  {name}: {} → {}, reactor {}, depth {}, {} in flight{digests}",
+                "  {name}: {} → {}, reactor {}, depth {}, {} in flight{more}",
                 q.from, q.to, q.reactor, q.depth, q.in_flight
             );
         }
@@ -260,7 +287,7 @@ mod tests {
             "listeners": [
                 {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": "4420", "ana_states": [
                     {"ana_group": 1, "ana_state": "optimized"}, {"ana_group": 2, "ana_state": "inaccessible"}]},
-                {"trtype": "TCP", "adrfam": "IPv6", "traddr": "::1", "trsvcid": "4421"},
+                {"trtype": "TCP", "adrfam": "IPv6", "traddr": "::1", "trsvcid": "4421", "secure_channel": true},
             ],
             "namespaces": [{
                 "nsid": 2, "volume": "mem", "bytes": 1 << 20, "block_size": 512, "read_only": true, "anagrpid": 2,
@@ -273,7 +300,8 @@ mod tests {
                     {"qid": 0, "reactor": 0, "depth": 32, "in_flight": 0, "from": "127.0.0.1:5000", "to": "127.0.0.1:4420",
                      "header_digest": false, "data_digest": false},
                     {"qid": 1, "reactor": 1, "depth": 128, "in_flight": 5, "from": "127.0.0.1:5001", "to": "127.0.0.1:4420",
-                     "header_digest": true, "data_digest": true},
+                     "header_digest": true, "data_digest": true, "tls": {"cipher": "TLS_AES_128_GCM_SHA256", "psk": "configured"},
+                     "auth": {"state": "completed", "digest": "sha256", "dhgroup": "null"}},
                 ],
             }],
         }))
@@ -281,14 +309,15 @@ mod tests {
         let text = subsystem.text();
         for line in [
             "nqn.a  (NVMe/TCP, serial number S1)\n",
-            "  listeners: 127.0.0.1:4420 (group 1 optimized, group 2 inaccessible), [::1]:4421\n",
+            "  listeners: 127.0.0.1:4420 (group 1 optimized, group 2 inaccessible), [::1]:4421 by TLS\n",
             "  hosts: nqn.host (authenticates)\n",
             "read-only; only for nqn.host\n",
             "  namespace 2 reservation: exclusive_access, kept through a power loss, generation 4\n",
             "    host 1-2, away, key 0x0000000000000abc, holder\n",
             "  nqn.host (controller 7, keep-alive 10 s)\n",
             "    admin queue: 127.0.0.1:5000 → 127.0.0.1:4420, reactor 0, depth 32, 0 in flight\n",
-            "    queue 1: 127.0.0.1:5001 → 127.0.0.1:4420, reactor 1, depth 128, 5 in flight, header and data digests\n",
+            "    queue 1: 127.0.0.1:5001 → 127.0.0.1:4420, reactor 1, depth 128, 5 in flight, header and data digests, \
+             TLS_AES_128_GCM_SHA256 by a configured key, authenticated (sha256, null)\n",
         ] {
             assert!(text.contains(line), "{line:?} in\n{text}");
         }

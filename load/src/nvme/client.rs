@@ -38,6 +38,16 @@ pub enum ClientError {
     /// The controller broke the protocol.
     #[error("the controller sent {0}")]
     Nonsense(&'static str),
+    /// Commands of the wanted size are more than the controller takes.
+    #[error(
+        "{size} bytes are more than the controller takes in one command: {most} at most (MDTS); choose a smaller --size"
+    )]
+    TooLarge {
+        /// What was wanted.
+        size: u32,
+        /// What MDTS allows.
+        most: u64,
+    },
     /// A command failed that had to succeed.
     #[error("{what}: {status}")]
     Failed {

@@ -47,6 +47,12 @@ struct Flight {
 pub fn run(job: &Job) -> Result<Report, ClientError> {
     let mut admin = Client::admin(job.address, &job.nqn, &job.options)?;
     admin.request_queues(1)?;
+    if let Some(most) = most_bytes(&admin.identify(cns::CONTROLLER, 0)?)
+        && u64::from(job.load.size) > most
+    {
+        let size = job.load.size;
+        return Err(ClientError::TooLarge { size, most });
+    }
     let id = admin.identify(cns::NAMESPACE, job.nsid)?;
     let blocks = id.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
     let block = 1u32 << id.get(130).copied().unwrap_or(9).min(31);
@@ -65,6 +71,14 @@ pub fn run(job: &Job) -> Result<Report, ClientError> {
     let done = queue.call(Sqe::new(io::FLUSH, 0, job.nsid), &[])?;
     succeeded("Flush", &done.cqe)?;
     drive(&mut queue, job, plan)
+}
+
+/// Bytes that one command may move, from Identify Controller: MDTS in pages of 4 KiB (our CC.MPS); `None`: without limit.
+fn most_bytes(id: &[u8]) -> Option<u64> {
+    match id.get(77) {
+        None | Some(0) => None,
+        Some(&mdts) => 4096u64.checked_shl(mdts.into()),
+    }
 }
 
 fn drive(queue: &mut Client, job: &Job, mut plan: Plan) -> Result<Report, ClientError> {
@@ -167,4 +181,18 @@ fn drive(queue: &mut Client, job: &Job, mut plan: Plan) -> Result<Report, Client
     }
     report.took = now - begun;
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mdts_is_a_power_of_two_of_pages_or_no_limit() {
+        let mut id = vec![0; 4096];
+        assert_eq!(most_bytes(&id), None);
+        id[77] = 5;
+        assert_eq!(most_bytes(&id), Some(128 << 10));
+        assert_eq!(most_bytes(&id[..77]), None);
+    }
 }

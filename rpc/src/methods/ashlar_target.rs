@@ -77,10 +77,13 @@ async fn subsystem(context: &Context, s: SubsystemInfo) -> Value {
     let listeners = nvmf.listeners(&s.nqn).unwrap_or_default();
 
     let queue = |q: &QueueInfo| {
+        let tls = q.pair.tls.zip(q.pair.psk);
         json!({
             "qid": q.pair.qid, "reactor": q.pair.core, "depth": q.depth, "in_flight": q.in_flight,
             "from": q.pair.peer_address.to_string(), "to": q.pair.listen_address.to_string(),
             "header_digest": q.header_digest, "data_digest": q.data_digest,
+            "tls": tls.map(|(cipher, psk)| json!({"cipher": cipher, "psk": psk})),
+            "auth": q.pair.auth.as_ref().map(super::nvmf_subsystem::auth),
         })
     };
     let controllers = controllers.iter().map(|c| {
@@ -117,6 +120,9 @@ async fn subsystem(context: &Context, s: SubsystemInfo) -> Value {
     }
     let listeners = listeners.iter().map(|l| {
         let mut shown = address(&l.address);
+        if l.secure {
+            shown["secure_channel"] = true.into();
+        }
         if s.ana_reporting {
             // The groups that namespaces are in.
             let used = |group: &u32| s.namespaces.iter().any(|n| n.anagrpid == *group);
@@ -134,6 +140,7 @@ async fn subsystem(context: &Context, s: SubsystemInfo) -> Value {
         "serial_number": s.serial_number,
         "model_number": s.model_number,
         "ana_reporting": s.ana_reporting,
+        "shared": s.shared,
         "allow_any_host": s.allow_any_host,
         "hosts": hosts.collect::<Vec<_>>(),
         "listeners": listeners.collect::<Vec<_>>(),

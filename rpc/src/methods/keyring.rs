@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// SPDK decodes these with an internal error and this text.
-const BAD: Complaint = Complaint::Text("Failed to decode parameters");
+/// SPDK's text for parameters that it cannot decode here: strerror(EINVAL).
+const BAD: Complaint = Complaint::Text("Invalid argument");
 
 pub(super) fn lines() -> Lines {
     vec![

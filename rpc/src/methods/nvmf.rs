@@ -57,7 +57,8 @@ pub(super) fn check_target(name: &Option<String>, refusal: impl FnOnce() -> RpcE
     }
 }
 
-fn no_target() -> RpcError {
+/// SPDK's text for a target that is not there, in most methods.
+pub(super) fn no_target() -> RpcError {
     RpcError::internal("Unable to find a target.")
 }
 
@@ -263,7 +264,10 @@ async fn set_max_subsystems(context: Arc<Context>, params: SetMaxSubsystems) -> 
     context
         .nvmf
         .set_max_subsystems(params.max_subsystems as usize)
-        .map_err(refused)?;
+        .map_err(|error| match error {
+            NvmfError::Once => RpcError::internal(error.to_string()),
+            other => refused(other),
+        })?;
     Ok(true)
 }
 
@@ -453,7 +457,8 @@ async fn create_transport(context: Arc<Context>, params: CreateTransport) -> Rpc
                 RpcError::invalid_params(format!("Invalid transport type '{}'", params.trtype))
                     .because(error.to_string())
             }
-            _ => refused(error),
+            _ => RpcError::internal(format!("Transport type '{}' create failed", params.trtype))
+                .because(error.to_string()),
         })?;
     Ok(true)
 }
@@ -583,7 +588,8 @@ pub(crate) fn referral(referral: &Referral) -> Value {
 }
 
 async fn referrals(context: Arc<Context>, params: OnlyTarget) -> RpcResult<Vec<Value>> {
-    check_target(&params.tgt_name, no_target)?;
+    // Without a full stop, as SPDK has it.
+    check_target(&params.tgt_name, || RpcError::internal("Unable to find a target"))?;
     Ok(context.nvmf.referrals().iter().map(referral).collect())
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use target::nvmf::{NamespaceConfig, NamespaceInfo, SubsystemInfo};
+use target::nvmf::{NamespaceConfig, NamespaceInfo, NvmfError, SubsystemInfo};
 use uuid::Uuid;
 
-use super::nvmf::{check_target, refused};
+use super::nvmf::{check_target, no_target, refused};
 use super::{Line, Lines, Manner::*, Phases::*};
 use crate::context::Context;
 use crate::error::{RpcError, RpcResult};
@@ -84,7 +84,7 @@ fn unhex<const N: usize>(name: &str, text: &str) -> RpcResult<[u8; N]> {
 }
 
 async fn add_namespace(context: Arc<Context>, params: AddNamespace) -> RpcResult<u32> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     let ns = params.namespace;
     let config = NamespaceConfig {
         volume: ns.bdev_name,
@@ -110,7 +110,7 @@ struct OfNamespace {
 }
 
 async fn remove_namespace(context: Arc<Context>, params: OfNamespace) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     context
         .nvmf
         .remove_namespace(&params.nqn, params.nsid)
@@ -129,7 +129,7 @@ struct SetAnaGroup {
 }
 
 async fn set_ana_group(context: Arc<Context>, params: SetAnaGroup) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     context
         .nvmf
         .set_namespace_ana_group(&params.nqn, params.nsid, params.anagrpid)
@@ -147,22 +147,29 @@ struct NamespaceHost {
 }
 
 async fn show_namespace(context: Arc<Context>, params: NamespaceHost) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     context
         .nvmf
         .add_namespace_host(&params.nqn, params.nsid, &params.host)
         .await
-        .map_err(refused)?;
+        .or_else(|error| match error {
+            // To say it twice does no harm.
+            NvmfError::HostExists { .. } => Ok(()),
+            other => Err(refused(other)),
+        })?;
     Ok(true)
 }
 
 async fn hide_namespace(context: Arc<Context>, params: NamespaceHost) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     context
         .nvmf
         .remove_namespace_host(&params.nqn, params.nsid, &params.host)
         .await
-        .map_err(refused)?;
+        .or_else(|error| match error {
+            NvmfError::NoHost { .. } => Ok(()),
+            other => Err(refused(other)),
+        })?;
     Ok(true)
 }
 

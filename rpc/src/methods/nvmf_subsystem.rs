@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use target::nvmf::{AnaState, HostKeys, ListenAddress, NvmfError, SubsystemConfig, SubsystemInfo};
+use target::nvmf::{AnaState, AuthReport, HostKeys, ListenAddress, NvmfError, SubsystemConfig, SubsystemInfo};
 
-use super::nvmf::{AddressParams, address, check_target, refused};
+use super::nvmf::{AddressParams, address, check_target, no_target, refused};
 use super::nvmf_namespace;
 use super::{Line, Lines, Manner::*, Phases::*};
 use crate::context::Context;
-use crate::error::{RpcError, RpcResult};
+use crate::error::{Errno, RpcError, RpcResult};
 use crate::method::{Complaint, ignore};
 
 /// The lines of the table.
@@ -64,6 +64,9 @@ struct Create {
     passthrough: bool,
     #[serde(default)]
     enable_nssr: bool,
+    /// Ours: other processes serve it, too.
+    #[serde(default)]
+    shared: bool,
 }
 
 async fn create(context: Arc<Context>, params: Create) -> RpcResult<bool> {
@@ -89,6 +92,7 @@ async fn create(context: Arc<Context>, params: Create) -> RpcResult<bool> {
     config.allow_any_host = params.allow_any_host;
     config.ana_reporting = params.ana_reporting;
     config.enable_nssr = params.enable_nssr;
+    config.shared = params.shared;
     config.min_cntlid = params.min_cntlid.unwrap_or(config.min_cntlid);
     config.max_cntlid = params.max_cntlid.unwrap_or(config.max_cntlid);
     config.dmrsl = params.dmrsl.unwrap_or(config.dmrsl);
@@ -98,7 +102,10 @@ async fn create(context: Arc<Context>, params: Create) -> RpcResult<bool> {
         return Err(RpcError::invalid_params(format!("Invalid cntlid range [{min}-{max}]")));
     }
     context.nvmf.create_subsystem(config).map_err(|error| match error {
-        NvmfError::Invalid { .. } => refused(error),
+        NvmfError::Invalid {
+            what: "serial_number" | "model_number",
+            ..
+        } => refused(error),
         other => unable(other.to_string()),
     })?;
     Ok(true)
@@ -112,15 +119,16 @@ struct Nqn {
 }
 
 impl Nqn {
+    /// The NQN of a method that only asks. Their text for another target has no full stop.
     fn check(self) -> RpcResult<String> {
-        check_target(&self.tgt_name, RpcError::invalid)?;
+        check_target(&self.tgt_name, || RpcError::internal("Unable to find a target"))?;
         Ok(self.nqn)
     }
 }
 
 async fn delete(context: Arc<Context>, params: Nqn) -> RpcResult<bool> {
-    let nqn = params.check()?;
-    context.nvmf.delete_subsystem(&nqn).await.map_err(refused)?;
+    check_target(&params.tgt_name, no_target)?;
+    context.nvmf.delete_subsystem(&params.nqn).await.map_err(refused)?;
     Ok(true)
 }
 
@@ -132,7 +140,7 @@ struct Get {
 }
 
 async fn get(context: Arc<Context>, params: Get) -> RpcResult<Vec<Value>> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     let wanted = |s: &SubsystemInfo| params.nqn.as_ref().is_none_or(|nqn| *nqn == s.nqn);
     let found: Vec<Value> = context
         .nvmf
@@ -142,7 +150,9 @@ async fn get(context: Arc<Context>, params: Get) -> RpcResult<Vec<Value>> {
         .map(subsystem)
         .collect();
     match params.nqn {
-        Some(nqn) if found.is_empty() => Err(refused(NvmfError::NoSubsystem(nqn))),
+        Some(nqn) if found.is_empty() => {
+            Err(RpcError::errno(Errno::NoDev).because(NvmfError::NoSubsystem(nqn).to_string()))
+        }
         _ => Ok(found),
     }
 }
@@ -209,7 +219,7 @@ fn insecure(error: NvmfError) -> RpcError {
 }
 
 async fn add_listener(context: Arc<Context>, params: AddListener) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     let state = params
         .ana_state
         .as_deref()
@@ -234,7 +244,7 @@ struct RemoveListener {
 }
 
 async fn remove_listener(context: Arc<Context>, params: RemoveListener) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     context
         .nvmf
         .remove_listener(&params.nqn, &params.listen_address.parse()?)
@@ -245,11 +255,19 @@ async fn remove_listener(context: Arc<Context>, params: RemoveListener) -> RpcRe
 
 /// An unknown NQN answers "Invalid parameters": by this text spdk-csi knows that there is nothing there yet.
 async fn listeners(context: Arc<Context>, params: Nqn) -> RpcResult<Vec<Value>> {
-    let all = context.nvmf.listeners(&params.check()?).map_err(refused)?;
+    let nqn = params.check()?;
+    let all = context.nvmf.listeners(&nqn).map_err(refused)?;
+    let reporting = context
+        .nvmf
+        .subsystems()
+        .iter()
+        .any(|s| s.nqn == nqn && s.ana_reporting);
     let ana = |(group, state): &(u32, AnaState)| json!({"ana_group": group, "ana_state": state.name()});
     let shape = |l: &target::nvmf::ListenerInfo| {
-        let states: Vec<Value> = l.ana_states.iter().map(ana).collect();
-        let mut shape = json!({"address": address(&l.address), "ana_states": states});
+        let mut shape = json!({"address": address(&l.address)});
+        if reporting {
+            shape["ana_states"] = l.ana_states.iter().map(ana).collect();
+        }
         if l.secure {
             shape["secure_channel"] = true.into();
         }
@@ -269,14 +287,16 @@ struct SetAnaState {
 }
 
 async fn set_ana_state(context: Arc<Context>, params: SetAnaState) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     let state = ana_state(&params.ana_state)?;
     let address = params.listen_address.parse()?;
     context
         .nvmf
         .set_listener_ana_state(&params.nqn, &address, params.anagrpid, state)
         .map_err(|error| match error {
-            NvmfError::NoSubsystem(_) | NvmfError::NoListener { .. } => refused(error),
+            NvmfError::NoSubsystem(_) => {
+                RpcError::invalid_params(format!("Unable to find subsystem with NQN {}", params.nqn))
+            }
             other => RpcError::internal("error setting ANA state: -22").because(other.to_string()),
         })?;
     Ok(true)
@@ -296,7 +316,7 @@ struct AddHost {
 }
 
 async fn add_host(context: Arc<Context>, params: AddHost) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     let keys = HostKeys {
         psk: params.psk,
         dhchap_key: params.dhchap_key,
@@ -305,7 +325,10 @@ async fn add_host(context: Arc<Context>, params: AddHost) -> RpcResult<bool> {
     context
         .nvmf
         .add_host(&params.nqn, &params.host, keys)
-        .map_err(refused)?;
+        .map_err(|error| match error {
+            NvmfError::NoSubsystem(_) | NvmfError::Invalid { what: "key", .. } => refused(error),
+            other => RpcError::internal("Internal error").because(other.to_string()),
+        })?;
     Ok(true)
 }
 
@@ -321,7 +344,7 @@ struct SetKeys {
 }
 
 async fn set_keys(context: Arc<Context>, params: SetKeys) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, || RpcError::internal("Invalid parameters"))?;
     // Keys of authentication that are not named are gone, as with SPDK; its call does not know of TLS, so that key stays.
     let keys = HostKeys {
         psk: params.psk,
@@ -331,7 +354,10 @@ async fn set_keys(context: Arc<Context>, params: SetKeys) -> RpcResult<bool> {
     context
         .nvmf
         .set_keys(&params.nqn, &params.host, keys)
-        .map_err(refused)?;
+        .map_err(|error| match error {
+            NvmfError::NoSubsystem(_) | NvmfError::Invalid { what: "key", .. } => refused(error),
+            other => RpcError::errno(Errno::Inval).because(other.to_string()),
+        })?;
     Ok(true)
 }
 
@@ -360,7 +386,7 @@ struct RemoveHost {
 }
 
 async fn remove_host(context: Arc<Context>, params: RemoveHost) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     context
         .nvmf
         .remove_host(&params.nqn, &params.host)
@@ -381,7 +407,7 @@ struct AllowAnyHost {
 }
 
 async fn allow_any_host(context: Arc<Context>, params: AllowAnyHost) -> RpcResult<bool> {
-    check_target(&params.tgt_name, RpcError::invalid)?;
+    check_target(&params.tgt_name, no_target)?;
     context
         .nvmf
         .allow_any_host(&params.nqn, params.allow_any_host)
@@ -412,6 +438,13 @@ async fn controllers(context: Arc<Context>, params: Nqn) -> RpcResult<Vec<Contro
     Ok(all.into_iter().map(shape).collect())
 }
 
+/// How far a queue's authentication has come, as SPDK shows it.
+pub(super) fn auth(report: &AuthReport) -> Value {
+    let names = report.chosen.map(|(hash, group)| (hash.name(), group.name()));
+    let (digest, group) = names.unwrap_or(("unknown", "unknown"));
+    json!({"state": report.state, "digest": digest, "dhgroup": group})
+}
+
 async fn qpairs(context: Arc<Context>, params: Nqn) -> RpcResult<Vec<Value>> {
     let all = context.nvmf.qpairs(&params.check()?).map_err(refused)?;
     let at = |socket| address(&target::nvmf::ListenAddress { socket });
@@ -425,8 +458,11 @@ async fn qpairs(context: Arc<Context>, params: Nqn) -> RpcResult<Vec<Value>> {
             "listen_address": at(q.listen_address),
             "peer_address": at(q.peer_address),
         });
-        if let Some(cipher) = q.tls {
-            shape["tls"] = json!({"cipher": cipher});
+        if let Some(report) = &q.auth {
+            shape["auth"] = auth(report);
+        }
+        if let Some((cipher, psk)) = q.tls.zip(q.psk) {
+            shape["tls"] = json!({"cipher": cipher, "psk": psk});
         }
         shape
     };
@@ -469,15 +505,17 @@ pub(crate) fn saved(context: &Context) -> [Vec<(&'static str, Value)>; 5] {
         if s.discovery {
             continue;
         }
-        subsystems.push((
-            "nvmf_create_subsystem",
-            json!({
-                "nqn": s.nqn, "allow_any_host": s.allow_any_host, "serial_number": s.serial_number,
-                "model_number": s.model_number, "max_namespaces": s.max_namespaces, "min_cntlid": s.min_cntlid,
-                "max_cntlid": s.max_cntlid, "ana_reporting": s.ana_reporting, "dmrsl": s.dmrsl, "wzsl": s.wzsl,
-                "passthrough": false, "enable_nssr": s.enable_nssr,
-            }),
-        ));
+        let mut params = json!({
+            "nqn": s.nqn, "allow_any_host": s.allow_any_host, "serial_number": s.serial_number,
+            "model_number": s.model_number, "max_namespaces": s.max_namespaces, "min_cntlid": s.min_cntlid,
+            "max_cntlid": s.max_cntlid, "ana_reporting": s.ana_reporting, "dmrsl": s.dmrsl, "wzsl": s.wzsl,
+            "passthrough": false, "enable_nssr": s.enable_nssr,
+        });
+        if s.shared {
+            // Only then: SPDK does not know it.
+            params["shared"] = true.into();
+        }
+        subsystems.push(("nvmf_create_subsystem", params));
         hosts.extend(s.hosts.iter().map(|(host, keys)| {
             (
                 "nvmf_subsystem_add_host",

@@ -3,6 +3,7 @@
 mod disks;
 mod harness;
 mod iscsi_auth;
+mod nvmf_texts;
 mod process;
 mod pypi;
 mod saved;

@@ -35,6 +35,10 @@ fn before_start_init_only_start_up_methods_work() {
         (-32603, "Must not call more than once".into())
     );
     p.ok("nvmf_set_max_subsystems", json!({"max_subsystems": 5}));
+    assert_eq!(
+        p.refused("nvmf_set_max_subsystems", json!({"max_subsystems": 6})),
+        (-32603, "Must not call more than once".into())
+    );
     p.ok("nvmf_set_crdt", json!({"crdt1": 1, "crdt2": 2, "crdt3": 3}));
     p.ok(
         "nvmf_set_config",

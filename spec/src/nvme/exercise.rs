@@ -9,6 +9,7 @@ use super::{
     log::GetLogPage,
     nqn_is_valid, nqn_of,
     tcp::{self, Digests, Header},
+    tls::{self, ClientHello, Identity},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -114,6 +115,28 @@ pub fn auth(bytes: &[u8]) {
     assert_eq!(said.len(), 16 + hash.size());
 }
 
+/// A first message is refused, or incomplete, or read; a part of it comes to nothing else; and nobody proves a key by chance.
+pub fn tls_hello(bytes: &[u8]) {
+    let whole = ClientHello::parse(bytes);
+    for cut in [bytes.len() / 3, bytes.len() / 2, bytes.len().saturating_sub(1)] {
+        match ClientHello::parse(&bytes[..cut]) {
+            Ok(None) => {}
+            early => assert_eq!(early, whole, "{cut} bytes of {}", bytes.len()),
+        }
+    }
+    let Ok(Some(hello)) = whole else {
+        return;
+    };
+    assert!(tls::begins_tls(bytes) && hello.offers.len() <= 16);
+    for offer in &hello.offers {
+        assert!(offer.identity.len() < bytes.len());
+        if let Some(identity) = Identity::parse(&offer.identity) {
+            assert_eq!(identity.to_string().as_bytes(), offer.identity);
+            assert!(!hello.proves(offer, identity.hash, &[0xa5; 48][..identity.hash.size()]));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     fn replay(target: &str, check: fn(&[u8])) {
@@ -132,5 +155,6 @@ mod tests {
         replay("nvme_tcp_pdu", super::tcp_pdu);
         replay("nvme_sqe", super::sqe);
         replay("nvme_auth", super::auth);
+        replay("nvme_tls_hello", super::tls_hello);
     }
 }

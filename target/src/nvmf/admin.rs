@@ -116,7 +116,8 @@ async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
             in_range()?;
             // An id that is valid and has no namespace is all zeroes (Base 2.0d, 5.17.2.1).
             namespace(connection, controller, nsid).map_or([0; LEN], |(n, g)| {
-                copy(identify::namespace(&n, &g, reports_ana(controller), connection.max_io() as u32).as_bytes())
+                let (ana, most) = (reports_ana(controller), connection.max_io() as u32);
+                copy(identify::namespace(&n, &g, ana, most, connection.masked().0).as_bytes())
             })
         }
         cns::NAMESPACE_IN_COMMAND_SET => {
@@ -128,7 +129,9 @@ async fn identify(connection: &Rc<Connection>, bound: &Bound, slot: u16, sqe: &S
         cns::NAMESPACE_ANY_COMMAND_SET => {
             in_range()?;
             let (namespace, geometry) = namespace(connection, controller, nsid).ok_or(Status::INVALID_NAMESPACE)?;
-            copy(identify::independent(&namespace, &geometry, reports_ana(controller)).as_bytes())
+            copy(
+                identify::independent(&namespace, &geometry, reports_ana(controller), connection.masked().0).as_bytes(),
+            )
         }
         cns::ACTIVE_NAMESPACES | cns::ACTIVE_NAMESPACES_IN_COMMAND_SET => {
             if what == cns::ACTIVE_NAMESPACES_IN_COMMAND_SET {

@@ -81,6 +81,7 @@ fn queue_of(connection: &Connection) -> Queue {
         local: connection.local,
         peer: connection.peer,
         suite: connection.suite(),
+        psk: connection.made(),
         auth: None,
     }
 }

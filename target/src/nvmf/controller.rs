@@ -2,12 +2,13 @@
 //!
 //! Shared by the cores its queues live on. Nothing here is touched per I/O, except for the time stamp that counts as a
 //! sign of life, and that at most ten times a second.
-use super::{auth::Report, features::Features, subsystem::Subsystem};
+use super::{auth::AuthReport, features::Features, subsystem::Subsystem};
 use spec::nvme::{
     Sqe, Status, feature,
     log::ErrorEntry,
     property,
     reservation::{self, Notice},
+    tls::Made,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -72,8 +73,10 @@ pub struct Queue {
     pub peer: SocketAddr,
     /// How its bytes are encrypted, if it came by TLS.
     pub suite: Option<tls::Suite>,
+    /// The kind of key for that.
+    pub psk: Option<Made>,
     /// How far its authentication has come, if it must be or has been authenticated.
-    pub auth: Option<Report>,
+    pub auth: Option<AuthReport>,
 }
 
 /// What changes, under one lock.
@@ -321,6 +324,7 @@ mod tests {
             local: address,
             peer: address,
             suite: None,
+            psk: None,
             auth: None,
         };
         Controller::new(

@@ -63,6 +63,8 @@ pub enum NvmfError {
     Published,
     #[error("multicast DNS cannot be spoken: {0}")]
     Publish(String),
+    #[error("Must not call more than once")]
+    Once,
     #[error("{0}")]
     Unsupported(&'static str),
 }

@@ -3,7 +3,7 @@ use super::{
     ana,
     controller::{AER_LIMIT, Controller, ERROR_LOG},
     copy,
-    options::{SubsystemConfig, TransportOptions},
+    options::{ONCS_RESERVATIONS, SubsystemConfig, TransportOptions},
     subsystem::{Namespace, Subsystem},
 };
 use bdev::Geometry;
@@ -17,7 +17,10 @@ use spec::nvme::{
 pub const FIRMWARE: &str = env!("CARGO_PKG_VERSION");
 
 /// RESCAP: the six types, IEKEY as NVMe 1.3 and later define it, and persistence where there is a file for it.
-fn rescap(n: &Namespace) -> u8 {
+fn rescap(n: &Namespace, masked_oncs: u16) -> u8 {
+    if masked_oncs & ONCS_RESERVATIONS != 0 {
+        return 0;
+    }
     0x7e | 1 << 7 | u8::from(n.guard.kept().is_some())
 }
 
@@ -90,13 +93,14 @@ fn io_controller(id: &mut IdentifyController, s: &Subsystem, transport: &Transpo
     id.cqes = 0x44;
     id.nn = s.config.max_namespaces.into();
     id.mnan = s.config.max_namespaces.into();
+    let (masked_oncs, masked_fuses) = s.config.masked(transport);
     // Compare, Dataset Management, Write Zeroes, reservations, timestamp, Verify, Copy.
-    let oncs = (1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8) & !transport.masked_oncs;
+    let oncs = (1 | 1 << 2 | 1 << 3 | ONCS_RESERVATIONS | 1 << 6 | 1 << 7 | 1 << 8) & !masked_oncs;
     id.oncs = oncs.into();
     // Copy descriptor formats 0 and 2.
     id.ocfs = if oncs & 1 << 8 == 0 { 0 } else { 1 | 1 << 2 }.into();
     // Compare and Write; each namespace says how long (NACWU).
-    id.fuses = (1 & !transport.masked_fuses).into();
+    id.fuses = (1 & !masked_fuses).into();
     // A cache may be there; Flush with NSID FFFFFFFFh flushes every namespace.
     id.vwc = 1 | 3 << 1;
     id.subnqn = nqn_field(s.nqn());
@@ -112,7 +116,7 @@ pub fn mdts(max: u32) -> u8 {
 }
 
 /// Identify Namespace (CNS 00h).
-pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool, max_io: u32) -> IdentifyNamespace {
+pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool, max_io: u32, masked_oncs: u16) -> IdentifyNamespace {
     let ids = n.ids();
     let less_one = |blocks: u32| (blocks.clamp(1, 1 << 16) - 1) as u16;
     let mut id = IdentifyNamespace {
@@ -121,7 +125,7 @@ pub fn namespace(n: &Namespace, g: &Geometry, ana_reporting: bool, max_io: u32) 
         nuse: g.blocks.into(),
         // Shared between controllers.
         nmic: 1,
-        rescap: rescap(n),
+        rescap: rescap(n, masked_oncs),
         nsattr: u8::from(g.read_only),
         anagrpid: group_of(n, ana_reporting).into(),
         nguid: ids.nguid,
@@ -163,10 +167,10 @@ fn group_of(n: &Namespace, ana_reporting: bool) -> u32 {
 }
 
 /// Identify Namespace for any command set (CNS 08h).
-pub fn independent(n: &Namespace, g: &Geometry, ana_reporting: bool) -> IndependentNamespace {
+pub fn independent(n: &Namespace, g: &Geometry, ana_reporting: bool, masked_oncs: u16) -> IndependentNamespace {
     IndependentNamespace {
         nmic: 1,
-        rescap: rescap(n),
+        rescap: rescap(n, masked_oncs),
         anagrpid: group_of(n, ana_reporting).into(),
         nsattr: u8::from(g.read_only),
         nstat: 1,

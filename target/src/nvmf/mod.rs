@@ -41,7 +41,7 @@ mod shared;
 mod space;
 mod subsystem;
 
-pub use auth::{NotASecret, Offer, Secret};
+pub use auth::{AuthReport, NotASecret, Offer, Secret};
 pub use control::Nvmf;
 pub use error::NvmfError;
 pub use key_file::{KeyKind, make_key};

@@ -1,11 +1,14 @@
 //! What the control plane says and what it gets back: plain data, one struct for each noun of the `nvmf_*` methods.
 use super::{
-    auth::{Offer, Report as AuthReport},
+    auth::{AuthReport, Offer},
     subsystem::HostKeys,
 };
 use spec::nvme::ana::AnaState;
 use std::net::SocketAddr;
 use uuid::Uuid;
+
+/// ONCS: reservations.
+pub(super) const ONCS_RESERVATIONS: u16 = 1 << 5;
 
 /// The only target there is; `tgt_name` parameters must be absent or say this.
 pub const TARGET_NAME: &str = "nvmf_tgt";
@@ -140,9 +143,20 @@ pub struct SubsystemConfig {
     pub wzsl: u8,
     /// Hosts may reset the whole subsystem (NSSR).
     pub enable_nssr: bool,
+    /// Other processes serve it, too: hosts are not told of what this one would keep to itself, reservations and fused commands.
+    pub shared: bool,
 }
 
 impl SubsystemConfig {
+    /// Bits of ONCS and FUSES that its hosts do not get.
+    pub(super) fn masked(&self, transport: &TransportOptions) -> (u16, u16) {
+        let (oncs, fuses) = match self.shared {
+            true => (ONCS_RESERVATIONS, 1),
+            false => (0, 0),
+        };
+        (transport.masked_oncs | oncs, transport.masked_fuses | fuses)
+    }
+
     /// Model number when none is given.
     pub const MODEL: &'static str = "Ashlar NVMe/TCP volume";
 
@@ -160,6 +174,7 @@ impl SubsystemConfig {
             dmrsl: 2_097_152,
             wzsl: 12,
             enable_nssr: false,
+            shared: false,
         }
     }
 }
@@ -253,6 +268,8 @@ pub struct SubsystemInfo {
     pub dmrsl: u32,
     pub wzsl: u8,
     pub enable_nssr: bool,
+    /// See [`SubsystemConfig::shared`].
+    pub shared: bool,
     pub namespaces: Vec<NamespaceInfo>,
 }
 
@@ -303,6 +320,8 @@ pub struct QpairInfo {
     pub peer_address: SocketAddr,
     /// The cipher suite, if it is encrypted.
     pub tls: Option<&'static str>,
+    /// The kind of key it is encrypted with: "configured", or "generated" by an authentication.
+    pub psk: Option<&'static str>,
     /// How it was or is to be authenticated, if it must be.
     pub auth: Option<AuthReport>,
 }

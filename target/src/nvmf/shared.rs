@@ -59,6 +59,8 @@ pub struct State {
     pub delays: Delays,
     /// Most subsystems.
     pub max_subsystems: usize,
+    /// Somebody has said so.
+    pub max_subsystems_said: bool,
     /// GENCTR of the discovery log.
     pub generation: u64,
     /// CNTLIDs of discovery controllers.
@@ -82,6 +84,7 @@ impl Shared {
             config: TargetConfig::default(),
             delays: Delays::default(),
             max_subsystems: 1024,
+            max_subsystems_said: false,
             generation: 0,
             next_discovery: 1,
             discoverers: Vec::new(),

@@ -184,6 +184,7 @@ impl Subsystem {
             min_cntlid: self.config.min_cntlid,
             max_cntlid: self.config.max_cntlid,
             enable_nssr: self.config.enable_nssr,
+            shared: self.config.shared,
             dmrsl: self.config.dmrsl,
             wzsl: self.config.wzsl,
             namespaces: inner.namespaces.values().map(|n| n.info.clone()).collect(),

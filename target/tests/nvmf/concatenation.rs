@@ -5,7 +5,7 @@ use load::nvme::{Client, ClientError, Options, client::succeeded};
 use spec::nvme::{Sgl, Sqe, Status, auth::AUTH_REQUIRED, auth::secure_channel, command, command::io, fabrics::fctype};
 use std::os::unix::fs::PermissionsExt;
 use target::nvmf::{
-    HostKeys, Secret,
+    GroupId, HashId, HostKeys, Offer, Secret, TargetConfig,
     exercise::{
         Generated,
         auth_host::{Challenge, Host, Names},
@@ -45,7 +45,7 @@ impl Stranger {
 
     fn by(&self, psk: &Generated) -> Options {
         let suite = match psk.identity.hash {
-            spec::nvme::auth::HashId::Sha384 => tls::Suite::Aes256GcmSha384,
+            HashId::Sha384 => tls::Suite::Aes256GcmSha384,
             _ => tls::Suite::Aes128GcmSha256,
         };
         let identity = psk.identity.to_string().into();
@@ -86,9 +86,9 @@ impl Stranger {
             assert_eq!(done.cqe.status(), Status::SUCCESS);
             done.data
         };
-        let mut negotiate = vec![0, 0, 0, 0, 5, 0, channel, 1, 1, 0, 3, 2, 1, 2, 3];
+        let mut negotiate = vec![0, 0, 0, 0, 5, 0, channel, 1, 1, 0, 3, 3, 1, 2, 3];
         negotiate.resize(72, 0);
-        negotiate[42..44].copy_from_slice(&[0, 1]);
+        negotiate[42..45].copy_from_slice(&[0, 1, 2]);
         send(queue, &negotiate);
         let challenge = receive(queue);
         let Some(challenge) = Challenge::parse(&challenge).filter(|_| challenge.starts_with(&[1, 1])) else {
@@ -220,6 +220,52 @@ fn a_key_is_worth_nothing_for_others_and_after_its_host_has_lost_its_right() {
     assert!(refused(stranger.queue(&by, 0, 0xffff)).contains("TLS"));
 }
 
+/// What blktests' nvme/063 asks of a target: both hashes, and another key after a reset of the controller.
+#[test]
+fn keys_are_made_with_either_hash_and_anew_for_each_association() {
+    if !tls::BUILT {
+        eprintln!("SKIPPED: secure channel concatenation: built without TLS");
+        return;
+    }
+    let stranger = Stranger::new();
+    for (hash, group, suite) in [
+        (HashId::Sha256, GroupId::Ffdhe2048, "TLS_AES_128_GCM_SHA256"),
+        (HashId::Sha384, GroupId::Ffdhe3072, "TLS_AES_256_GCM_SHA384"),
+    ] {
+        let offer = Offer {
+            hashes: vec![hash],
+            groups: vec![group],
+        };
+        stranger.bench.nvmf.set_config(TargetConfig {
+            dhchap: offer,
+            ..TargetConfig::default()
+        });
+        let mut names = Vec::new();
+        for _ in 0..2 {
+            let psk = stranger.generate();
+            let admin = Client::admin(stranger.bench.address, NQN, &stranger.by(&psk)).unwrap();
+            let pairs = stranger.bench.nvmf.qpairs(NQN).unwrap();
+            let mine = pairs.iter().find(|pair| pair.cntlid == admin.cntlid).unwrap();
+            assert_eq!((mine.tls, mine.psk, mine.auth), (Some(suite), Some("generated"), None));
+            names.push(psk.identity.to_string());
+        }
+        assert_ne!(names[0], names[1]);
+    }
+    // There is no suite for the third.
+    stranger.bench.nvmf.set_config(TargetConfig {
+        dhchap: Offer {
+            hashes: vec![HashId::Sha512],
+            ..Offer::default()
+        },
+        ..TargetConfig::default()
+    });
+    let (mut plain, _) = stranger.queue(&stranger.options, 0, 0xffff).unwrap();
+    let told = stranger
+        .authenticate(&mut plain, secure_channel::NEW_TLS_PSK)
+        .unwrap_err();
+    assert_eq!(told[..8], [0, 0xf1, 0, 0, 5, 0, 1, 4], "hash function not usable");
+}
+
 #[test]
 fn an_authenticated_queue_says_how_it_was_authenticated() {
     let stranger = Stranger::new();
@@ -231,5 +277,5 @@ fn an_authenticated_queue_says_how_it_was_authenticated() {
     let told = auth();
     assert_eq!(told.state, "completed");
     let (hash, group) = told.chosen.unwrap();
-    assert_eq!((hash.name(), group.name()), ("sha512", "ffdhe2048"));
+    assert_eq!((hash.name(), group.name()), ("sha512", "ffdhe3072"));
 }

@@ -11,4 +11,5 @@ mod fused;
 mod reservations;
 mod resets;
 mod strangers;
+mod tls;
 mod truth;

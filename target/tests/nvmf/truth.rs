@@ -315,6 +315,32 @@ fn what_is_masked_is_neither_announced_nor_done() {
 }
 
 #[test]
+fn a_subsystem_of_several_processes_promises_nothing_that_one_keeps_to_itself() {
+    let config = SubsystemConfig {
+        shared: true,
+        ..SubsystemConfig::new(NQN)
+    };
+    let bench = Bench::keeping(1, TransportOptions::default(), config, None);
+    let (mut admin, mut io) = bench.queues(&Options::default());
+    let id = admin.identify(cns::CONTROLLER, 0).unwrap();
+    let id = IdentifyController::ref_from_bytes(&id).unwrap();
+    assert_eq!((id.oncs.get() & 1 << 5, id.fuses.get()), (0, 0));
+    let ns = admin.identify(cns::NAMESPACE, 1).unwrap();
+    assert_eq!(IdentifyNamespace::ref_from_bytes(&ns).unwrap().rescap, 0);
+    // Byte 2 of the independent one.
+    assert_eq!(admin.identify(cns::NAMESPACE_ANY_COMMAND_SET, 1).unwrap()[2], 0);
+    let log = admin.log_page(page::COMMAND_EFFECTS, 0, 4096, false).unwrap().data;
+    for opcode in [0x0d, 0x0e, 0x11, 0x15] {
+        assert_eq!(status(&mut io, Sqe::new(opcode, 0, 1), &[]), Status::INVALID_OPCODE);
+        assert_eq!(log[1024 + usize::from(opcode) * 4], 0, "{opcode:#x}");
+    }
+    // Compare alone is as true as anybody's.
+    assert_eq!(write(&mut io, 0, &pattern(BLOCK, 1)), Status::SUCCESS);
+    let compare = Sqe::new(io::COMPARE, 0, 1).with_range(0, 1);
+    assert_eq!(status(&mut io, compare, &pattern(BLOCK, 1)), Status::SUCCESS);
+}
+
+#[test]
 fn limits_are_where_identify_says() {
     let (bench, _dir) = full();
     let (mut admin, mut io) = bench.queues(&Options::default());

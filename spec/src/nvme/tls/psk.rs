@@ -1,6 +1,6 @@
 //! Pre-shared keys: as people keep them, and what is derived from them (TCP 1.1, 3.6.1.2 to 3.6.1.4).
 use super::super::{auth::HashId, hash::hmac};
-use super::Identity;
+use super::{Identity, Made};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -104,6 +104,31 @@ impl ConfiguredPsk {
         crc.to_le_bytes()
     }
 
+    /// The hash of the suite that it is for.
+    pub fn hash(&self) -> HashId {
+        let by_length = if self.key.len() == 48 {
+            HashId::Sha384
+        } else {
+            HashId::Sha256
+        };
+        self.transform.unwrap_or(by_length)
+    }
+
+    /// What a host calls it in version 1 of the identities, and the key for TLS.
+    pub fn for_host(&self, host: &str, subsystem: &str) -> (Identity, Zeroizing<Vec<u8>>) {
+        let hash = self.hash();
+        let retained = self.retained(host, Dialect::Standard);
+        let identity = Identity {
+            made: Made::Retained,
+            hash,
+            host: host.into(),
+            subsystem: subsystem.into(),
+            digest: Some(digest(hash, &retained, host, subsystem)),
+        };
+        let key = tls_psk(&retained, &identity, Dialect::Standard);
+        (identity, key)
+    }
+
     /// The PSK that `host` keeps.
     pub fn retained(&self, host: &str, dialect: Dialect) -> Zeroizing<Vec<u8>> {
         match self.transform {
@@ -169,7 +194,7 @@ pub(super) fn expand(hash: HashId, key: &[u8], label: &str, context: &[u8], dial
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Made, *};
+    use super::*;
 
     const HOST: &str = "nqn.psk-test-host";
     const SUBSYSTEM: &str = "nqn.psk-test-subsys";
@@ -311,6 +336,12 @@ mod tests {
         let key: Vec<u8> = (1..=32).collect();
         let plain = ConfiguredPsk::new(key.clone().into(), None).unwrap();
         assert_eq!(*plain.retained(HOST, Dialect::Standard), key);
+        assert_eq!(plain.hash(), HashId::Sha256);
+        let (identity, tls) = ConfiguredPsk::parse(SHA384).unwrap().for_host(HOST, SUBSYSTEM);
+        assert_eq!(
+            (identity.digest.unwrap(), hex(&tls)),
+            derive(SHA384, Dialect::Standard, 1)
+        );
         assert!(plain.text().starts_with("NVMeTLSkey-1:00:"));
         assert_eq!(error("key"), NotAPsk::Form);
         assert_eq!(error(&SHA256.replace("-1:", "-2:")), NotAPsk::Form);

@@ -39,7 +39,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is told of a queue's authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct AuthReport {
     /// The queue may be used.
     pub open: bool,
     /// How far it has come, in SPDK's words.
@@ -69,8 +69,8 @@ impl Lock {
     }
 
     /// What is told of it; `None` while a message is being worked on.
-    fn report(&self) -> Option<Report> {
-        self.exchange.borrow().as_ref().map(|exchange| Report {
+    fn report(&self) -> Option<AuthReport> {
+        self.exchange.borrow().as_ref().map(|exchange| AuthReport {
             open: self.open.get(),
             state: exchange.state(),
             chosen: exchange.chosen(),

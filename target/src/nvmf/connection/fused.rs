@@ -61,7 +61,7 @@ impl Connection {
 
     /// Runs one half.
     pub(super) async fn run_fused(self: &Rc<Self>, slot: u16) -> Reply {
-        if self.masked.1 & 1 != 0 {
+        if self.masked.get().1 & 1 != 0 {
             return Reply::fail(Status::INVALID_FIELD);
         }
         let pair = {

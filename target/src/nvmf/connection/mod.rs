@@ -108,7 +108,7 @@ pub struct Connection {
     task_ended: Notify,
     limits: Limits,
     /// Bits of ONCS and FUSES that are not to be had.
-    masked: (u16, u16),
+    masked: Cell<(u16, u16)>,
     /// This core's payload memory.
     pool: Pool<()>,
     /// Commands that wait for some.
@@ -189,7 +189,7 @@ impl Connection {
             tasks: Cell::new(0),
             task_ended: Notify::new(),
             limits: limits(transport),
-            masked: (transport.masked_oncs, transport.masked_fuses),
+            masked: Cell::new((transport.masked_oncs, transport.masked_fuses)),
             pool: memory::core(transport.max_io_size)?,
             wanting: Cell::new(0),
             events: RefCell::default(),
@@ -270,7 +270,7 @@ impl Connection {
 
     /// Bits of ONCS and FUSES that are not to be had.
     pub fn masked(&self) -> (u16, u16) {
-        self.masked
+        self.masked.get()
     }
 
     /// Bytes one command may move.

@@ -147,6 +147,9 @@ impl Connection {
         self.front.borrow_mut().slots.reserve(count);
         // Neither was set: a connection is bound once.
         let _ = self.slots.set(slots);
+        if let Some(subsystem) = &bound.controller.subsystem {
+            self.masked.set(subsystem.config.masked(&self.shared.transport()));
+        }
         let _ = self.bound.set(bound);
         for slot in 0..count {
             self.clone().start(move |connection| connection.serve_slot(slot as u16));

@@ -66,7 +66,7 @@ impl Nvmf {
         match unknown {
             None => Ok(()),
             Some(name) => Err(NvmfError::Invalid {
-                what: "key",
+                what: if keys.psk.as_ref() == Some(name) { "psk" } else { "key" },
                 why: KeyError::Unknown(name.clone()).to_string(),
             }),
         }

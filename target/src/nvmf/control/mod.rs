@@ -110,6 +110,11 @@ impl Nvmf {
                 format!("{} is not one of 1 to 1024", options.max_io_qpairs_per_ctrlr),
             );
         }
+        for (what, value) in [("kas", options.kas.into()), ("min_kato", options.min_kato)] {
+            if value == 0 {
+                return bad(what, "0 is no time".into());
+            }
+        }
         let mut state = self.shared.state();
         if state.transport.is_some() {
             return Err(NvmfError::TransportExists("TCP".into()));
@@ -288,7 +293,11 @@ impl Nvmf {
                 why: "0 leaves no room for any".into(),
             });
         }
-        self.shared.state().max_subsystems = max;
+        let mut state = self.shared.state();
+        if std::mem::replace(&mut state.max_subsystems_said, true) {
+            return Err(NvmfError::Once);
+        }
+        state.max_subsystems = max;
         Ok(())
     }
 
@@ -337,6 +346,7 @@ fn discovery_info(ports: &BTreeMap<SocketAddr, Port>) -> SubsystemInfo {
         dmrsl: 0,
         wzsl: 0,
         enable_nssr: false,
+        shared: false,
         namespaces: Vec::new(),
     }
 }

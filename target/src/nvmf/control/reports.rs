@@ -1,6 +1,7 @@
 //! What is going on: controllers, queue pairs, and what each core serves.
 use super::*;
 use crate::nvmf::reservation::{HostId, Reservations};
+use spec::nvme::tls::Made;
 use uuid::Uuid;
 
 impl Nvmf {
@@ -101,6 +102,10 @@ impl Nvmf {
                     listen_address: queue.local,
                     peer_address: queue.peer,
                     tls: queue.suite.map(tls::Suite::name),
+                    psk: queue.psk.map(|made| match made {
+                        Made::Retained => "configured",
+                        Made::Generated => "generated",
+                    }),
                     auth: queue.auth,
                 };
                 (queue.connection, pair)
