@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The socket to ask: given, or the default of `ashlar serve`.
 pub fn socket(ask: &cli::Ask) -> PathBuf {
-    ask.socket.clone().unwrap_or_else(config::paths::default_socket)
+    ask.socket().cloned().unwrap_or_else(config::paths::default_socket)
 }
 
 /// Connects to the running target.

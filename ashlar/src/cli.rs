@@ -29,7 +29,6 @@ pub struct Cli {
 pub struct Ask {
     /// RPC socket of the running target.
     #[arg(
-        short = 's',
         long,
         global = true,
         env = "ASHLAR_SOCKET",
@@ -37,9 +36,19 @@ pub struct Ask {
         help_heading = "Global options"
     )]
     pub socket: Option<PathBuf>,
+    /// The same, in front of the verb: behind it the letter is LVM2's.
+    #[arg(short = 's', value_name = "PATH", conflicts_with = "socket", hide = true)]
+    pub short_socket: Option<PathBuf>,
     /// Print JSON instead of text.
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
+}
+
+impl Ask {
+    /// The socket that was given.
+    pub fn socket(&self) -> Option<&PathBuf> {
+        self.short_socket.as_ref().or(self.socket.as_ref())
+    }
 }
 
 /// The verbs.
@@ -56,6 +65,9 @@ pub enum Command {
     /// Volume groups (LVM2): members, volumes, and why one is not active.
     #[command(subcommand)]
     Vg(VgCommand),
+    /// LVM2's commands for the groups of the running target: pvs, vgs, lvs, vgcreate, lvcreate, …
+    #[command(subcommand)]
+    Lvm(Box<crate::lvm::cli::LvmCommand>),
     /// Change what is on disks: any verb, by its name. `ashlar plan verbs` lists them, `--dry-run` shows every sector first.
     Do(Do),
     /// Say which verbs are possible on an object now, and why the others are not.
@@ -177,6 +189,9 @@ pub struct How {
     /// The time that metadata says it was changed at, in seconds since 1970, instead of now.
     #[arg(long, value_name = "SECONDS")]
     pub time: Option<u64>,
+    /// The machine that metadata says it was changed on, instead of this one.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
 }
 
 /// `ashlar do`.
@@ -364,9 +379,11 @@ mod tests {
 
     #[test]
     fn global_options_work_behind_the_verb() {
-        let cli = Cli::try_parse_from(["ashlar", "volume", "ls", "--json", "-s", "/run/a.sock"]).unwrap();
+        let cli = Cli::try_parse_from(["ashlar", "volume", "ls", "--json", "--socket", "/run/a.sock"]).unwrap();
         assert!(cli.ask.json);
-        assert_eq!(cli.ask.socket.unwrap().to_str(), Some("/run/a.sock"));
+        assert_eq!(cli.ask.socket().unwrap().to_str(), Some("/run/a.sock"));
+        let cli = Cli::try_parse_from(["ashlar", "-s", "/run/b.sock", "volume", "ls"]).unwrap();
+        assert_eq!(cli.ask.socket().unwrap().to_str(), Some("/run/b.sock"));
     }
 
     #[test]

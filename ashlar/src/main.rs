@@ -4,6 +4,7 @@ mod cli;
 mod disk;
 mod human;
 mod logging;
+mod lvm;
 mod plan;
 mod serve;
 mod target_show;
@@ -40,6 +41,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Command::Disk(command) => Ok(disk::run(&cli.ask, command)?),
         Command::Volume(command) => Ok(volume::run(&cli.ask, command)?),
         Command::Vg(command) => Ok(vg::run(&cli.ask, command)?),
+        Command::Lvm(command) => lvm::run(&cli.ask, command),
         Command::Do(args) => plan::perform(&cli.ask, args),
         Command::Can(args) => plan::can(&cli.ask, args),
         Command::Plan(command) => plan::run(&cli.ask, command),

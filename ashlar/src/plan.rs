@@ -54,6 +54,20 @@ pub fn perform(ask: &cli::Ask, args: &cli::Do) -> Outcome {
     change(&mut client, ask, &args.verb, &args.object, options, &args.how)
 }
 
+fn params(verb: &str, object: &str, options: &Map<String, Value>, how: &cli::How) -> Value {
+    let mut params = json!({ "verb": verb, "object": object, "options": options });
+    if let Some(seed) = how.seed {
+        params["seed"] = json!(seed);
+    }
+    if let Some(time) = how.time {
+        params["time"] = json!(time);
+    }
+    if let Some(host) = &how.host {
+        params["host"] = json!(host);
+    }
+    params
+}
+
 /// Plans with `--dry-run`, else carries out; prints what came of it.
 pub fn change(
     client: &mut Client,
@@ -63,18 +77,41 @@ pub fn change(
     options: Map<String, Value>,
     how: &cli::How,
 ) -> Outcome {
-    let mut params = json!({ "verb": verb, "object": object, "options": options });
-    if let Some(seed) = how.seed {
-        params["seed"] = json!(seed);
-    }
-    if let Some(time) = how.time {
-        params["time"] = json!(time);
-    }
     if how.dry_run {
-        let plan = client.call("ashlar_plan", params).map_err(plain)?;
+        let plan = client
+            .call("ashlar_plan", params(verb, object, &options, how))
+            .map_err(plain)?;
         return print(ask, &plan, how.bytes);
     }
-    told(ask, client.call("ashlar_change", params).map_err(plain)?)
+    told(ask, apply(client, verb, object, options, how)?)
+}
+
+/// Carries out.
+pub fn apply(
+    client: &mut Client,
+    verb: &str,
+    object: &str,
+    options: Map<String, Value>,
+    how: &cli::How,
+) -> Result<Value, Box<dyn Error>> {
+    client
+        .call("ashlar_change", params(verb, object, &options, how))
+        .map_err(plain)
+}
+
+/// What the user should know before.
+pub fn warnings(
+    client: &mut Client,
+    verb: &str,
+    object: &str,
+    options: &Map<String, Value>,
+    how: &cli::How,
+) -> Result<Vec<String>, Box<dyn Error>> {
+    let plan: Value = client
+        .call("ashlar_plan", params(verb, object, options, how))
+        .map_err(plain)?;
+    let warnings = plan["warnings"].as_array().cloned().unwrap_or_default();
+    Ok(warnings.iter().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 /// A refusal is a sentence that needs no method's name in front.

@@ -28,8 +28,8 @@ pub fn run(ask: &cli::Ask, args: &cli::Serve) -> Result<(), Failure> {
     let logs = logging::start(config.log, args.verbose);
     let state = config::paths::state_dir(&config).map_err(|error| format!("no state directory: {error}"))?;
     let socket = ask
-        .socket
-        .clone()
+        .socket()
+        .cloned()
         .unwrap_or_else(|| config::paths::socket(&config, &state));
     memory(&config);
     descriptors();

@@ -4,7 +4,10 @@
 //! of it, a volume on that) is waited for, and [`Applied::keep`] grants it when its time has come: once. What an administrator takes away or
 //! changes later stays so, until the configuration is applied anew. What is there but different is an error, for a host may be using it.
 use crate::{
-    disks, lower, paths,
+    check::{iqn, nqn},
+    disks, lower,
+    offers::Ruled,
+    paths,
     schema::{self, At, Config, Listener, Node, Subsystem},
 };
 use lvol::{Create, Engine, EngineError};
@@ -12,6 +15,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use target::{
@@ -92,6 +96,8 @@ pub struct Applied {
     waiting: BTreeMap<String, String>,
     /// What was there as wished at some time. It is not looked at again.
     granted: BTreeSet<Grant>,
+    /// What hosts get by rule.
+    ruled: Arc<Ruled>,
 }
 
 /// One thing that is granted once.
@@ -128,7 +134,9 @@ pub async fn apply(
         nvmf: nvmf.clone(),
         waiting: BTreeMap::new(),
         granted: BTreeSet::new(),
+        ruled: Arc::new(Ruled::new(iscsi.clone(), nvmf.clone())),
     };
+    engine.offered_by(applied.ruled.clone());
     applied.iscsi_options()?;
     applied.again().await?;
     Ok(applied)
@@ -162,6 +170,17 @@ impl Applied {
         let before = std::mem::take(&mut self.waiting);
         self.disks().await?;
         self.tables().await?;
+        for name in self.ruled.withdrawn() {
+            let (iqn, nqn) = (iqn(&name), nqn(&name));
+            self.granted.retain(|grant| match grant {
+                Grant::Target(target) | Grant::Lun(target, _) => *target != iqn,
+                Grant::Subsystem(subsystem) | Grant::Namespace(subsystem, _) | Grant::Listener(subsystem, _) => {
+                    *subsystem != nqn
+                }
+                _ => true,
+            });
+        }
+        self.ruled.note(lower::ruled(&self.config, &self.engine));
         let (nodes, subsystems) = lower::lower(&self.config, &self.engine);
         self.iscsi(&nodes).await?;
         self.nvme(&subsystems).await?;

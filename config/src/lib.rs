@@ -9,6 +9,7 @@ mod error;
 mod load;
 mod lower;
 mod nvme;
+mod offers;
 pub mod paths;
 pub mod schema;
 pub mod show;

@@ -57,6 +57,19 @@ pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsyst
     (nodes, subsystems)
 }
 
+/// What rules offer now: each volume with its name.
+pub(crate) fn ruled(config: &Config, engine: &Engine) -> Vec<(String, String)> {
+    let each = config
+        .volumes
+        .iter()
+        .flat_map(|volume| match (&volume.lvs_of, &volume.partitions_of) {
+            (Some(group), _) => engine.volumes_of(group),
+            (None, Some(disk)) => parts(engine, disk),
+            (None, None) => Vec::new(),
+        });
+    each.map(|disk| (disk.clone(), volume_name(&disk))).collect()
+}
+
 /// The partitions found on a disk, those inside partitions instead of the ones they are in.
 fn parts(engine: &Engine, disk: &str) -> Vec<String> {
     let Some(found) = engine.disk(disk) else {

@@ -1,7 +1,7 @@
 //! Changes: plans made and carried out by the running engine. All of it happens in the engine's line of work, so a plan sees the outcome of the one
 //! before, and nobody claims a disk between its comparison and its writes.
 use crate::{
-    Engine, EngineError, Group, examine,
+    Engine, EngineError, Group, Offers, examine,
     plan::{
         self, Disks, Facts, Failure, Medium, Plan, Refusal, Request, Stamp, Step, Undo, Write,
         carry::{self, Doing, Progress, carry_out},
@@ -88,6 +88,17 @@ impl Disks for View<'_> {
             (_, _, Some(by)) if !ours => Some(format!("{by}, which has claimed it")),
             _ if node.opens > 0 => Some("hosts that have it open".to_owned()),
             _ => None,
+        };
+        // An offer that follows from a rule is taken back when nobody makes use of it.
+        let offers = self
+            .0
+            .inner
+            .offers
+            .get()
+            .filter(|offers| stranger.is_none() && offers.offers(&node.name));
+        let user = match offers {
+            Some(offers) => offers.host(&node.name),
+            None => user,
         };
         Some(Facts {
             name: node.name,
@@ -205,8 +216,12 @@ impl Engine {
     /// The caller holds `work` and has just made the plan.
     async fn carry(&self, plan: &Plan) -> Result<Applied, ChangeError> {
         for name in &plan.releases {
-            if self.graph().info(name).is_some() {
-                examine::remove_tree(self, name).await?;
+            if self.graph().info(name).is_some()
+                && let Err(why) = self.release(name).await
+            {
+                // What was taken away already comes back.
+                self.look_again(plan).await;
+                return Err(why);
             }
         }
         let outcome = self.write(plan).await;
@@ -224,6 +239,28 @@ impl Engine {
             summary: plan.summary.clone(),
             warnings: plan.warnings.clone(),
         })
+    }
+
+    /// Takes a disk away, and what discovery made on it.
+    async fn release(&self, name: &str) -> Result<(), ChangeError> {
+        if let Some(offers) = self.inner.offers.get() {
+            for node in examine::tree(self, name).iter().filter(|node| offers.offers(node)) {
+                if let Some(host) = offers.host(node) {
+                    return Err(Refusal::new(Code::InUse, format!("{node:?} is in use by {host}")).into());
+                }
+                let withdrawn = offers.withdraw(node).await;
+                withdrawn.map_err(|why| {
+                    Refusal::new(Code::InUse, format!("{node:?} cannot be taken from its hosts: {why}"))
+                })?;
+            }
+        }
+        Ok(examine::remove_tree(self, name).await?)
+    }
+
+    /// Lets somebody offer volumes by rule. To be called once.
+    pub fn offered_by(&self, offers: Arc<dyn Offers>) {
+        // Twice is a mistake of the caller's, and the first one stays.
+        let _ = self.inner.offers.set(offers);
     }
 
     async fn write(&self, plan: &Plan) -> Result<Option<u64>, ChangeError> {

@@ -10,6 +10,7 @@ use crate::{
     examine,
     group::{Group, LogicalVolume, Standing},
     judge::{Findings, Verdict},
+    offers::Offers,
     part::Partition,
     plan::journal::Journal,
 };
@@ -147,6 +148,8 @@ pub(crate) struct Inner {
     pub work: tokio::sync::Mutex<()>,
     /// Where plans are kept, if they are.
     pub journal: OnceLock<Arc<Journal>>,
+    /// Who offers volumes by rule, if somebody does.
+    pub offers: OnceLock<Arc<dyn Offers>>,
 }
 
 /// The engine. Clones are the same engine; any control thread may hold one.
@@ -165,6 +168,7 @@ impl Engine {
             changes: broadcast::Sender::new(BACKLOG),
             work: tokio::sync::Mutex::default(),
             journal: OnceLock::new(),
+            offers: OnceLock::new(),
             graph,
         };
         let engine = Self { inner: Arc::new(inner) };

@@ -59,8 +59,33 @@ pub struct Seat {
     pub extents: u64,
     /// Those of them that volumes have.
     pub used: u64,
+    /// Bytes before its first extent.
+    pub start: u64,
+    /// New volumes may use it.
+    pub allocatable: bool,
     /// Its tags.
     pub tags: Vec<String>,
+}
+
+/// Extents of a volume that are alike, as the metadata has them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stretch {
+    /// First extent of the volume.
+    pub start: u64,
+    /// Extents.
+    pub count: u64,
+    /// Its type, as the format writes it.
+    pub kind: String,
+    /// Bytes in a chunk, if it is striped.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub chunk: u64,
+    /// Where it lies, if that is known: the member's word and its first extent there, for each stripe.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<(String, u64)>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What the metadata says of a volume.
@@ -78,6 +103,16 @@ pub struct LogicalVolume {
     pub tags: Vec<String>,
     /// Its length.
     pub bytes: u64,
+    /// Nobody may write to it.
+    pub read_only: bool,
+    /// It is left out when volumes become active.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+    /// How it gets more extents, if it says so itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<String>,
+    /// Where it lies.
+    pub segments: Vec<Stretch>,
 }
 
 /// A volume of a group.
@@ -116,6 +151,14 @@ pub struct Group {
     pub seqno: u64,
     /// Bytes in an extent.
     pub extent_bytes: u64,
+    /// What its metadata says of it in the format's own words: `RESIZEABLE`, `EXPORTED`, …
+    pub status: Vec<String>,
+    /// How volumes get their extents, if it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<String>,
+    /// The host it belongs to, if it belongs to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_id: Option<String>,
     /// Its tags.
     pub tags: Vec<String>,
     /// Its members, the missing ones too.

@@ -15,7 +15,7 @@
 use super::PhysicalVolume;
 use crate::{
     format::Proposal,
-    group::{Assembly, Enrolled, Group, GroupState, LogicalVolume, Member, Seat, Standing, Volume},
+    group::{Assembly, Enrolled, Group, GroupState, LogicalVolume, Member, Seat, Standing, Stretch, Volume},
     judge::Verdict,
 };
 use bdev::{
@@ -175,6 +175,8 @@ fn group<'a>(
             last_seen: pv.device.clone(),
             extents: pv.pe_count,
             used: used.get(pv.name.as_str()).copied().unwrap_or_default(),
+            start: pv.pe_start.saturating_mul(SECTOR),
+            allocatable: has(&pv.status, "ALLOCATABLE"),
             tags: pv.tags.clone(),
         });
         if let Some((disk, _)) = one
@@ -210,6 +212,9 @@ fn group<'a>(
         reason,
         seqno: vg.seqno,
         extent_bytes: vg.extent_size * SECTOR,
+        status: vg.status.clone(),
+        allocation: vg.allocation.clone(),
+        system_id: vg.system_id.clone(),
         tags: vg.tags.clone(),
         members: seats,
         volumes: Vec::new(),
@@ -239,6 +244,10 @@ fn group<'a>(
             kinds: lv.kinds().0.into_iter().collect(),
             tags: lv.tags.clone(),
             bytes: lv.extents().saturating_mul(vg.extent_size).saturating_mul(SECTOR),
+            read_only: !has(&lv.status, "WRITE"),
+            skipped: has(&lv.flags, "ACTIVATION_SKIP"),
+            allocation: lv.allocation.clone(),
+            segments: lv.segments.iter().map(stretch).collect(),
         };
         Volume {
             disk: name(&vg.name, &lv.name),
@@ -254,6 +263,26 @@ fn group<'a>(
     Group {
         volumes: volumes.collect(),
         ..at
+    }
+}
+
+fn stretch(segment: &vg::Segment) -> Stretch {
+    let (chunk, on) = match &segment.shape {
+        Shape::Striped { chunk, stripes } => {
+            let on = stripes.iter().map(|stripe| (stripe.on.clone(), stripe.extent));
+            (chunk.saturating_mul(SECTOR), on.collect())
+        }
+        Shape::Other { .. } => (0, Vec::new()),
+    };
+    Stretch {
+        start: segment.start,
+        count: segment.count,
+        kind: match on.len() {
+            1 => "linear".to_owned(),
+            _ => segment.kind.clone(),
+        },
+        chunk,
+        on,
     }
 }
 

@@ -59,12 +59,13 @@ impl<'a> Draft<'a> {
         &self.stamp
     }
 
-    /// A fresh identity; the same one at the same place of the same plan. It follows from the seed, the request and what was read so far, so that
-    /// a script may use one seed throughout.
+    /// A fresh identity; the same one at the same place of the same plan. It follows from the seed, from verb and object, and from what was read
+    /// so far, so that a script may use one seed throughout.
     pub fn uuid(&mut self) -> Uuid {
         self.fresh += 1;
-        let request = serde_json::to_vec(&self.plan.request).unwrap_or_default();
-        let from = [&self.fresh.to_le_bytes()[..], &self.seen.to_le_bytes(), &request].concat();
+        let Request { verb, object, .. } = &self.plan.request;
+        let numbers = [self.fresh, self.seen].map(u32::to_le_bytes).concat();
+        let from = [&numbers, verb.as_bytes(), b" ", object.as_bytes()].concat();
         let bytes = Uuid::new_v5(&self.stamp.seed, &from);
         uuid::Builder::from_random_bytes(bytes.into_bytes()).into_uuid()
     }

@@ -126,6 +126,8 @@ pub struct LogicalVolume {
     pub flags: Vec<String>,
     /// Its tags.
     pub tags: Vec<String>,
+    /// How it gets more extents, if not as the group says.
+    pub allocation: Option<String>,
     /// In order, without gaps.
     pub segments: Vec<Segment>,
 }
@@ -164,6 +166,8 @@ pub struct VolumeGroup {
     pub extent_size: u64,
     /// Its tags.
     pub tags: Vec<String>,
+    /// How volumes get their extents; `normal` if it says nothing.
+    pub allocation: Option<String>,
     /// Its physical volumes, in the text's order.
     pub physical: Vec<PhysicalVolume>,
     /// Its logical volumes, in the text's order.
@@ -236,6 +240,7 @@ impl VolumeGroup {
             lock_type: at.text("lock_type").filter(|kind| !kind.is_empty() && kind != "none"),
             extent_size,
             tags: at.words("tags"),
+            allocation: at.text("allocation_policy"),
             physical,
             logical,
             description: says("description").and_then(Value::text).map(str::to_owned),
@@ -371,6 +376,7 @@ impl LogicalVolume {
             status: at.words("status"),
             flags: at.words("flags"),
             tags: at.words("tags"),
+            allocation: at.text("allocation_policy"),
             segments,
             name,
         })
