@@ -29,6 +29,9 @@ pub const ENTRY_MAX: u32 = 4096;
 
 const REVISION: u32 = 0x0001_0000;
 
+pub mod label;
+pub use label::Label;
+
 /// The header as it lies on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

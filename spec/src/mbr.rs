@@ -24,6 +24,9 @@ pub const PROTECTIVE: u8 = 0xee;
 /// Logical partitions we follow: with the four primary ones that makes 256, the most Linux gives minors to.
 pub const LOGICAL_MAX: usize = 252;
 
+pub mod label;
+pub use label::{Geometry, Label};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RawEntry {
@@ -146,17 +149,19 @@ impl Record {
             })
     }
 
-    /// Puts `entry` into slot 1 to 4, or empties it. False if there is no such slot. The old CHS fields say "beyond CHS".
+    /// Puts `entry` into slot 1 to 4, or empties it. False if there is no such slot.
     pub fn set(&mut self, number: u32, entry: Option<Entry>) -> bool {
-        let Some(slot) = (number as usize)
+        self.put(number, entry, 0, Geometry::default())
+    }
+
+    /// The same for an entry that counts from block `base`. Cylinders, heads and sectors are those of the disk.
+    pub fn put(&mut self, number: u32, entry: Option<Entry>, base: u64, geometry: Geometry) -> bool {
+        let slot = (number as usize)
             .checked_sub(1)
-            .and_then(|i| self.raw.entries.get_mut(i))
-        else {
-            return false;
-        };
-        const BEYOND: [u8; 3] = [0xfe, 0xff, 0xff];
-        *slot = entry.map_or(
-            RawEntry {
+            .and_then(|i| self.raw.entries.get_mut(i));
+        let Some(slot) = slot else { return false };
+        *slot = match entry {
+            None => RawEntry {
                 status: 0,
                 chs_first: [0; 3],
                 kind: 0,
@@ -164,16 +169,43 @@ impl Record {
                 start: 0.into(),
                 count: 0.into(),
             },
-            |e| RawEntry {
-                status: if e.active { 0x80 } else { 0 },
-                chs_first: BEYOND,
-                kind: e.kind,
-                chs_last: BEYOND,
-                start: e.start.into(),
-                count: e.count.into(),
-            },
-        );
+            Some(e) => {
+                let first = base + u64::from(e.start);
+                let last = (first + u64::from(e.count)).saturating_sub(1);
+                RawEntry {
+                    status: if e.active { 0x80 } else { 0 },
+                    chs_first: geometry.chs(first),
+                    kind: e.kind,
+                    chs_last: geometry.chs(last),
+                    start: e.start.into(),
+                    count: e.count.into(),
+                }
+            }
+        };
         true
+    }
+
+    /// The record that protects a GPT on a disk of `blocks` blocks (UEFI 2.10, section 5.2.3), with this one's boot code and signature.
+    pub fn protective(&self, blocks: u64) -> Self {
+        let mut record = self.clone();
+        for number in 1..=4 {
+            record.set(number, None);
+        }
+        record.raw.entries[0] = RawEntry {
+            status: 0,
+            chs_first: [0, 2, 0],
+            kind: PROTECTIVE,
+            chs_last: [0xff; 3],
+            start: 1.into(),
+            count: protected(blocks).into(),
+        };
+        record
+    }
+
+    /// A protective record whose entry covers all of a disk of `blocks` blocks; a hybrid one has its own reasons.
+    pub fn covers(&self, blocks: u64) -> bool {
+        let count = protected(blocks);
+        self.is_hybrid() || self.entries().any(|(_, e)| e.kind == PROTECTIVE && e.count == count)
     }
 
     /// The record as it goes to the disk.
@@ -197,6 +229,11 @@ impl Record {
     pub fn extended(&self) -> Option<(u32, Entry)> {
         self.entries().find(|(_, e)| e.is_extended())
     }
+}
+
+/// Blocks that a protective entry covers: all behind the record, or as many as it can tell.
+fn protected(blocks: u64) -> u32 {
+    u32::try_from(blocks.saturating_sub(1)).unwrap_or(u32::MAX)
 }
 
 /// A partition, with its start made absolute.
@@ -245,6 +282,8 @@ pub struct Reader {
     extended: Option<Extent>,
     next: Option<u64>,
     seen: Vec<u64>,
+    /// Records of the chain, as they were read.
+    chain: Vec<(u64, Record)>,
     logical: Vec<Partition>,
     broken: Option<Broken>,
 }
@@ -259,6 +298,7 @@ impl Reader {
             extended,
             next: None,
             seen: Vec::new(),
+            chain: Vec::new(),
             logical: Vec::new(),
             broken: None,
         };
@@ -303,6 +343,7 @@ impl Reader {
                 return;
             }
         };
+        self.chain.push((here, record.clone()));
         let mut link = None;
         for (slot, entry) in record.entries() {
             if entry.is_extended() {
@@ -484,7 +525,8 @@ mod tests {
         assert_eq!(bytes[440..446], [0x78, 0x56, 0x34, 0x12, 0, 0]);
         assert_eq!(
             bytes[462..478],
-            [0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff, 0, 8, 0, 0, 4, 3, 2, 1]
+            // Head 32, sector 33 of cylinder 0; and beyond the last cylinder.
+            [0x80, 0x20, 0x21, 0, 0x83, 0xfe, 0xff, 0xff, 0, 8, 0, 0, 4, 3, 2, 1]
         );
         assert_eq!(bytes[510..], [0x55, 0xaa]);
         let again = Record::parse(&bytes).unwrap();
