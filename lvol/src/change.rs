@@ -1,7 +1,7 @@
 //! Changes: plans made and carried out by the running engine. All of it happens in the engine's line of work, so a plan sees the outcome of the one
 //! before, and nobody claims a disk between its comparison and its writes.
 use crate::{
-    Engine, EngineError, Group, Offers, examine,
+    Engine, EngineError, Group, Offers, examine, part,
     plan::{
         self, Disks, Facts, Failure, Medium, Plan, Refusal, Request, Stamp, Step, Undo, Write,
         carry::{self, Doing, Progress, carry_out},
@@ -192,6 +192,12 @@ impl Engine {
             all.push(plan::verb::can(&view, verb, object, &stamp).await);
         }
         Ok(all)
+    }
+
+    /// The partition table of a disk, in sfdisk's words. Reads only.
+    pub async fn partition_table(&self, disk: &str) -> Result<part::edit::show::Shown, Refusal> {
+        let _work = self.inner.work.lock().await;
+        part::edit::show::table(&View(self), disk).await
     }
 
     /// Carries out a plan that was made before, if it would be the same today.

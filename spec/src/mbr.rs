@@ -120,9 +120,15 @@ impl Record {
 
     /// A record with nothing in it.
     pub fn new(disk_id: u32) -> Self {
-        let mut raw = RawRecord::read_from_bytes(&[0; LEN]).unwrap_or_else(|_| unreachable!("LEN is its size"));
-        raw.disk_id = disk_id.into();
-        raw.mark = [0x55, 0xaa];
+        let mut record = Self::blank();
+        record.raw.disk_id = disk_id.into();
+        record.raw.mark = [0x55, 0xaa];
+        record
+    }
+
+    /// Nothing but zeroes: what a record becomes that is none any more.
+    fn blank() -> Self {
+        let raw = RawRecord::read_from_bytes(&[0; LEN]).unwrap_or_else(|_| unreachable!("LEN is its size"));
         Self { raw }
     }
 

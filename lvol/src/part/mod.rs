@@ -8,10 +8,13 @@ use serde::Serialize;
 use spec::{Extent, extent::Refusal};
 use uuid::Uuid;
 
+pub use edit::attribute_words;
+
 pub mod amiga;
 pub mod apple;
 pub mod atari;
 pub mod bsd;
+pub mod edit;
 pub mod gpt;
 pub mod mbr;
 pub mod sgi;

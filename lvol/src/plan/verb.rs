@@ -2,6 +2,10 @@
 //! each takes from its description.
 use super::{Code, Disks, Draft, Plan, Refusal, Stamp};
 use crate::lvm2::edit::{lv, pv, vg, vgs};
+use crate::part::{
+    self,
+    edit::{PartitionCreate, label, partition},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::{future::Future, pin::Pin};
@@ -49,6 +53,10 @@ pub fn kinds(disks: &dyn Disks, object: &str) -> Vec<Kind> {
     }
     kinds.extend(disks.other_kinds(object));
     if kinds.is_empty() {
+        // One that is in a table but not served, such as an extended one, has no disk of its own.
+        if part::edit::unserved(disks, object).is_some() {
+            kinds.push(Kind::Partition);
+        }
         kinds.push(Kind::Name);
     }
     kinds
@@ -172,6 +180,13 @@ pub trait Verb: Send + Sync {
 
 /// Every verb.
 pub static VERBS: &[&dyn Verb] = &[
+    &label::LabelCreate,
+    &label::LabelRepair,
+    &label::LabelRemove,
+    &PartitionCreate,
+    &partition::PartitionDelete,
+    &partition::PartitionResize,
+    &partition::PartitionChange,
     &pv::PvCreate,
     &pv::PvRemove,
     &pv::PvResize,

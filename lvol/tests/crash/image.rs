@@ -36,12 +36,14 @@ impl Image {
         let file = File::open(path).unwrap();
         let size = file.metadata().unwrap().len();
         let mut image = Self::new(name, size / u64::from(block_size), block_size);
-        let mut chunk = vec![0; 1 << 20];
+        let (mut chunk, zero) = (vec![0; 1 << 20], vec![0; 1 << 20]);
         let mut at = 0;
         while at < size {
             let len = chunk.len().min((size - at) as usize);
             file.read_exact_at(&mut chunk[..len], at).unwrap();
-            image.write(at, &chunk[..len]);
+            if chunk[..len] != zero[..len] {
+                image.write(at, &chunk[..len]);
+            }
             at += len as u64;
         }
         image

@@ -22,6 +22,7 @@ use lvol::{
     format::{FORMATS, Proposal},
     group::{Enrolled, Member},
     judge,
+    part::edit::show::{self, Shown},
     plan::{
         Disks, Facts, Medium, Plan, Refusal, Request, Stamp,
         carry::{Doing, carry_out},
@@ -240,6 +241,11 @@ impl Lab {
         self.plan_with(request, &stamp())
     }
 
+    /// The partition table of a disk.
+    pub fn table(&self, disk: &str) -> Shown {
+        now(show::table(self, disk)).unwrap()
+    }
+
     /// Plans with another stamp.
     pub fn plan_with(&self, request: &Request, stamp: &Stamp) -> Result<Plan, Refusal> {
         now(verb::plan(self, request, stamp))
@@ -393,6 +399,11 @@ impl Lab {
     pub fn bytes(&self, name: &str) -> Vec<u8> {
         let blocks = self.found.nodes[name].blocks;
         self.get(name, Extent::new(0, blocks)).unwrap()
+    }
+
+    /// One block of a disk.
+    pub fn bytes_of(&self, name: &str, block: u64) -> Vec<u8> {
+        self.get(name, Extent::new(block, 1)).unwrap()
     }
 
     /// Writes to a disk past all plans, and leaves no trace in the log.

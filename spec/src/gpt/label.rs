@@ -147,12 +147,6 @@ impl Label {
         Ok(())
     }
 
-    /// Gives the disk another GUID.
-    pub fn set_disk_guid(&mut self, guid: Uuid) {
-        self.table.header.raw.disk_guid = guid.to_bytes_le();
-        self.table.header.seal();
-    }
-
     /// Changes what slot `number` (from 1) says and keeps what this code does not understand of it, or empties it. A name that stays keeps its bytes.
     /// False if there is no such slot.
     pub fn set(&mut self, number: u32, entry: Option<&Entry>) -> bool {

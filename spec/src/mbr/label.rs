@@ -5,7 +5,8 @@
 //! ```text
 //! primary, extended   the master record
 //! new logical         its own record, which nobody knows yet; then the link of the last one
-//! logical goes        the link of the one before; of the first: its record, which stays where it is, takes over the second's entries
+//! logical goes        the link of the one before; of the first: its record, which stays where it is, takes over the second's entries.
+//!                     Then the record that nothing leads to any more is wiped: it would look like a table in whatever comes to lie there
 //! logical resized     its own record (and the length in the link to it, which nobody reads)
 //! ```
 //!
@@ -13,8 +14,39 @@
 use super::{Broken, Entry, LOGICAL_MAX, Reader, Record};
 use crate::Extent;
 
-/// Records to write, by block. What is in one step may be written in any order; each step has to last before the next.
-pub type Steps = Vec<Vec<(u64, Record)>>;
+/// What a step is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// New records, which nothing leads to yet. They have their blocks for themselves.
+    Prepare,
+    /// The change is there with this.
+    Commit,
+    /// Records that nothing leads to any more.
+    Clean,
+}
+
+/// Records to write, by block, in any order. Each step has to last before the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it is for.
+    pub role: Role,
+    /// The records.
+    pub records: Vec<(u64, Record)>,
+}
+
+impl Step {
+    fn new(role: Role, records: Vec<(u64, Record)>) -> Self {
+        Self { role, records }
+    }
+
+    fn clean(blocks: impl IntoIterator<Item = u64>) -> Option<Self> {
+        let records: Vec<_> = blocks.into_iter().map(|at| (at, Record::blank())).collect();
+        (!records.is_empty()).then(|| Self::new(Role::Clean, records))
+    }
+}
+
+/// The steps of a change.
+pub type Steps = Vec<Step>;
 
 /// Why a change cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +88,8 @@ impl Default for Geometry {
 }
 
 impl Geometry {
-    /// What the partitions of a record were made with, if they agree: each ends at the end of a cylinder, or is said to (libfdisk,
-    /// `get_partition_table_geometry`).
+    /// What the partitions of a record were made with, if they agree and firmware ever had it: where each ends at the end of a cylinder, or is
+    /// said to, that shows. Partitions of today end anywhere.
     pub fn of(record: &Record) -> Self {
         let mut found: Option<Self> = None;
         for entry in &record.raw.entries {
@@ -73,7 +105,7 @@ impl Geometry {
                 _ => found = Some(this),
             }
         }
-        let sound = |g: &Self| g.heads > 1 && g.heads <= 255 && g.sectors > 0;
+        let sound = |g: &Self| matches!((g.heads, g.sectors), (16 | 32 | 64 | 128 | 240, 63) | (64, 32));
         found.filter(sound).unwrap_or_default()
     }
 
@@ -237,26 +269,21 @@ impl Label {
             return Err(Misfit::Missing(number));
         }
         let has = self.extended();
-        let mut steps = Vec::new();
+        let (mut steps, mut gone) = (Vec::new(), Vec::new());
         if had.map(|(_, extent)| extent.start) != has.map(|(_, extent)| extent.start) {
-            self.chain.clear();
+            gone = self.chain.drain(..).map(|link| link.at).collect();
             if let Some((_, extent)) = has {
                 let record = Record::new(0);
                 self.chain.push(Link {
                     at: extent.start,
                     record: record.clone(),
                 });
-                steps.push(vec![(extent.start, record)]);
+                steps.push(Step::new(Role::Prepare, vec![(extent.start, record)]));
             }
         }
-        steps.push(vec![(0, self.master.clone())]);
+        steps.push(Step::new(Role::Commit, vec![(0, self.master.clone())]));
+        steps.extend(Step::clean(gone));
         Ok(steps)
-    }
-
-    /// Another signature of the disk.
-    pub fn set_disk_id(&mut self, id: u32) -> Steps {
-        self.master.raw.disk_id = id.into();
-        vec![vec![(0, self.master.clone())]]
     }
 
     /// Adds a logical partition behind the last one; its record goes to block `at`, which is the start of the extended partition for the first.
@@ -280,7 +307,7 @@ impl Label {
                 link = first.clone();
             }
             link.put_data(Some((extent, kind, active)), self.geometry);
-            let steps = vec![vec![(at, link.record.clone())]];
+            let steps = vec![Step::new(Role::Commit, vec![(at, link.record.clone())])];
             match self.chain.first_mut() {
                 Some(first) => *first = link,
                 None => self.chain.push(link),
@@ -288,7 +315,7 @@ impl Label {
             return Ok((5, steps));
         }
         link.put_data(Some((extent, kind, active)), self.geometry);
-        let mut steps = vec![vec![(at, link.record.clone())]];
+        let mut steps = vec![Step::new(Role::Prepare, vec![(at, link.record.clone())])];
         if self.chain.is_empty() {
             // An extended partition whose first block was blank.
             self.chain.push(Link {
@@ -300,7 +327,7 @@ impl Label {
         let to = Extent::new(at, extent.end().unwrap_or(at) - at);
         if let Some(last) = self.chain.last_mut() {
             last.put_next(Some(entry_at(to, base, 0x05, false)), base, self.geometry);
-            steps.push(vec![(last.at, last.record.clone())]);
+            steps.push(Step::new(Role::Commit, vec![(last.at, last.record.clone())]));
         }
         self.chain.push(link);
         Ok((number, steps))
@@ -315,8 +342,9 @@ impl Label {
             let next = self.chain[place].next().map(|(_, entry)| entry);
             let before = &mut self.chain[place - 1];
             before.put_next(next, extended.start, geometry);
-            let steps = vec![vec![(before.at, before.record.clone())]];
-            self.chain.remove(place);
+            let mut steps = vec![Step::new(Role::Commit, vec![(before.at, before.record.clone())])];
+            let gone = self.chain.remove(place);
+            steps.extend(Step::clean([gone.at]));
             return Ok(steps);
         }
         let second = self.chain.get(1).cloned();
@@ -332,9 +360,10 @@ impl Label {
                 first.put_next(second.next().map(|(_, entry)| entry), extended.start, geometry);
             }
         }
-        let steps = vec![vec![(first.at, first.record.clone())]];
+        let mut steps = vec![Step::new(Role::Commit, vec![(first.at, first.record.clone())])];
         if self.chain.len() > 1 {
-            self.chain.remove(1);
+            let gone = self.chain.remove(1);
+            steps.extend(Step::clean([gone.at]));
         }
         Ok(steps)
     }
@@ -361,7 +390,7 @@ impl Label {
                 writes.push((before.at, before.record.clone()));
             }
         }
-        Ok(vec![writes])
+        Ok(vec![Step::new(Role::Commit, writes)])
     }
 }
 
@@ -393,13 +422,13 @@ mod tests {
     fn carry(disk: &mut Disk, steps: &Steps) {
         let old = seen(disk);
         let mut done = disk.clone();
-        for (at, record) in steps.iter().flatten() {
+        for (at, record) in steps.iter().flat_map(|step| &step.records) {
             done.insert(*at, record.to_bytes());
         }
         let new = seen(&done);
-        for (step, number) in steps.iter().zip(1..) {
+        for step in steps {
             for back in [false, true] {
-                let mut writes: Vec<_> = step.iter().collect();
+                let mut writes: Vec<_> = step.records.iter().collect();
                 if back {
                     writes.reverse();
                 }
@@ -407,11 +436,14 @@ mod tests {
                 for (at, record) in writes {
                     midway.insert(*at, record.to_bytes());
                     let now = seen(&midway);
-                    assert!(now == old || now == new);
-                    assert!(number == steps.len() || now == old);
+                    match step.role {
+                        Role::Prepare => assert_eq!(now, old),
+                        Role::Commit => assert!(now == old || now == new),
+                        Role::Clean => assert_eq!(now, new),
+                    }
                 }
             }
-            for (at, record) in step {
+            for (at, record) in &step.records {
                 disk.insert(*at, record.to_bytes());
             }
         }
@@ -460,7 +492,7 @@ mod tests {
             assert_eq!(read(&disk).0, label);
         }
         let steps = label.set_logical(6, 9000, 0x8e, false).unwrap();
-        assert_eq!(steps[0].len(), 2, "its own record, and the length in the link");
+        assert_eq!(steps[0].records.len(), 2, "its own record, and the length in the link");
         carry(&mut disk, &steps);
         assert_eq!(seen(&disk)[2], (6, Extent::new(42_048, 9000), 0x8e));
 

@@ -20,7 +20,8 @@ pub fn gpt(data: &[u8]) {
     if flags & 2 != 0 {
         mend(&mut disk, size);
     }
-    for at in [1, blocks.wrapping_sub(1)] {
+    let mut copies = [None, None];
+    for (copy, at) in copies.iter_mut().zip([1, blocks.wrapping_sub(1)]) {
         let Some(block) = disk.chunks(size).nth(at) else {
             continue;
         };
@@ -33,6 +34,7 @@ pub fn gpt(data: &[u8]) {
         let Ok(mut table) = Table::parse(header, raw) else {
             continue;
         };
+        *copy = Some(table.clone());
         let usable = table.header.usable();
         let (good, bad) = table.partitions();
         for (i, (_, entry)) in good.iter().enumerate() {
@@ -62,7 +64,34 @@ pub fn gpt(data: &[u8]) {
             );
         }
     }
+    let [primary, backup] = &copies;
+    writable(primary.as_ref(), backup.as_ref(), blocks as u64, size);
     signatures(&disk);
+}
+
+/// A label that can be made of the copies is written where no partition may be, and read back.
+fn writable(primary: Option<&Table>, backup: Option<&Table>, blocks: u64, size: usize) {
+    let Ok(label) = gpt::Label::new(primary, backup, blocks) else {
+        return;
+    };
+    let mut grown = label.clone();
+    let more = blocks + 77;
+    let moved = grown.move_backup(more).is_ok();
+    for (label, blocks) in [(&label, blocks), (&grown, if moved { more } else { blocks })] {
+        let usable = label.table().header.usable();
+        for copy in [label.primary(), label.backup()] {
+            let places = [
+                spec::Extent::new(copy.header_at, 1),
+                spec::Extent::new(copy.array_at, copy.array.len().div_ceil(size) as u64),
+            ];
+            assert!(places.iter().all(|place| place.fits(blocks) && !place.overlaps(usable)));
+            let mut block = copy.header.clone();
+            block.resize(size, 0);
+            let header = Header::parse(&block, copy.header_at, blocks).expect("what is written can be read");
+            let again = Table::parse(header, &copy.array).expect("what is written can be read");
+            assert!(again.entries().eq(label.table().entries()));
+        }
+    }
 }
 
 /// The whole input is the disk, in blocks of 512 bytes.
@@ -80,7 +109,14 @@ pub fn mbr(data: &[u8]) {
         steps += 1;
         assert!(steps <= mbr::LOGICAL_MAX + 2);
     }
+    let label = reader.label();
     let table = reader.finish();
+    if let Ok(label) = label {
+        for (at, record) in label.records() {
+            assert_eq!(record.to_bytes(), disk[at as usize * 512..][..512]);
+        }
+        changes(label);
+    }
     for (i, (number, p)) in table.partitions.iter().enumerate() {
         assert!(p.extent.fits(blocks) && p.extent.start > 0 && p.extent.count > 0);
         assert!((1..=256).contains(number));
@@ -91,6 +127,25 @@ pub fn mbr(data: &[u8]) {
         );
     }
     signatures(&disk);
+}
+
+/// Whatever was read can be changed without a panic, and what is written is in the table's own blocks.
+fn changes(label: mbr::Label) {
+    for (number, extent, kind, active) in label.partitions() {
+        let mut other = label.clone();
+        let steps = match number {
+            5.. => other.set_logical(number, extent.count / 2 + 1, kind, !active),
+            _ => other.set_primary(number, Some((extent, kind, !active))),
+        };
+        assert!(steps.is_ok_and(|steps| !steps.is_empty()));
+        let mut other = label.clone();
+        let gone = match number {
+            5.. => other.remove_logical(number),
+            _ => other.set_primary(number, None),
+        };
+        assert!(gone.is_ok());
+        assert!(other.partitions().len() < label.partitions().len());
+    }
 }
 
 /// The whole input is the start of a disk of 1 MiB with one of the older tables, whichever it is; the checksums are mended too, so that damage
