@@ -71,12 +71,18 @@ pub(crate) async fn assemble(engine: &Engine) {
 }
 
 fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
-    let nodes: BTreeMap<String, u32> = {
-        let list = engine.graph().list();
-        list.into_iter()
-            .map(|node| (node.name, node.geometry.block_size))
-            .collect()
+    let members: Vec<String> = {
+        let state = engine.state();
+        let known = state.known.iter().filter(|(_, known)| known.findings.member.is_some());
+        known.map(|(disk, _)| disk.clone()).collect()
     };
+    let nodes: BTreeMap<String, u32> = members
+        .into_iter()
+        .filter_map(|disk| {
+            let geometry = engine.graph().geometry(&disk)?;
+            Some((disk, geometry.block_size))
+        })
+        .collect();
     let state = engine.state();
     let candidate = |(disk, known): (&String, &crate::engine::Known)| {
         let member = known
@@ -193,6 +199,19 @@ async fn build(engine: &Engine, group: &mut Group) {
             node.name.clone(),
             node.table.below().into_iter().map(str::to_owned).collect::<Vec<_>>(),
         );
+        // Most volumes are as they were.
+        {
+            let mut state = engine.state();
+            if let Some(known) = state.known.get_mut(&name)
+                && known.origin == origin
+                && known.spec.table == node.table
+            {
+                if known.volume.as_ref() != Some(&volume.what) {
+                    known.volume = Some(volume.what.clone());
+                }
+                continue;
+            }
+        }
         // Renamed while somebody uses it: the same extents must not be there twice.
         if let Some(twin) = engine
             .graph()

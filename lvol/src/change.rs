@@ -7,14 +7,14 @@ use crate::{
         carry::{self, Doing, Progress, carry_out},
         journal::{Entry, Journal, State},
         refusal::Code,
-        verb::{Can, VERBS},
+        verb::{Can, Kind, VERBS},
     },
     probe::Reading,
 };
 use bdev::{Claim, Graph};
 use serde::Serialize;
 use spec::{BlockRange, Extent};
-use std::{io, path::Path, sync::Arc};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 /// Why a change did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,8 @@ impl Disks for View<'_> {
     fn facts(&self, name: &str) -> Option<Facts> {
         let disk = self.0.disk(name)?;
         let node = disk.node?;
-        let stranger = node.above.iter().find(|above| !disk.parts.contains(above));
+        let parts: BTreeSet<&String> = disk.parts.iter().collect();
+        let stranger = node.above.iter().find(|above| !parts.contains(above));
         let ours = self
             .0
             .state()
@@ -119,6 +120,27 @@ impl Disks for View<'_> {
 
     fn groups(&self) -> Vec<Group> {
         self.0.groups()
+    }
+
+    fn groups_called(&self, name: &str) -> Vec<Group> {
+        let state = self.0.state();
+        let called = state
+            .groups
+            .iter()
+            .filter(|group| group.name == name || group.id == name);
+        called.cloned().collect()
+    }
+
+    fn other_kinds(&self, object: &str) -> Vec<Kind> {
+        let state = self.0.state();
+        let group = state
+            .groups
+            .iter()
+            .any(|group| group.name == object || group.id == object);
+        let mut volumes = state.groups.iter().flat_map(|group| &group.volumes);
+        let volume = volumes.any(|volume| volume.disk == object);
+        let kinds = [(group, Kind::Group), (volume, Kind::Volume)];
+        kinds.into_iter().filter(|(is, _)| *is).map(|(_, kind)| kind).collect()
     }
 
     fn read<'a>(&'a self, name: &'a str, extent: Extent) -> Reading<'a> {

@@ -56,10 +56,9 @@ impl Graph {
                     return;
                 };
                 let name = state.at(slot).map(|node| node.spec.name.clone());
-                let below = state.nodes[slot as usize]
-                    .take()
-                    .map(|node| node.below)
-                    .unwrap_or_default();
+                let below = state.at(slot).map(|node| node.below.clone()).unwrap_or_default();
+                state.stand(slot, Vec::new());
+                state.nodes[slot as usize] = None;
                 for on in below {
                     if let Some(node) = state.at_mut(on).filter(|node| node.claim == name) {
                         node.claim = None

@@ -8,7 +8,7 @@ use crate::{
     blueprint::{Kind, Maker},
     local::Placement,
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 impl Graph {
     /// Builds a node. Modules that stand on the whole of a disk (all but linear) claim it by their own name.
@@ -133,7 +133,8 @@ impl Graph {
                 spec,
                 uuid,
                 placement,
-                below,
+                below: Vec::new(),
+                above: BTreeSet::new(),
                 claim: None,
                 pins: Vec::new(),
                 opens: Arc::default(),
@@ -142,6 +143,7 @@ impl Graph {
                 orphan: None,
                 unnamed: false,
             });
+            state.stand(slot, below);
             state.info(slot)
         };
         self.0.events.tell(Event::Added { name: name.clone() });

@@ -98,9 +98,9 @@ impl Graph {
                     node.claim = None
                 }
             }
+            state.stand(slot, below);
             if let Some(node) = state.at_mut(slot) {
                 node.spec.table = table;
-                node.below = below;
                 node.orphan = None
             }
             self.restore(&mut state, &order)

@@ -23,6 +23,8 @@ pub(super) struct Node {
     pub uuid: uuid::Uuid,
     pub placement: Placement,
     pub below: Vec<u32>,
+    /// Nodes that stand on it: the way back of their `below`, for `State::stand`.
+    pub above: BTreeSet<u32>,
     pub claim: Option<String>,
     pub pins: Vec<(u64, String)>,
     pub opens: Arc<AtomicU32>,
@@ -69,7 +71,24 @@ impl State {
             .filter_map(|(slot, node)| Some((slot as u32, node.as_ref()?)))
     }
     pub fn above(&self, slot: u32) -> impl Iterator<Item = (u32, &Node)> {
-        self.all().filter(move |(_, node)| node.below.contains(&slot))
+        let above = self.at(slot).into_iter().flat_map(|node| &node.above);
+        above.filter_map(|slot| Some((*slot, self.at(*slot)?)))
+    }
+    /// Lets a node stand on others than before, or on nothing any more.
+    pub fn stand(&mut self, slot: u32, below: Vec<u32>) {
+        let old = self
+            .at_mut(slot)
+            .map(|node| std::mem::replace(&mut node.below, below.clone()));
+        for on in old.unwrap_or_default() {
+            if let Some(node) = self.at_mut(on) {
+                node.above.remove(&slot);
+            }
+        }
+        for on in below {
+            if let Some(node) = self.at_mut(on) {
+                node.above.insert(slot);
+            }
+        }
     }
     pub fn lower(&self, name: &str) -> Result<u32, GraphError> {
         let (slot, node) = self.get(name)?;

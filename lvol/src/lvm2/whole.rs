@@ -131,8 +131,8 @@ pub struct Whole {
 
 /// The one group of this name or identity.
 pub fn find(draft: &Draft<'_>, name: &str) -> Result<Group, Refusal> {
-    let mut groups = draft.disks.groups();
-    groups.retain(|group| group.format == "lvm2" && (group.name == name || group.id == name));
+    let mut groups = draft.disks.groups_called(name);
+    groups.retain(|group| group.format == "lvm2");
     let missing =
         || Refusal::new(Code::NotFound, format!("there is no volume group {name:?}")).but("`ashlar vg ls` lists them");
     let group = groups.pop().ok_or_else(missing)?;

@@ -60,6 +60,12 @@ pub trait Disks: Send + Sync {
     }
     /// Every group of disks.
     fn groups(&self) -> Vec<Group>;
+    /// The groups of this name or identity.
+    fn groups_called(&self, name: &str) -> Vec<Group> {
+        let mut groups = self.groups();
+        groups.retain(|group| group.name == name || group.id == name);
+        groups
+    }
     /// Blocks of a disk; the caller has checked that they are there, and asks for at most [`READ_MAX`](crate::probe::READ_MAX) bytes.
     fn read<'a>(&'a self, name: &'a str, extent: Extent) -> Reading<'a>;
     /// A text that was archived: of this group, before the change of this number.
