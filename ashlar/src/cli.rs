@@ -172,6 +172,13 @@ pub enum VgCommand {
         /// Its name or identity.
         name: String,
     },
+    /// The texts of a group that its changes have replaced, or one of them; `ashlar do vg-restore GROUP change=N` makes it count again.
+    Archive {
+        /// The group's name.
+        name: String,
+        /// Print the text of this change, as `vgcfgrestore` takes it.
+        change: Option<u64>,
+    },
 }
 
 /// How a change is made.

@@ -1,6 +1,6 @@
 //! `ashlar vg`: volume groups, as discovery has put them together.
 use crate::{ask, cli, human};
-use rpc::client::ClientError;
+use rpc::client::{Client, ClientError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -45,6 +45,7 @@ pub fn run(ask: &cli::Ask, command: &cli::VgCommand) -> Result<(), ClientError> 
     let params = match command {
         cli::VgCommand::Ls => json!({}),
         cli::VgCommand::Show { name } => json!({ "name": name }),
+        cli::VgCommand::Archive { name, change } => return archive(&mut client, ask, name, *change),
     };
     if ask.json {
         let groups: Value = client.call("ashlar_get_groups", params)?;
@@ -55,8 +56,29 @@ pub fn run(ask: &cli::Ask, command: &cli::VgCommand) -> Result<(), ClientError> 
     let groups: Vec<Group> = client.call("ashlar_get_groups", params)?;
     ask::print_text(&match command {
         cli::VgCommand::Ls => list(&groups),
-        cli::VgCommand::Show { .. } => groups.iter().map(show).collect(),
+        _ => groups.iter().map(show).collect(),
     });
+    Ok(())
+}
+
+fn archive(client: &mut Client, ask: &cli::Ask, name: &str, change: Option<u64>) -> Result<(), ClientError> {
+    let mut params = json!({ "group": name });
+    if let Some(change) = change {
+        params["change"] = json!(change);
+    }
+    let answer: Value = client.call("ashlar_get_archive", params)?;
+    match (&answer, ask.json) {
+        (_, true) => ask::print_json(&answer),
+        (Value::String(text), false) => ask::print_text(text),
+        (Value::Array(changes), false) if changes.is_empty() => {
+            ask::print_text(&format!("No text of {name:?} is archived: it was not changed here.\n"));
+        }
+        (_, false) => {
+            let changes = answer.as_array().into_iter().flatten();
+            let lines: String = changes.map(|change| format!("{change}\n")).collect();
+            ask::print_text(&lines);
+        }
+    }
     Ok(())
 }
 

@@ -150,6 +150,10 @@ impl Disks for View<'_> {
     fn archived(&self, group: &str, seqno: u64) -> Option<Vec<u8>> {
         self.0.journal()?.archived(group, seqno)
     }
+
+    fn archive(&self, group: &str) -> Vec<u64> {
+        self.0.archive(group)
+    }
 }
 
 fn read<'a>(graph: &'a Graph, name: &'a str, extent: Extent) -> Reading<'a> {
@@ -388,6 +392,20 @@ impl Engine {
             summary: entry.plan.summary,
         };
         entries.into_iter().map(past).collect()
+    }
+
+    /// The changes of a group whose texts are archived, oldest first.
+    pub fn archive(&self, group: &str) -> Vec<u64> {
+        let journal = self.journal();
+        journal
+            .and_then(|journal| journal.archived_of(group).ok())
+            .unwrap_or_default()
+    }
+
+    /// A text that was archived.
+    pub fn archived(&self, group: &str, change: u64) -> Option<String> {
+        let text = self.journal()?.archived(group, change)?;
+        Some(String::from_utf8_lossy(&text).trim_end_matches('\0').to_owned())
     }
 
     /// A plan that is kept.

@@ -8,7 +8,12 @@ use bdev::{Graph, NodeSpec, Table};
 use lvol::{Applied, Create, Engine, Origin, Request, Stamp, change::ChangeError, plan::Code};
 use reactor::{Config, Reactors};
 use serde_json::{Value, json};
-use spec::lvm2::vg::{Shape, VolumeGroup};
+use spec::lvm2::{
+    label::Label,
+    mda::Header,
+    text::Section,
+    vg::{Shape, VolumeGroup},
+};
 use std::{collections::BTreeMap, fs, future::Future, path::Path};
 use tool::{Lvm, MIB};
 use uuid::Uuid;
@@ -215,11 +220,11 @@ fn text(lvm: &Lvm, group: &str) -> VolumeGroup {
     let mut best: Option<VolumeGroup> = None;
     for image in &lvm.images {
         let bytes = fs::read(image).unwrap();
-        let Ok(Some(label)) = spec::lvm2::label::Label::find(&bytes[..2048]) else {
+        let Ok(Some(label)) = Label::find(&bytes[..2048]) else {
             continue;
         };
         for area in &label.metadata {
-            let header = spec::lvm2::mda::Header::parse(&bytes[area.offset as usize..][..512], area.offset).unwrap();
+            let header = Header::parse(&bytes[area.offset as usize..][..512], area.offset).unwrap();
             let Ok(Some(pieces)) = header.pieces(header.committed) else {
                 continue;
             };
@@ -467,5 +472,81 @@ fn two_hundred_edits_by_lvm2_and_by_us() {
             done > 40 && theirs > 40,
             "{done} and {theirs} of 200 steps changed something"
         );
+    });
+}
+
+/// The bytes of each volume in the text that counts.
+fn sections(lvm: &Lvm, group: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut best: Option<(i64, Section)> = None;
+    for image in &lvm.images {
+        let bytes = fs::read(image).unwrap();
+        let Ok(Some(label)) = Label::find(&bytes[..2048]) else {
+            continue;
+        };
+        for area in &label.metadata {
+            let header = Header::parse(&bytes[area.offset as usize..][..512], area.offset).unwrap();
+            let Ok(Some(pieces)) = header.pieces(header.committed) else {
+                continue;
+            };
+            let text: Vec<u8> = pieces
+                .iter()
+                .flat_map(|p| &bytes[p.offset as usize..(p.offset + p.size) as usize])
+                .copied()
+                .collect();
+            let tree = Section::parse(&text).unwrap();
+            let seqno = tree.section(group).unwrap().value("seqno").unwrap().integer().unwrap();
+            if best.as_ref().is_none_or(|(have, _)| *have < seqno) {
+                best = Some((seqno, tree));
+            }
+        }
+    }
+    let tree = best.unwrap().1;
+    let volumes = tree.section(group).unwrap().section("logical_volumes").unwrap();
+    let one = |item: &spec::lvm2::text::Item| (item.name().into_owned(), item.section().unwrap().to_bytes());
+    volumes.items().iter().map(one).collect()
+}
+
+#[test]
+fn what_we_cannot_run_survives_our_changes() {
+    let Some(lvm) = Lvm::new("edits beside other kinds", &[64 * MIB, 64 * MIB, 64 * MIB], 512) else {
+        return;
+    };
+    lvm.mixed();
+    let report = |lvm: &Lvm| lvm.report("lvs", "lv_name,lv_uuid,lv_size,segtype,seg_pe_ranges", &["-a"]);
+    let (before, rows) = (sections(&lvm, "mix"), report(&lvm));
+    house(&lvm, async |h| {
+        for (verb, object, options) in [
+            ("lv-create", "mix", json!({"name": "new", "extents": "50%FREE"})),
+            ("lv-extend", "mix/plain", json!({"extents": "+7"})),
+            ("vg-extend", "mix", json!({"disks": ["d2"]})),
+            ("lv-create", "mix", json!({"name": "wide", "extents": 9, "stripes": 3})),
+            ("lv-rename", "mix/new", json!({"name": "newer"})),
+            ("vg-change", "mix", json!({"add_tags": ["t"]})),
+            ("vg-rename", "mix", json!({"name": "mixed"})),
+            ("lv-create", "mixed", json!({"name": "rest", "extents": "100%FREE"})),
+            ("lv-remove", "mixed/wide", json!({})),
+        ] {
+            h.act(verb, object, options).await;
+            let name = h.engine.groups()[0].name.clone();
+            lvm.run("vgck", &[&name]);
+            let now = sections(&lvm, &name);
+            for (volume, bytes) in before.iter().filter(|(volume, _)| *volume != "plain") {
+                assert_eq!(now.get(volume), Some(bytes), "{volume} after {verb}");
+            }
+        }
+        // What is made of others, or a part of others, is not changed and not used.
+        for (verb, object, options) in [
+            ("lv-extend", "mixed/r1", json!({"extents": "+1"})),
+            ("lv-remove", "mixed/origin", json!({})),
+            ("lv-reduce", "mixed/pool_tdata", json!({"extents": 1})),
+            ("lv-rename", "mixed/thin", json!({"name": "x"})),
+        ] {
+            let (code, why) = h.refused(verb, object, options).await;
+            assert_eq!(code, Code::Unsupported, "{why}");
+        }
+        let now = report(&lvm);
+        for row in rows.iter().filter(|row| row["lv_name"] != "plain") {
+            assert!(now.contains(row), "{row:?} is not in {now:?}");
+        }
     });
 }

@@ -347,6 +347,11 @@ impl Whole {
         self.refresh()
     }
 
+    /// The text as it is now is of a change half-way: nobody is to restore it.
+    pub fn forget_text(&mut self) {
+        self.text.clear();
+    }
+
     /// Physical volumes that leave, without their texts being taken: another group has them.
     pub fn let_go(&mut self) -> Vec<Pv> {
         std::mem::take(&mut self.leaving)

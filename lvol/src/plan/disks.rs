@@ -70,4 +70,6 @@ pub trait Disks: Send + Sync {
     fn read<'a>(&'a self, name: &'a str, extent: Extent) -> Reading<'a>;
     /// A text that was archived: of this group, before the change of this number.
     fn archived(&self, group: &str, seqno: u64) -> Option<Vec<u8>>;
+    /// The changes of a group whose texts are archived, oldest first.
+    fn archive(&self, group: &str) -> Vec<u64>;
 }

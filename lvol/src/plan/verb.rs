@@ -219,6 +219,18 @@ pub fn find(name: &str) -> Result<&'static dyn Verb, Refusal> {
 /// Plans a request.
 pub async fn plan(disks: &dyn Disks, request: &Request, stamp: &Stamp) -> Result<Plan, Refusal> {
     let verb = find(&request.verb)?;
+    let kinds = kinds(disks, &request.object);
+    if !kinds.contains(&verb.kind()) {
+        let object = &request.object;
+        return Err(match kinds.as_slice() {
+            [Kind::Name] => {
+                let why = format!("there is no {} called {object:?}", verb.kind().word());
+                Refusal::new(Code::NotFound, why).but("`ashlar disk ls` and `ashlar vg ls` list what there is")
+            }
+            _ if verb.kind() == Kind::Name => Refusal::new(Code::BadName, format!("{object:?} is there already")),
+            _ => Refusal::new(Code::WrongKind, format!("{object:?} is no {}", verb.kind().word())),
+        });
+    }
     for option in request.options.keys() {
         if !verb.options().iter().any(|known| known.name == option) {
             let known: Vec<&str> = verb.options().iter().map(|known| known.name).collect();
@@ -231,18 +243,6 @@ pub async fn plan(disks: &dyn Disks, request: &Request, stamp: &Stamp) -> Result
             let why = format!("{} needs the option {:?}: {}", request.verb, option.name, option.about);
             return Err(Refusal::new(Code::BadOption, why));
         }
-    }
-    let kinds = kinds(disks, &request.object);
-    if !kinds.contains(&verb.kind()) {
-        let object = &request.object;
-        return Err(match kinds.as_slice() {
-            [Kind::Name] => {
-                let why = format!("there is no {} called {object:?}", verb.kind().word());
-                Refusal::new(Code::NotFound, why).but("`ashlar disk ls` and `ashlar vg ls` list what there is")
-            }
-            _ if verb.kind() == Kind::Name => Refusal::new(Code::BadName, format!("{object:?} is there already")),
-            _ => Refusal::new(Code::WrongKind, format!("{object:?} is no {}", verb.kind().word())),
-        });
     }
     let mut draft = Draft::new(disks, request.clone(), stamp.clone());
     verb.plan(&mut draft, request).await?;

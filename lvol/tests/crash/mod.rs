@@ -488,6 +488,15 @@ impl Disks for Lab {
     fn archived(&self, group: &str, seqno: u64) -> Option<Vec<u8>> {
         self.archive.lock().unwrap().get(&(group.to_owned(), seqno)).cloned()
     }
+
+    fn archive(&self, group: &str) -> Vec<u64> {
+        let archive = self.archive.lock().unwrap();
+        archive
+            .keys()
+            .filter(|(of, _)| of == group)
+            .map(|(_, change)| *change)
+            .collect()
+    }
 }
 
 impl Medium for Lab {

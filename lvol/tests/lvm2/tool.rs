@@ -153,6 +153,47 @@ impl Lvm {
             .collect()
     }
 
+    /// A group `mix` on the first two devices, with volumes of all kinds beside a linear one: RAID, snapshot, thin pool, one that is left out.
+    pub fn mixed(&self) {
+        self.run("vgcreate", &["-s", "1m", "mix", "@0", "@1"]);
+        self.lvcreate("mix", &["-n", "plain", "-l", "2"], &[]);
+        let backup = self.dir().join("mix.txt");
+        let file = backup.to_str().unwrap();
+        self.run("vgcfgbackup", &["-f", file, "mix"]);
+        let text = std::fs::read_to_string(&backup).unwrap();
+        let mut id = 0;
+        let mut volume = |name: &str, visible: bool, flags: &str, segment: &str| {
+            id += 1;
+            let visible = if visible { ", \"VISIBLE\"" } else { "" };
+            format!(
+                "{name} {{\nid = \"zyxwvu-0000-0000-0000-0000-0000-{id:06}\"\nstatus = [\"READ\", \"WRITE\"{visible}]\nflags = [{flags}]\n\
+                 segment_count = 1\nsegment1 {{\nstart_extent = 0\n{segment}\n}}\n}}\n"
+            )
+        };
+        let at = |pv: u32, extent: u32| {
+            format!("extent_count = 2\ntype = \"striped\"\nstripe_count = 1\nstripes = [\"pv{pv}\", {extent}]")
+        };
+        let more = [
+            volume("r1", true, "", "extent_count = 2\ntype = \"raid1\"\ndevice_count = 2\nregion_size = 1024\nraids = [\"r1_rmeta_0\", \"r1_rimage_0\", \"r1_rmeta_1\", \"r1_rimage_1\"]"),
+            volume("r1_rmeta_0", false, "", &at(0, 10).replace("count = 2", "count = 1")),
+            volume("r1_rimage_0", false, "", &at(0, 11)),
+            volume("r1_rmeta_1", false, "", &at(1, 10).replace("count = 2", "count = 1")),
+            volume("r1_rimage_1", false, "", &at(1, 11)),
+            volume("origin", true, "", &at(0, 20)),
+            volume("cow", true, "", &at(0, 24)),
+            volume("snapshot0", false, "", "extent_count = 2\ntype = \"snapshot\"\nchunk_size = 8\norigin = \"origin\"\ncow_store = \"cow\""),
+            volume("skipped", true, "\"ACTIVATION_SKIP\"", &at(0, 28)),
+            volume("pool", true, "", "extent_count = 2\ntype = \"thin-pool\"\nmetadata = \"pool_tmeta\"\npool = \"pool_tdata\"\ntransaction_id = 1\nchunk_size = 128\ndiscards = \"passdown\"\nzero_new_blocks = 1"),
+            volume("pool_tmeta", false, "", &at(1, 20)),
+            volume("pool_tdata", false, "", &at(1, 22)),
+            volume("thin", true, "", "extent_count = 9\ntype = \"thin\"\nthin_pool = \"pool\"\ntransaction_id = 0\ndevice_id = 1"),
+        ]
+        .concat();
+        let text = text.replacen("logical_volumes {\n", &format!("logical_volumes {{\n{more}"), 1);
+        std::fs::write(&backup, text).unwrap();
+        self.run("vgcfgrestore", &["--force", "-f", file, "mix"]);
+    }
+
     /// `lvs` by segment.
     pub fn segments(&self) -> Vec<Segment> {
         let rows = self.report(

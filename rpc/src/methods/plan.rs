@@ -26,6 +26,7 @@ pub(super) fn lines() -> Lines {
         Line::new("ashlar_apply_plan", Runtime, Change, BAD, apply),
         Line::new("ashlar_get_plans", Runtime, Look, BAD, get_plans),
         Line::new("ashlar_undo", Runtime, Change, BAD, undo),
+        Line::new("ashlar_get_archive", Runtime, Look, BAD, get_archive),
     ]
 }
 
@@ -141,6 +142,29 @@ async fn undo(context: Arc<Context>, params: Number) -> RpcResult<Past> {
     let kept = context.engine.history();
     let past = kept.into_iter().find(|past| past.number == params.number);
     past.ok_or_else(|| RpcError::errno(Errno::NoEnt))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Archive {
+    group: String,
+    change: Option<u64>,
+}
+
+/// The changes of a group whose texts are kept, oldest first; or the text of one.
+async fn get_archive(context: Arc<Context>, params: Archive) -> RpcResult<Value> {
+    let Some(change) = params.change else {
+        return Ok(json!(context.engine.archive(&params.group)));
+    };
+    let missing = || {
+        let why = format!("no text of {:?} at change {change} is archived", params.group);
+        RpcError::errno(Errno::NoEnt).because(why)
+    };
+    context
+        .engine
+        .archived(&params.group, change)
+        .map(Value::from)
+        .ok_or_else(missing)
 }
 
 /// A refusal: the sentence as the message, the code's word as the data, an error number that is close.

@@ -308,6 +308,10 @@ impl Verb for PvResize {
             let mut label = pv.label.clone();
             label.device_size = size;
             let old = pv.label.device_size;
+            if size == old {
+                let why = format!("the physical volume on {:?} has {size} bytes already", facts.name);
+                return Err(Refusal::new(Code::Nothing, why));
+            }
             match group_of(draft.disks, &facts) {
                 None => {
                     write_label(draft, &facts.name, &label, "label with the new size").await?;

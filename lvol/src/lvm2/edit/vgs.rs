@@ -148,6 +148,7 @@ impl Verb for VgSplit {
             new.commit(draft, &format!("vg-split {from} {to}")).await?;
             old.commit(draft, &format!("vg-split {from} {to}")).await?;
             export(&mut new, false)?;
+            new.forget_text();
             new.commit(draft, &format!("vg-split {from} {to}")).await?;
             draft.say(format!(
                 "The volume group {to} is split from {from}: {}.",
@@ -350,6 +351,12 @@ impl Verb for VgRestore {
             ),
         ];
         OPTIONS
+    }
+    fn example(&self, disks: &dyn Disks, object: &str) -> Map<String, Value> {
+        let last = disks.archive(object).last().copied();
+        last.map(|change| ("change".to_owned(), change.into()))
+            .into_iter()
+            .collect()
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {

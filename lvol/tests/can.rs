@@ -1,0 +1,148 @@
+//! What `ashlar can` says is what happens: over random trees, every verb that is said to be possible is carried out and leaves disks that
+//! discovery understands; every one that is not is refused with the same code when it is tried.
+#[path = "crash/mod.rs"]
+mod crash;
+
+use crash::{Lab, image::Image, now};
+use lvol::{
+    Request, Stamp, Verdict,
+    plan::{
+        Code, Disks,
+        verb::{self, Kind, VERBS, Verb},
+    },
+};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % sides as u64) as usize
+    }
+}
+
+/// Everything that has a name, and a name that nothing has.
+fn objects(lab: &Lab) -> Vec<String> {
+    let mut all = lab.names();
+    for group in lab.groups() {
+        all.extend(group.volumes.iter().map(|volume| volume.disk.clone()));
+        all.push(group.name);
+    }
+    all.push("nothing".into());
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// No disk is damaged, no group is anything but complete, no volume is inactive.
+fn sound(lab: &Lab, after: &str) {
+    for (name, node) in &lab.found().nodes {
+        let verdict = node.findings.verdict;
+        assert!(
+            !matches!(verdict, Verdict::Unreadable | Verdict::Ambiguous),
+            "{name} {} after {after}",
+            node.findings.reason
+        );
+    }
+    for group in &lab.found().groups {
+        assert!(
+            group.reason.starts_with("has all"),
+            "{} {} after {after}",
+            group.name,
+            group.reason
+        );
+        for volume in &group.volumes {
+            assert_eq!(volume.inactive, None, "{} after {after}", volume.disk);
+        }
+    }
+}
+
+#[test]
+fn what_can_be_done_is_done_and_what_cannot_is_refused_alike() {
+    let mut tried: BTreeMap<(&str, bool), u32> = BTreeMap::new();
+    for seed in 0..60u64 {
+        let (mut dice, mut lab) = (Dice(seed), Lab::new());
+        for (at, mib) in [24u64, 40, 40, 64, 16].into_iter().enumerate() {
+            let block = if seed % 3 == 2 { 4096 } else { 512 };
+            lab.add(Image::new(&format!("d{at}"), (mib << 20) / block, block as u32));
+        }
+        // Some begin with a group, some with partitions, some with nothing.
+        let options = |json: serde_json::Value| json.as_object().cloned().unwrap_or_default();
+        if seed % 2 == 0 {
+            let disks = serde_json::json!({ "disks": ["d0", "d1"], "extent_size": "1m" });
+            lab.change(&Request {
+                verb: "vg-create".into(),
+                object: "g".into(),
+                options: options(disks),
+            });
+        }
+        if seed % 3 == 0 {
+            let dos = serde_json::json!({ "scheme": if seed % 4 == 0 { "dos" } else { "gpt" } });
+            lab.change(&Request {
+                verb: "label-create".into(),
+                object: "d3".into(),
+                options: options(dos),
+            });
+        }
+        for step in 0..100u64 {
+            let objects = objects(&lab);
+            let object = &objects[dice.roll(objects.len())];
+            // Mostly what fits; and seldom what uses up a blank disk, or the walk is over at once.
+            let kinds = verb::kinds(&lab, object);
+            let fits = |verb: &&&dyn Verb| kinds.contains(&verb.kind());
+            let verbs: Vec<&&dyn Verb> = match dice.roll(5) {
+                0 => VERBS.iter().collect(),
+                n => VERBS
+                    .iter()
+                    .filter(fits)
+                    .filter(|verb| n == 1 || !verb.name().ends_with("-create") || verb.kind() != Kind::Disk)
+                    .collect(),
+            };
+            let Some(verb) = verbs.get(dice.roll(verbs.len().max(1))).map(|verb| **verb) else {
+                continue;
+            };
+            let stamp = Stamp {
+                seed: Uuid::from_u128(u128::from(seed << 32 | step) + 1),
+                time: 1_800_000_000 + step,
+                host: "lab".into(),
+            };
+            let can = now(verb::can(&lab, verb, object, &stamp));
+            let request = Request {
+                verb: verb.name().into(),
+                object: object.clone(),
+                options: can.options.clone(),
+            };
+            let what = format!("seed {seed}, step {step}: {} {object} {:?}", verb.name(), can.options);
+            *tried.entry((verb.name(), can.possible)).or_default() += 1;
+            match now(verb::plan(&lab, &request, &stamp)) {
+                Ok(plan) => {
+                    assert!(can.possible, "{what}: {:?}", can.why);
+                    lab.carry(&plan);
+                    sound(&lab, &what);
+                }
+                Err(why) => {
+                    assert!(!can.possible, "{what}: {why}");
+                    assert_eq!(Some(why.code), can.why.as_ref().map(|why| why.code), "{what}");
+                    assert!(!why.reason.is_empty() && why.code != Code::NoVerb, "{what}: {why}");
+                    // An object of another kind is told as such, whatever else is wrong.
+                    let kinds = verb::kinds(&lab, object);
+                    let other = matches!(why.code, Code::WrongKind | Code::NotFound | Code::BadName);
+                    assert!(kinds.contains(&verb.kind()) || other, "{what}: {why}");
+                }
+            }
+        }
+    }
+    println!("{tried:?}");
+    // A verb that was never possible was not tested.
+    for verb in VERBS {
+        let done = tried.get(&(verb.name(), true)).copied().unwrap_or_default();
+        // What needs a damaged table, an archive or a link is for tests of its own.
+        let rare = ["label-repair", "vg-restore"].contains(&verb.name());
+        assert!(done > 0 || rare, "{} was never possible: {tried:?}", verb.name());
+    }
+}
