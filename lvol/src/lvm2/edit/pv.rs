@@ -282,6 +282,12 @@ impl Verb for PvResize {
         const OPTIONS: &[Opt] = &[Opt::new("size", Type::Size, "How much of the disk; all without it.")];
         OPTIONS
     }
+    fn example(&self, disks: &dyn Disks, object: &str) -> Map<String, Value> {
+        // All of it is what it has already, as a rule.
+        let bytes = disks.facts(object).map(|facts| facts.bytes()).unwrap_or_default();
+        let smaller = bytes.saturating_sub(ALIGNMENT).max(8 * ALIGNMENT);
+        Map::from_iter([("size".to_owned(), smaller.into())])
+    }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {
             let options: Resize = request.options()?;
