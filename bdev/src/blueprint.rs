@@ -4,9 +4,11 @@
 //! [`Kind::device`] for the cores.
 use crate::table::Piece;
 use crate::{
-    Disk, Geometry, GraphError, Table,
+    Disk, Geometry, GraphError, Keys, Table,
+    keys::Key,
     leaf::{file::File, memory::Memory, null::Null},
     module::{
+        crypt::{self, Crypt},
         delay::{Delay, Latencies},
         error::{Error, Errors, Injection},
         linear::{self, Linear},
@@ -58,6 +60,10 @@ pub(crate) enum Kind {
     Stats {
         on: u32,
     },
+    Crypt {
+        on: u32,
+        key: Arc<Key>,
+    },
     Passthru {
         on: u32,
     },
@@ -100,6 +106,7 @@ impl Kind {
             Kind::Delay { .. } => "delay",
             Kind::Error { .. } => "error",
             Kind::Stats { .. } => "stats",
+            Kind::Crypt { .. } => "crypt",
             Kind::Passthru { .. } => "passthru",
             Kind::Custom { .. } => "custom",
             Kind::Gone => "gone",
@@ -107,7 +114,12 @@ impl Kind {
     }
 
     /// Reads a table. Opens files, so it may block: control plane only. `slot` finds the nodes below.
-    pub fn new(name: &str, table: &Table, slot: impl Fn(&str) -> Result<u32, GraphError>) -> Result<Kind, GraphError> {
+    pub fn new(
+        name: &str,
+        table: &Table,
+        keys: &Keys,
+        slot: impl Fn(&str) -> Result<u32, GraphError>,
+    ) -> Result<Kind, GraphError> {
         Ok(match table {
             Table::Memory { .. } => Kind::Memory,
             Table::Null { .. } => Kind::Null,
@@ -161,6 +173,13 @@ impl Kind {
                 inject: inject.clone(),
             },
             Table::Stats { on } => Kind::Stats { on: slot(on)? },
+            Table::Crypt { on, key } => Kind::Crypt {
+                on: slot(on)?,
+                key: keys.get(key).ok_or_else(|| GraphError::Invalid {
+                    name: name.into(),
+                    reason: format!("there is no key {key:?}"),
+                })?,
+            },
             Table::Passthru { on } => Kind::Passthru { on: slot(on)? },
             Table::Custom { .. } => {
                 let reason = "a custom device is built by Graph::build_custom, not from a table alone".into();
@@ -182,7 +201,8 @@ impl Kind {
                 .flat_map(|part| part.runs.iter().map(|run| run.0))
                 .collect(),
             Kind::Stripe { on, .. } | Kind::Custom { on, .. } => on.clone(),
-            Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Stats { on } | Kind::Passthru { on } => vec![*on],
+            Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Crypt { on, .. } => vec![*on],
+            Kind::Stats { on } | Kind::Passthru { on } => vec![*on],
         }
     }
 
@@ -191,7 +211,7 @@ impl Kind {
         match self {
             Kind::Memory | Kind::Error { .. } => true,
             Kind::Null | Kind::File(_) | Kind::Linear(_) | Kind::Mapped { .. } => false,
-            Kind::Stripe { .. } | Kind::Delay { .. } => false,
+            Kind::Stripe { .. } | Kind::Delay { .. } | Kind::Crypt { .. } => false,
             Kind::Stats { .. } | Kind::Passthru { .. } | Kind::Gone => false,
             // Each core makes its own; a maker that wants one home is given one by `Graph::build_custom`.
             Kind::Custom { .. } => false,
@@ -201,7 +221,7 @@ impl Kind {
     /// True if it stands on the whole of what is below and takes it for itself.
     pub fn takes_whole(&self) -> bool {
         match self {
-            Kind::Stripe { .. } | Kind::Delay { .. } | Kind::Error { .. } => true,
+            Kind::Stripe { .. } | Kind::Delay { .. } | Kind::Error { .. } | Kind::Crypt { .. } => true,
             Kind::Stats { .. } | Kind::Passthru { .. } | Kind::Custom { .. } => true,
             Kind::Linear(_) | Kind::Mapped { .. } => false,
             Kind::Memory | Kind::Null | Kind::File(_) | Kind::Gone => false,
@@ -289,6 +309,7 @@ impl Kind {
             (Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Stats { on } | Kind::Passthru { on }, _) => {
                 return whole(on);
             }
+            (Kind::Crypt { on, .. }, _) => crypt::geometry(whole(on)?),
             (Kind::Custom { geometry, .. }, _) => *geometry,
             (Kind::Memory | Kind::Null | Kind::Gone, _) => return Err("the table does not suit its device".into()),
         };
@@ -365,6 +386,7 @@ impl Kind {
                 *kept = Kept::Counters(counters.clone());
                 Disk::new(Stats::new(at(*on), counters))
             }
+            Kind::Crypt { on, key } => Disk::new(Crypt::new(at(*on), key.current())),
             // Another name for the same disk costs nothing.
             Kind::Passthru { on } => at(*on),
             Kind::Custom { on, make, .. } => match kept {

@@ -285,7 +285,7 @@ impl Subject {
         for cut in 0..12 {
             let seed = seed * 1000 + cut;
             let (sims, disk) = self.rig(seed);
-            let history = Rc::new(RefCell::new(History::new(&disk)));
+            let history = Rc::new(RefCell::new(History::new(&disk).await));
             let workers = areas(&disk).into_iter().zip(0..).map(|(area, id)| {
                 let (disk, name, history) = (disk.clone(), name.to_owned(), history.clone());
                 Box::pin(async move {
@@ -324,8 +324,9 @@ impl Subject {
             for (block, bytes) in data.to_vec().chunks(size).enumerate() {
                 let history = history.borrow();
                 let may_be = &history.versions[block];
+                let is = |version: &Version| version.as_ref().is_none_or(|version| version[..] == *bytes);
                 assert!(
-                    may_be.iter().any(|version| version[..] == *bytes),
+                    may_be.iter().any(is),
                     "{name}: block {block} is older than promised, seed {seed}: starts with {:?}, of {} possible",
                     &bytes[..8],
                     may_be.len(),
@@ -589,20 +590,32 @@ impl Model {
     }
 }
 
+/// What a block may hold; anything, after an unmap that promises nothing.
+type Version = Option<Box<[u8]>>;
+
 /// For each block what it may be after a power cut now: the last durable version and all that came later.
 struct History {
     size: usize,
-    versions: Vec<Vec<Box<[u8]>>>,
+    zeroes_unmapped: bool,
+    versions: Vec<Vec<Version>>,
     over: bool,
 }
 
 impl History {
-    fn new(disk: &Disk) -> Self {
-        let size = disk.block_size() as usize;
-        let zeros = || vec![vec![0; size].into()];
+    /// Begins with what is there: not zeros, where a disk of zeros is taken for something else.
+    async fn new(disk: &Disk) -> Self {
+        let geometry = disk.geometry();
+        let (size, all) = (geometry.block_size as usize, Buf::alloc(geometry.bytes() as usize));
+        let whole = BlockRange::new(0, geometry.blocks as u32);
+        assert_eq!(disk.perform(Io::read(whole, all.clone())).await, Ok(()));
         Self {
             size,
-            versions: (0..disk.blocks()).map(|_| zeros()).collect(),
+            zeroes_unmapped: geometry.unmap_reads_zero,
+            versions: all
+                .to_vec()
+                .chunks(size)
+                .map(|block| vec![Some(block.into())])
+                .collect(),
             over: false,
         }
     }
@@ -627,12 +640,12 @@ impl History {
         if plan.op.changes() {
             let mut history = this.borrow_mut();
             for (at, block) in blocks.clone().enumerate() {
-                let bytes = if plan.op == Op::Write {
-                    plan.bytes[at * size..][..size].into()
-                } else {
-                    vec![0; size].into()
+                let version = match plan.op {
+                    Op::Write => Some(plan.bytes[at * size..][..size].into()),
+                    Op::Unmap if !history.zeroes_unmapped => None,
+                    _ => Some(vec![0; size].into()),
                 };
-                history.versions[block].push(bytes)
+                history.versions[block].push(version)
             }
         }
         let done = disk.perform(model.io(&plan)).await;

@@ -168,6 +168,14 @@ pub enum GraphError {
         /// How.
         error: IoError,
     },
+    /// An encrypted node has the key it had, or another one of which too much may be left.
+    #[error("{name:?}: its key cannot be replaced: {reason}")]
+    Key {
+        /// The node.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A disk can be opened on the reactors of its graph only.
     #[error("not a reactor of this graph")]
     NotHere,

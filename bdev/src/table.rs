@@ -97,6 +97,13 @@ pub enum Table {
         /// The disk below.
         on: String,
     },
+    /// AES-XTS, the block's number as tweak.
+    Crypt {
+        /// The disk below.
+        on: String,
+        /// The name of its key in [`Keys`](crate::Keys).
+        key: String,
+    },
     /// Another name for the same disk.
     Passthru {
         /// The disk below.
@@ -175,6 +182,7 @@ impl Table {
             Table::Delay { .. } => "delay",
             Table::Error { .. } => "error",
             Table::Stats { .. } => "stats",
+            Table::Crypt { .. } => "crypt",
             Table::Passthru { .. } => "passthru",
             Table::Custom { .. } => "custom",
         }
@@ -192,6 +200,7 @@ impl Table {
             Table::Delay { .. } => "delay",
             Table::Error { .. } => "Error Injection Disk",
             Table::Stats { .. } => "stats",
+            Table::Crypt { .. } => "crypto",
             Table::Passthru { .. } => "passthru",
             Table::Custom { .. } => "custom",
         }
@@ -207,9 +216,8 @@ impl Table {
                 runs.map(|run| run.on.as_str()).collect()
             }
             Table::Stripe { on, .. } | Table::Custom { on, .. } => on.iter().map(String::as_str).collect(),
-            Table::Delay { on, .. } | Table::Error { on, .. } | Table::Stats { on } | Table::Passthru { on } => {
-                vec![on]
-            }
+            Table::Delay { on, .. } | Table::Error { on, .. } | Table::Crypt { on, .. } => vec![on],
+            Table::Stats { on } | Table::Passthru { on } => vec![on],
         };
         let mut seen = std::collections::HashSet::new();
         all.retain(|name| seen.insert(*name));

@@ -5,14 +5,16 @@ use bdev::{
     gate::Gate,
     leaf::{memory::Memory, null::Null, sim::Sim},
     module::{
+        crypt::Crypt,
         delay::{Delay, Latencies},
         error::{Error, Errors},
         linear::Linear,
         stats::{Counters, Stats},
         stripe::Stripe,
     },
+    xts::Xts,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 fn check(name: &str, subject: Subject) {
     for seed in [1, 2, 77] {
@@ -126,6 +128,22 @@ fn delay_and_error_and_stats_change_nothing_by_themselves() {
             Disk::new(Stats::new(Disk::new(sims[0].clone()), Counters::default()))
         }),
     );
+}
+
+fn crypt(disk: Disk) -> Disk {
+    let keys: Vec<u8> = (0..64).collect();
+    Disk::new(Crypt::new(disk, Arc::new(Xts::new(&keys).unwrap())))
+}
+
+#[test]
+fn crypt_of_512_byte_blocks() {
+    check("crypt", Subject::over(1, |sims| crypt(Disk::new(sims[0].clone()))));
+}
+
+#[test]
+fn crypt_of_4_kib_blocks_over_a_stripe() {
+    let build = |sims: &[Sim]| crypt(Stripe::build(&disks(sims), 4).unwrap());
+    check("crypt over a stripe", Subject::over(2, build).block_size(4096));
 }
 
 /// A partition of stats of a linear volume of stripes of gates of disks.

@@ -5,14 +5,16 @@ use bdev::{
     gate::Gate,
     leaf::{memory::Memory, null::Null},
     module::{
+        crypt::Crypt,
         delay::{Delay, Latencies},
         linear::Linear,
         stats::{Counters, Stats},
         stripe::Stripe,
     },
+    xts::Xts,
 };
 use reactor::{Config, Reactors, testing::CountingAlloc};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc;
@@ -51,6 +53,20 @@ fn stacks_of_modules() {
     check("a delay", 8, || {
         let us = Duration::from_micros(5);
         Disk::new(Delay::new(memory(512, 8000), Latencies::new(us, us, us, us)))
+    });
+}
+
+#[test]
+fn encryption_takes_pages_and_no_memory() {
+    let crypt = |disk: Disk| {
+        let keys: Vec<u8> = (0..64).collect();
+        Disk::new(Crypt::new(disk, Arc::new(Xts::new(&keys).unwrap())))
+    };
+    check("crypt of 512 byte blocks, 4 KiB", 8, || crypt(memory(512, 8000)));
+    check("crypt of 4 KiB blocks, 128 KiB", 32, || crypt(memory(4096, 4000)));
+    check("crypt over a stripe, behind a gate", 64, || {
+        let stripe = Stripe::build(&[memory(4096, 1000), memory(4096, 1000)], 4).unwrap();
+        Gate::new(crypt(stripe)).disk()
     });
 }
 

@@ -61,7 +61,7 @@ impl Graph {
         self.free_names(&names)?;
         // Opening a file may take its time, so the state is not locked for it.
         let kind = match custom {
-            None => Kind::new(&name, &spec.table, |on| self.lower(on))?,
+            None => Kind::new(&name, &spec.table, &self.0.keys, |on| self.lower(on))?,
             Some((make, geometry)) => {
                 let on = spec
                     .table

@@ -21,7 +21,7 @@ impl Graph {
             name: full_name.clone(),
             reason,
         };
-        let kind = Kind::new(&full_name, &table, |on| self.lower(on))?;
+        let kind = Kind::new(&full_name, &table, &self.0.keys, |on| self.lower(on))?;
         if kind.below().iter().any(|on| order.contains(on)) {
             return Err(invalid("it would stand on itself".into()));
         }

@@ -26,6 +26,7 @@ mod build;
 mod change;
 mod exclusive;
 mod figures;
+mod rekey;
 mod rights;
 mod spread;
 mod state;
@@ -36,7 +37,7 @@ pub use exclusive::Exclusive;
 pub use rights::{Claim, Opened, Pin};
 
 use crate::{
-    Geometry, GraphError, NodeInfo, Subscription,
+    Geometry, GraphError, Keys, NodeInfo, Subscription,
     events::Events,
     forward::{Links, Order, RING, Reply},
     local::Local,
@@ -67,6 +68,7 @@ struct Inner {
     /// Changes of the graph come one at a time.
     turnstile: Turnstile,
     events: Events,
+    keys: Keys,
     orders: Vec<Sender<Order>>,
     replies: Vec<Sender<Reply>>,
 }
@@ -99,6 +101,7 @@ impl Graph {
             state: Mutex::default(),
             turnstile: Turnstile::default(),
             events: Events::default(),
+            keys: Keys::default(),
             orders,
             replies,
         }))
@@ -107,6 +110,11 @@ impl Graph {
     /// The reactors it was made from.
     pub fn reactors(&self) -> &Reactors {
         &self.0.reactors
+    }
+
+    /// The keys of encrypted disks.
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
