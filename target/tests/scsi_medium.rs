@@ -129,6 +129,9 @@ impl House {
                 .build()
                 .expect("a runtime"),
         };
+        house.graph.keys().draw("drawn", 256).expect("a key");
+        let digits: Vec<u8> = (0..32).collect();
+        house.graph.keys().give("given", &digits).expect("a key");
         for (at, (name, table)) in units.iter().enumerate() {
             let spec = NodeSpec::new(*name, table.clone());
             let info = house.runtime.block_on(house.graph.build(spec)).expect("built");
@@ -597,4 +600,67 @@ fn a_failed_sanitize_is_left_only_by_the_way_it_allowed() {
             host.read(1, 0, 1).await;
         })
     }
+}
+
+/// What REPORT SUPPORTED OPERATION CODES says of SANITIZE CRYPTOGRAPHIC ERASE, and WACEREQ of the block device characteristics.
+async fn erasable(host: &Host, lun: u16) -> (bool, u8) {
+    let ask = [0xa3, 0x0c, 0x03, 0x48, 0, 0x03, 0, 0, 1, 0, 0, 0];
+    let told = host.send(lun, &ask, &[]).await.good();
+    let page = host.send(lun, &[0x12, 1, 0xb1, 0, 64, 0], &[]).await.good();
+    (told[1] & 7 == 3, page[7] >> 4 & 3)
+}
+
+#[test]
+fn a_cryptographic_erase_leaves_noise_and_is_offered_only_where_there_is_a_key_to_forget() {
+    let crypt = |on: &str, key: &str| Table::Crypt {
+        on: on.into(),
+        key: key.into(),
+    };
+    let house = House::new(&[
+        ("m", memory(4096, 512)),
+        ("c", crypt("m", "drawn")),
+        ("n", memory(64, 512)),
+        ("d", crypt("n", "given")),
+        ("p", memory(64, 512)),
+    ]);
+    let erase = [0x48, 0x03, 0, 0, 0, 0, 0, 0, 0, 0];
+    let began = house.run(move |host| async move {
+        for lun in [3, 4] {
+            assert_eq!(erasable(&host, lun).await, (false, 0), "unit {lun}");
+            let refused = host.send(lun, &erase, &[]).await;
+            assert_eq!(
+                refused.why().map(|why| why.0),
+                Some(SenseKey::IllegalRequest),
+                "unit {lun}"
+            );
+        }
+        assert_eq!(erasable(&host, 1).await, (true, 1));
+        for lba in 0..100 {
+            host.write(1, lba, &block(0xaa)).await.good();
+        }
+        // A parameter list is for overwrites.
+        let mut with_list = erase;
+        with_list[8] = 8;
+        let refused = host.send(1, &with_list, &[0; 8]).await;
+        assert_eq!(refused.why().map(|why| why.0), Some(SenseKey::IllegalRequest));
+        assert!(host.read(1, 50, 1).await == block(0xaa));
+        host.send(1, &[0x48, 0x83, 0, 0, 0, 0, 0, 0, 0, 0], &[]).await.good()
+    });
+    assert!(began.is_empty());
+    let other = house.start(1, move |host| async move {
+        while host.send(1, &[0; 6], &[]).await.why().is_some() {
+            reactor::sleep(Duration::from_millis(1)).await
+        }
+        for lba in 0..100 {
+            let found = host.read(1, lba, 1).await;
+            let alike = found.iter().filter(|byte| **byte == 0xaa).count();
+            assert!(alike < BLOCK / 4, "block {lba}: {alike} bytes as they were");
+        }
+        host.write(1, 7, &block(0xbb)).await.good();
+        host.send(1, &erase, &[]).await.good();
+        assert!(host.read(1, 7, 1).await != block(0xbb));
+        host.write(1, 7, &block(0xcc)).await.good();
+        assert!(host.read(1, 7, 1).await == block(0xcc));
+    });
+    other.wait()
 }

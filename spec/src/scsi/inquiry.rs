@@ -58,6 +58,8 @@ pub struct Limits {
     pub reads_zeros: bool,
     /// SANITIZE BLOCK ERASE is there.
     pub block_erase: bool,
+    /// SANITIZE has CRYPTOGRAPHIC ERASE, after which blocks can be read, whatever is in them.
+    pub crypto_erase: bool,
     /// It turns.
     pub rotational: bool,
 }
@@ -126,8 +128,8 @@ pub fn vpd(page: u8, id: &Identity, limits: &Limits) -> Option<Vec<u8>> {
             let mut body = vec![0; 60];
             // 0 tells nothing, 1 is "does not turn".
             body[1] = u8::from(!limits.rotational);
-            // WABEREQ 01b: after a block erase, reads succeed. There is no cryptographic erase (WACEREQ 00b).
-            body[3] = u8::from(limits.block_erase) << 6;
+            // WABEREQ and WACEREQ 01b: after a block erase or a cryptographic one, reads succeed.
+            body[3] = u8::from(limits.block_erase) << 6 | u8::from(limits.crypto_erase) << 4;
             body
         }
         0xb2 => {
@@ -220,6 +222,7 @@ mod tests {
             write_same: 0x20_0000,
             reads_zeros: true,
             block_erase: true,
+            crypto_erase: true,
             rotational: false,
         };
         let page = vpd(0xb0, &identity(), &limits).unwrap();
@@ -231,7 +234,7 @@ mod tests {
         assert_eq!(page[20..33], [0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80]);
         assert_eq!(page[36..44], [0, 0, 0, 0, 0, 0x20, 0, 0]);
         assert_eq!(vpd(0xb2, &identity(), &limits).unwrap()[4..], [0, 0xe4, 2, 0]);
-        assert_eq!(vpd(0xb1, &identity(), &limits).unwrap()[4..8], [0, 1, 0, 0x40]);
+        assert_eq!(vpd(0xb1, &identity(), &limits).unwrap()[4..8], [0, 1, 0, 0x50]);
         assert_eq!(
             vpd(0x00, &identity(), &limits).unwrap(),
             [

@@ -16,6 +16,8 @@ pub enum Sanitize {
     Overwrite,
     /// 02h: deallocate everything.
     BlockErase,
+    /// 03h: forget the key it is encrypted with.
+    CryptographicErase,
     /// 1fh: leave the state in which a failed operation has left the unit.
     ExitFailureMode,
 }

@@ -46,6 +46,8 @@ pub enum Needs {
     Writable,
     /// [`Writable`](Self::Writable) and [`Unmap`](Self::Unmap).
     Erasable,
+    /// [`Writable`](Self::Writable), and all there is on it is encrypted with a key that can be forgotten.
+    Keyed,
 }
 
 /// One row of the table.
@@ -139,6 +141,7 @@ pub static TABLE: &[Entry] = &[
     row(0x42, None, "UNMAP",                  &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 255, 255, 0], unmap).only(Needs::Unmap),
     row(0x48, Some(0x01), "SANITIZE OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, 255, 255, 0], |b| sanitize(b, Sanitize::Overwrite)).only(Needs::Writable),
     row(0x48, Some(0x02), "SANITIZE BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::BlockErase)).only(Needs::Erasable),
+    row(0x48, Some(0x03), "SANITIZE CRYPTOGRAPHIC ERASE", &[0x48, 0xa3, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::CryptographicErase)).only(Needs::Keyed),
     row(0x48, Some(0x1f), "SANITIZE EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], |b| sanitize(b, Sanitize::ExitFailureMode)).only(Needs::Writable),
     row(0x4c, None, "LOG SELECT",             &[0x4c, 0x03, 0xff, 0xff, 0, 0, 0, 255, 255, 0], log_select),
     row(0x4d, None, "LOG SENSE",              &[0x4d, 0x01, 0xff, 0xff, 0, 255, 255, 255, 255, 0], log_sense),

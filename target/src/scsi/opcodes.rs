@@ -29,6 +29,7 @@ pub(super) fn has(open: &Open, needs: Needs) -> bool {
         Needs::ExplicitAccess => open.device.ports().explicit,
         Needs::Writable => !open.read_only(),
         Needs::Erasable => open.thin() && !open.read_only(),
+        Needs::Keyed => !open.read_only() && open.graph.can_rekey(&open.unit.volume),
     }
 }
 

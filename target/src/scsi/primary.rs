@@ -1,10 +1,12 @@
 //! Commands of every device (SPC-4), and the ones that only tell: sizes, modes, names.
-use super::{Nexus, Outcome, nexus::Open};
+use super::{Nexus, Outcome, nexus::Open, opcodes};
 use spec::scsi::{
     Sense,
     capacity::{self, Capacity16},
     inquiry::{self, Identity, Limits},
-    medium, sense,
+    medium,
+    opcodes::Needs,
+    sense,
 };
 use std::rc::Rc;
 
@@ -41,6 +43,7 @@ pub(super) fn limits(open: &Open) -> Limits {
         write_same: open.limit.into(),
         reads_zeros: thin && g.unmap_reads_zero,
         block_erase: thin && !open.read_only(),
+        crypto_erase: false,
         rotational: g.rotational,
     }
 }
@@ -68,7 +71,14 @@ pub(super) fn inquiry(open: Option<&Open>, page: Option<u8>, room: u16) -> Resul
         (None, None) => inquiry::absent().to_vec(),
         (None, Some(_)) => return Err(Sense::NO_LUN),
         (Some(open), None) => inquiry::standard(&identity(open)).to_vec(),
-        (Some(open), Some(page)) => inquiry::vpd(page, &identity(open), &limits(open)).ok_or(Sense::cdb_field(2, 7))?,
+        (Some(open), Some(page)) => {
+            // Asked for here alone: the control plane knows.
+            let limits = Limits {
+                crypto_erase: opcodes::has(open, Needs::Keyed),
+                ..limits(open)
+            };
+            inquiry::vpd(page, &identity(open), &limits).ok_or(Sense::cdb_field(2, 7))?
+        }
     };
     Ok(Outcome::list(&list, room.into()))
 }

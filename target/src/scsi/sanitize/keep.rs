@@ -54,7 +54,7 @@ impl Kept {
                 fits.then_some(kept)
                     .ok_or("it asks for an overwrite that cannot be".into())
             }
-            Job::BlockErase => Ok(kept),
+            Job::BlockErase | Job::CryptographicErase => Ok(kept),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! SANITIZE (SBC-4 4.11, 5.34): the whole medium overwritten or deallocated, in the background of the unit.
+//! SANITIZE (SBC-4 4.11, 5.34): the whole medium overwritten, deallocated, or made unreadable, in the background of the unit.
 //!
 //! ```text
 //!   idle ── SANITIZE ──► running (progress) ──► idle
@@ -10,7 +10,9 @@
 //! the volume and to no host: resets, logouts and the end of the session that began it leave it alone. It outlives the process, too: what
 //! was under way is begun again at the pass it was in, and what has failed has still failed ([`keep`]). It has the volume
 //! [to itself](bdev::Opened::exclusive), so no write that was under way before comes after it.
-//! There is no CRYPTOGRAPHIC ERASE: nothing here is encrypted, so no key could be forgotten.
+//!
+//! CRYPTOGRAPHIC ERASE is for volumes that are a [crypt](bdev::module::crypt) device with a key of their own ([`Graph::can_rekey`]): the key is
+//! replaced by a random one, in its file and in memory, before the host has its status. All blocks read as noise then.
 pub mod keep;
 mod state;
 
@@ -53,6 +55,8 @@ pub enum Job {
     },
     /// Deallocate everything.
     BlockErase,
+    /// Forget the key.
+    CryptographicErase,
 }
 
 /// The fields of the command block.
@@ -69,6 +73,7 @@ pub(super) async fn sanitize(open: &Open, order: Order, data: &Buf, task: &Task<
     let job = match order.how {
         Sanitize::ExitFailureMode => return exit(state).await,
         Sanitize::BlockErase => Job::BlockErase,
+        Sanitize::CryptographicErase => Job::CryptographicErase,
         Sanitize::Overwrite => parse(open, order.len, data)?,
     };
     let kept = Kept::running(job, order.unrestricted_exit);
@@ -82,7 +87,8 @@ pub(super) async fn sanitize(open: &Open, order: Order, data: &Buf, task: &Task<
             return Err(Sense::NO_RESOURCES);
         }
     }
-    reactor::spawn_background(run(state.clone(), open.unit.volume.clone(), open.disk.clone(), kept));
+    let (volume, disk, graph) = (open.unit.volume.clone(), open.disk.clone(), open.graph.clone());
+    reactor::spawn_background(run(state.clone(), volume, disk, graph, kept));
     if order.immediate {
         return Ok(());
     }
@@ -118,7 +124,7 @@ pub async fn resume(state: Arc<Sanitization>, graph: Graph, volume: String) {
     match graph.open(&volume).await {
         Ok(disk) => {
             tracing::warn!(volume, "goes on with a sanitize that was under way when Ashlar ended");
-            reactor::spawn_background(run(state, volume, disk, kept))
+            reactor::spawn_background(run(state, volume, disk, graph, kept))
         }
         Err(error) => {
             tracing::error!(volume, %error, "cannot go on with a sanitize; the unit stays unusable until it is sanitized again");
@@ -143,7 +149,7 @@ fn parse(open: &Open, len: u16, data: &Buf) -> Result<Job, Sense> {
     })
 }
 
-async fn run(state: Arc<Sanitization>, volume: String, disk: Opened, mut kept: Kept) {
+async fn run(state: Arc<Sanitization>, volume: String, disk: Opened, graph: Graph, mut kept: Kept) {
     let blocks = disk.blocks();
     let held = disk.exclusive(0..blocks).await;
     let work = Work {
@@ -155,6 +161,7 @@ async fn run(state: Arc<Sanitization>, volume: String, disk: Opened, mut kept: K
     let done = match &kept.job {
         Job::Overwrite { .. } => work.overwrite(&mut kept).await,
         Job::BlockErase => work.erase().await,
+        Job::CryptographicErase => forget(&graph, &volume).await,
     };
     if let Err(error) = done {
         let sense = sense_of(error, true);
@@ -165,6 +172,14 @@ async fn run(state: Arc<Sanitization>, volume: String, disk: Opened, mut kept: K
     // If the file cannot go, the next start would sanitize what is written from now on: then this has not ended well.
     let told = state.keep(kept.failed.then_some(&kept)).await;
     state.end(done.is_ok() && told.is_ok(), kept.unrestricted_exit)
+}
+
+/// Nobody is at the volume meanwhile, and what is below any cache of its is encrypted: there is nothing to flush.
+async fn forget(graph: &Graph, volume: &str) -> IoResult {
+    graph.rekey(volume).await.map_err(|error| {
+        tracing::error!(volume, %error, "cryptographic erase");
+        IoError::Device
+    })
 }
 
 struct Work<'a> {
