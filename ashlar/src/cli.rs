@@ -159,6 +159,24 @@ pub enum DiskCommand {
         /// Its name, alias or UUID.
         name: String,
     },
+    /// Make a file with a fresh random key for an encrypted disk (AES-XTS), readable by its owner only. Nothing is printed but its name.
+    /// Name it in `tables[].crypt.key_file`, or in `accel_crypto_key_create`. Without it what is on the disk is lost: keep a copy, but know that
+    /// SANITIZE CRYPTOGRAPHIC ERASE puts another key into the file, and is worth nothing where a copy of the old one is kept.
+    Key {
+        /// The file; it must not be there.
+        file: PathBuf,
+        /// Length of the key: AES-128 or AES-256.
+        #[arg(long, default_value_t = 256, value_parser = key_bits)]
+        bits: u16,
+    },
+}
+
+fn key_bits(text: &str) -> Result<u16, String> {
+    match text {
+        "128" => Ok(128),
+        "256" => Ok(256),
+        _ => Err("expected 128 or 256".into()),
+    }
 }
 
 /// `ashlar vg`.

@@ -4,6 +4,8 @@ use rpc::client::ClientError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::Path;
 
 /// The part of `ashlar_get_disks` that is shown.
 #[derive(Clone, Debug, Deserialize)]
@@ -52,23 +54,34 @@ impl Geometry {
 }
 
 /// Runs the command.
-pub fn run(ask: &cli::Ask, command: &cli::DiskCommand) -> Result<(), ClientError> {
+pub fn run(ask: &cli::Ask, command: &cli::DiskCommand) -> Result<(), Box<dyn Error>> {
+    match command {
+        cli::DiskCommand::Ls => Ok(told(ask, None)?),
+        cli::DiskCommand::Show { name } => Ok(told(ask, Some(name))?),
+        cli::DiskCommand::Key { file, bits } => key(file, *bits),
+    }
+}
+
+fn told(ask: &cli::Ask, one: Option<&str>) -> Result<(), ClientError> {
     let mut client = ask::connect(ask)?;
-    let params = match command {
-        cli::DiskCommand::Ls => json!({}),
-        cli::DiskCommand::Show { name } => json!({ "name": name }),
-    };
+    let params = one.map_or(json!({}), |name| json!({ "name": name }));
     if ask.json {
         let disks: Value = client.call("ashlar_get_disks", params)?;
-        let one = matches!(command, cli::DiskCommand::Show { .. });
-        ask::print_json(if one { &disks[0] } else { &disks });
+        ask::print_json(if one.is_some() { &disks[0] } else { &disks });
         return Ok(());
     }
     let disks: Vec<Disk> = client.call("ashlar_get_disks", params)?;
-    ask::print_text(&match command {
-        cli::DiskCommand::Ls => list(&disks),
-        cli::DiskCommand::Show { .. } => disks.iter().map(show).collect(),
+    ask::print_text(&match one {
+        None => list(&disks),
+        Some(_) => disks.iter().map(show).collect(),
     });
+    Ok(())
+}
+
+fn key(file: &Path, bits: u16) -> Result<(), Box<dyn Error>> {
+    let digits = bdev::keys::random_digits(bits)?;
+    target::keyring::create(file, &digits).map_err(|error| format!("{}: {error}", file.display()))?;
+    ask::print_text(&format!("{}\n", file.display()));
     Ok(())
 }
 

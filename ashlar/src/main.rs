@@ -38,7 +38,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Command::Serve(args) => serve::run(&cli.ask, args),
         Command::Config(ConfigCommand::Check { file }) => check(&cli.ask, file),
         Command::Config(ConfigCommand::Show) => show(&cli.ask),
-        Command::Disk(command) => Ok(disk::run(&cli.ask, command)?),
+        Command::Disk(command) => disk::run(&cli.ask, command),
         Command::Volume(command) => Ok(volume::run(&cli.ask, command)?),
         Command::Vg(command) => Ok(vg::run(&cli.ask, command)?),
         Command::Lvm(command) => lvm::run(&cli.ask, command),

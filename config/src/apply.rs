@@ -10,6 +10,7 @@ use crate::{
     paths,
     schema::{self, At, Config, Listener, Node, Subsystem},
 };
+use bdev::{KeyError, KeySource};
 use lvol::{Create, Engine, EngineError};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,6 +45,14 @@ pub enum ApplyError {
         name: String,
         /// What the engine said.
         source: EngineError,
+    },
+    /// The key of an encrypted table.
+    #[error("table {name:?}: {source}")]
+    TableKey {
+        /// The table.
+        name: String,
+        /// Why.
+        source: KeyError,
     },
     /// There is one of this name already, and it is another one.
     #[error("{name:?} is there already and is something else; delete it or give this one another name")]
@@ -209,7 +218,10 @@ impl Applied {
             let before = left.len();
             for table in left {
                 match disks::table(&table, &self.engine, !wholes.contains(table.name.as_str())) {
-                    Ok(wish) => self.wish("table", wish).await?,
+                    Ok(wish) => {
+                        self.table_key(&table)?;
+                        self.wish("table", wish).await?
+                    }
                     Err(why) => waiting.push((table, why)),
                 }
             }
@@ -223,6 +235,30 @@ impl Applied {
             }
             left = waiting.into_iter().map(|(table, _)| table).collect();
         }
+    }
+
+    /// The key of an encrypted table is called after it, and is there before it is.
+    fn table_key(&self, table: &schema::Table) -> Result<(), ApplyError> {
+        let Some(crypt) = &table.crypt else { return Ok(()) };
+        let (name, keys) = (table.name.as_str(), self.engine.graph().keys());
+        let source = match &crypt.key_file {
+            Some(file) => {
+                let file = self.state.join(file);
+                KeySource::File(std::path::absolute(&file).unwrap_or(file))
+            }
+            None => KeySource::Random,
+        };
+        let made = match (keys.info(name), &source) {
+            (Some(there), _) if there.source == source => Ok(()),
+            (Some(_), _) => Err(KeyError::Exists(name.to_owned())),
+            (None, KeySource::File(file)) => keys.read(name, file),
+            // Checked: one of them is there.
+            (None, _) => keys.draw(name, crypt.random_key.as_deref().copied().unwrap_or(256)),
+        };
+        made.map_err(|source| ApplyError::TableKey {
+            name: name.to_owned(),
+            source,
+        })
     }
 
     async fn wish(&mut self, kind: &'static str, wish: Create) -> Result<(), ApplyError> {

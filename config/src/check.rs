@@ -184,10 +184,11 @@ impl<'a> Checker<'a> {
                 table.delay.is_some(),
                 table.error.is_some(),
                 table.stats.is_some(),
+                table.crypt.is_some(),
                 table.passthru.is_some(),
             ];
             if kinds.iter().filter(|is| **is).count() != 1 {
-                let names = "`linear`, `stripe`, `delay`, `error`, `stats` and `passthru`";
+                let names = "`linear`, `stripe`, `delay`, `error`, `stats`, `crypt` and `passthru`";
                 self.wrong(
                     &table.name,
                     key("name"),
@@ -227,6 +228,21 @@ impl<'a> Checker<'a> {
                     key("linear"),
                     "expected at least one piece: `- {on: DISK, start: 0, size: 1GiB}`",
                 );
+            }
+            if let Some(crypt) = &table.crypt {
+                if crypt.key_file.is_some() == crypt.random_key.is_some() {
+                    self.wrong(
+                        &crypt.on,
+                        key("crypt"),
+                        "expected exactly one of `key_file` and `random_key`",
+                    );
+                }
+                if let Some(bits) = &crypt.random_key
+                    && !matches!(**bits, 128 | 256)
+                {
+                    let message = format!("{} is no length of a key; expected 128 or 256", **bits);
+                    self.wrong(bits, key("crypt.random_key"), message);
+                }
             }
             for (path, on, how) in below(table) {
                 self.refer(on, &key(&path), Some(how), format!("table {:?}", *table.name));
@@ -760,6 +776,7 @@ fn below(table: &Table) -> Vec<(String, &At<String>, How)> {
         ("delay.on", table.delay.as_ref().map(|t| &t.on)),
         ("error.on", table.error.as_ref().map(|t| &t.on)),
         ("stats.on", table.stats.as_ref().map(|t| &t.on)),
+        ("crypt.on", table.crypt.as_ref().map(|t| &t.on)),
         ("passthru.on", table.passthru.as_ref().map(|t| &t.on)),
     ];
     all.extend(

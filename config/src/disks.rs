@@ -5,7 +5,7 @@ use crate::{
     schema::{self, Config, Disk},
     units::{Size, Span},
 };
-use bdev::{NodeSpec, Table, table::Segment};
+use bdev::{KeySource, NodeSpec, Table, table::Segment};
 use lvol::{Create, Engine, Origin};
 use std::{
     collections::BTreeSet,
@@ -128,6 +128,13 @@ pub(crate) fn table(table: &schema::Table, engine: &Engine, examine: bool) -> Re
             on: error.on.to_string(),
             inject: error.inject.clone(),
         }
+    } else if let Some(crypt) = &table.crypt {
+        below(&crypt.on)?;
+        Table::Crypt {
+            on: crypt.on.to_string(),
+            // Its key is called after it.
+            key: table.name.to_string(),
+        }
     } else if let Some(stats) = &table.stats {
         below(&stats.on)?;
         Table::Stats {
@@ -148,8 +155,17 @@ pub(crate) fn table(table: &schema::Table, engine: &Engine, examine: bool) -> Re
 
 /// The way back: a wish as the disk or table it would be in a file. Nothing for what no file can say.
 pub(crate) enum Shown {
-    Disk(Disk),
-    Table(schema::Table),
+    Disk(Box<Disk>),
+    Table(Box<schema::Table>),
+}
+
+impl Shown {
+    fn disk(disk: Disk) -> Self {
+        Self::Disk(Box::new(disk))
+    }
+    fn table(table: schema::Table) -> Self {
+        Self::Table(Box::new(table))
+    }
 }
 
 pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
@@ -178,7 +194,7 @@ pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
     Some(match &spec.table {
         Table::Memory { blocks, block_size, .. } => {
             let memory = Some(Size(blocks * u64::from(*block_size)).into());
-            Shown::Disk(Disk {
+            Shown::disk(Disk {
                 memory,
                 block_size: said(*block_size),
                 ..disk
@@ -186,7 +202,7 @@ pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
         }
         Table::Null { blocks, block_size, .. } => {
             let void = Some(Size(blocks * u64::from(*block_size)).into());
-            Shown::Disk(Disk {
+            Shown::disk(Disk {
                 void,
                 block_size: said(*block_size),
                 ..disk
@@ -200,7 +216,7 @@ pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
             direct,
         } => {
             let device = is_device(path);
-            Shown::Disk(Disk {
+            Shown::disk(Disk {
                 file: (!device).then(|| path.clone()),
                 device: device.then(|| path.clone()),
                 create: create_size.map(|size| Size(size).into()),
@@ -216,7 +232,7 @@ pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
                 start: Size(s.start * block_of(&s.on)).into(),
                 size: Some(Size(s.blocks * block_of(&s.on)).into()),
             };
-            Shown::Table(schema::Table {
+            Shown::table(schema::Table {
                 linear: Some(segments.iter().map(piece).collect()),
                 ..table
             })
@@ -228,7 +244,7 @@ pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
                 on: members.into(),
                 chunk: Size(u64::from(*chunk) * block).into(),
             };
-            Shown::Table(schema::Table {
+            Shown::table(schema::Table {
                 stripe: Some(stripe),
                 ..table
             })
@@ -248,7 +264,7 @@ pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
                 write: span(avg_write_us),
                 write_p99: (p99_write_us != avg_write_us).then(|| span(p99_write_us)),
             };
-            Shown::Table(schema::Table {
+            Shown::table(schema::Table {
                 delay: Some(delay),
                 ..table
             })
@@ -258,16 +274,30 @@ pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
                 on: on.as_str().into(),
                 inject: inject.clone(),
             };
-            Shown::Table(schema::Table {
+            Shown::table(schema::Table {
                 error: Some(error),
                 ..table
             })
         }
-        Table::Stats { on } => Shown::Table(schema::Table {
+        Table::Crypt { on, key } => {
+            let (mut crypt, key) = (schema::Crypt::default(), engine.graph().keys().info(key)?);
+            crypt.on = on.as_str().into();
+            match key.source {
+                // No file may hold it.
+                KeySource::Given => return None,
+                KeySource::File(path) => crypt.key_file = Some(path),
+                KeySource::Random => crypt.random_key = Some(key.bits.into()),
+            }
+            Shown::table(schema::Table {
+                crypt: Some(crypt),
+                ..table
+            })
+        }
+        Table::Stats { on } => Shown::table(schema::Table {
             stats: over(on),
             ..table
         }),
-        Table::Passthru { on } => Shown::Table(schema::Table {
+        Table::Passthru { on } => Shown::table(schema::Table {
             passthru: over(on),
             ..table
         }),

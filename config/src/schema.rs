@@ -242,6 +242,9 @@ pub struct Table {
     /// Counts, and keeps latency histograms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<Over>,
+    /// Encrypts what is on the disk: AES-XTS, each block with its number as tweak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crypt: Option<Crypt>,
     /// Another name for the same disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passthru: Option<Over>,
@@ -308,6 +311,20 @@ pub struct Faulty {
     /// What goes wrong from the start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inject: Vec<Injection>,
+}
+
+/// An encrypted disk: exactly one of `key_file` and `random_key`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crypt {
+    /// The disk.
+    pub on: At<String>,
+    /// The file of its key, relative to the state directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// 128 or 256: a key of so many bits is drawn whenever Ashlar starts. What was written before is gone then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_key: Option<At<u16>>,
 }
 
 /// Something over one disk that has no further parameters.

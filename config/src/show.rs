@@ -32,8 +32,8 @@ pub fn show(base: &Config, engine: &Engine, iscsi: &target::iscsi::Iscsi, nvmf: 
     };
     for wish in engine.wishes() {
         match shown(&wish, engine) {
-            Some(Shown::Disk(disk)) => config.disks.push(disk),
-            Some(Shown::Table(table)) => config.tables.push(table),
+            Some(Shown::Disk(disk)) => config.disks.push(*disk),
+            Some(Shown::Table(table)) => config.tables.push(*table),
             None => {}
         }
     }

@@ -385,6 +385,41 @@ fn secrets_come_from_their_files_and_are_not_shown() {
     });
 }
 
+#[test]
+fn keys_of_encrypted_tables_come_from_their_files_or_from_chance_and_are_not_shown() {
+    use std::os::unix::fs::PermissionsExt;
+    let text = "disks: [{name: a, memory: 1MiB}, {name: b, memory: 1MiB}]\n\
+                tables:\n  - {name: c, crypt: {on: a, key_file: keys/c}}\n  - {name: d, crypt: {on: b, random_key: 128}}\n";
+    let config = parse(text).unwrap();
+    let digits = format!("{}{}", "5a".repeat(32), "a5".repeat(32));
+    house(async |h| {
+        let failed = h.apply(&config).await.err().unwrap().to_string();
+        assert!(
+            failed.starts_with("table \"c\": ") && failed.contains("keys/c: No such file"),
+            "{failed}"
+        );
+        let path = h.state.path().join("keys/c");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(&path, &digits).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        h.apply(&config).await.unwrap();
+        h.apply(&config).await.unwrap();
+        assert_eq!((h.blocks("c"), h.blocks("d")), (2048, 2048));
+        assert!(h.engine.graph().can_rekey("c") && h.engine.graph().can_rekey("d"));
+        let shown = h.show(&config);
+        let text = to_yaml(&shown).unwrap();
+        assert!(!text.contains("5a5a"), "{text}");
+        assert_eq!(parse(&text).unwrap().tables, shown.tables);
+        let crypts: Vec<_> = shown.tables.iter().filter_map(|table| table.crypt.as_ref()).collect();
+        assert_eq!(crypts[0].key_file, Some(path));
+        assert_eq!(crypts[1].random_key.as_deref(), Some(&128));
+        // A key of that name that is another one is nobody's table.
+        let other = parse(&text.replace("keys/c", "keys/other")).unwrap();
+        let failed = h.apply(&other).await.err().unwrap().to_string();
+        assert_eq!(failed, "table \"c\": there is a key \"c\" already");
+    });
+}
+
 trait Sorted {
     fn sorted(self) -> Self;
 }

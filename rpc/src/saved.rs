@@ -12,7 +12,7 @@ use lvol::Create;
 use serde_json::{Map, Value, json};
 
 use crate::context::{Context, Raid, Split, Waiting};
-use crate::methods::{iscsi, iscsi_auth, keyring, nvmf, nvmf_subsystem};
+use crate::methods::{crypto, iscsi, iscsi_auth, keyring, nvmf, nvmf_subsystem};
 use crate::shapes::bdev::URING;
 use crate::{raid, split};
 
@@ -44,7 +44,8 @@ fn call((method, params): Call) -> Value {
 pub(crate) fn config(context: &Context, subsystem: &str, batches: bool) -> Option<Value> {
     let mut calls: Vec<Value> = context.kept.saved(subsystem).into_iter().map(call).collect();
     match subsystem {
-        "iobuf" | "accel" => {}
+        "iobuf" => {}
+        "accel" => calls.extend(crypto::saved(context).into_iter().map(call)),
         "keyring" => calls.extend(keyring::saved(context).into_iter().map(call)),
         "scheduler" => {
             let mut params = json!({"name": "static"});
@@ -209,6 +210,11 @@ fn spdk_call(context: &Context, spec: &NodeSpec, uuid: uuid::Uuid) -> Option<Cal
         Table::Passthru { on } if usual => (
             "bdev_passthru_create",
             json!({"base_bdev_name": on, "name": name, "uuid": uuid_text}),
+        ),
+        // SPDK's disk has the UUID that follows from its name.
+        Table::Crypt { on, key } if usual && uuid == NodeSpec::uuid_of(name) => (
+            "bdev_crypto_create",
+            json!({"base_bdev_name": on, "name": name, "key_name": key}),
         ),
         table => ("bdev_raid_create", raid::saved(&as_raid(context, name, table)?, uuid)),
     })

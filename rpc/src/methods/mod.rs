@@ -7,6 +7,7 @@ mod bdev;
 mod bdev_leaf;
 mod bdev_module;
 mod bdev_raid;
+pub(crate) mod crypto;
 mod framework;
 pub(crate) mod iscsi;
 pub(crate) mod iscsi_auth;
@@ -40,7 +41,7 @@ pub struct TableOptions {
 
 /// The table of everything this process can do, told to the context so that `rpc_get_methods` can list it.
 pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
-    let families: [fn() -> Lines; 20] = [
+    let families: [fn() -> Lines; 21] = [
         app::lines,
         framework::lines,
         thread::lines,
@@ -52,6 +53,7 @@ pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
         bdev_leaf::lines,
         bdev_module::lines,
         bdev_raid::lines,
+        crypto::lines,
         nvmf::lines,
         nvmf_subsystem::lines,
         nvmf_namespace::lines,

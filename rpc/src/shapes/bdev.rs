@@ -100,6 +100,9 @@ fn driver_specific(context: &Context, info: &NodeInfo) -> Value {
         }
         Table::Delay { .. } => json!({"delay": delay(info)}),
         Table::Error { on, .. } => json!({"error_disk": {"base_bdev": on}}),
+        Table::Crypt { on, key } => {
+            json!({"crypto": {"base_bdev_name": on, "name": info.name, "key_name": key}})
+        }
         Table::Passthru { on } => json!({"passthru": {"name": info.name, "base_bdev_name": on}}),
         _ => match raid::shape(context, info) {
             Some(raid) => json!({"raid": raid}),

@@ -1,5 +1,6 @@
 //! Whole stories over the socket, with a real process behind it.
 
+mod crypto;
 mod disks;
 mod harness;
 mod iscsi_auth;

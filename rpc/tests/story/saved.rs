@@ -89,6 +89,14 @@ fn a_fresh_process_that_loads_what_was_saved_is_the_same() {
             json!({"name": "m2", "num_blocks": 64, "block_size": 512}),
         ),
         (
+            "accel_crypto_key_create",
+            json!({"name": "k", "cipher": "AES_XTS", "random": 128}),
+        ),
+        (
+            "bdev_crypto_create",
+            json!({"name": "secret", "base_bdev_name": "p", "key_name": "k"}),
+        ),
+        (
             "bdev_raid_create",
             json!({"name": "r", "strip_size_kb": 4, "raid_level": "raid0", "base_bdevs": ["m1", "m2"]}),
         ),
