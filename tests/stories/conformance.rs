@@ -45,8 +45,8 @@ const UNITS: [Kind; 5] = [
     ),
 ];
 
-/// What passes but for its last part, which wants a CRYPTOGRAPHIC ERASE: no volume is encrypted, so there is no key to forget, and to
-/// do anything else under that name would be a lie.
+/// What passes but for its last part, which wants a CRYPTOGRAPHIC ERASE: none of these units is encrypted, so there is no key to forget.
+/// An encrypted one has it (`crypt`), and no BLOCK ERASE, without which 1.19 of the suite does not come so far: it takes WABEREQ for WACEREQ.
 const WITHOUT_KEY: [&str; 3] = ["Sanitize.CryptoErase", "Sanitize.Readonly", "Sanitize.Reservations"];
 
 /// Where nothing can be written it is luck what comes first, the abort of a write or its refusal: such a pass counts as `WRITES`.

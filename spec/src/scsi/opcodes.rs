@@ -44,7 +44,7 @@ pub enum Needs {
     ExplicitAccess,
     /// A medium that can be written, as far as the administrator and the volume say: what hosts set (SWP) only protects it.
     Writable,
-    /// [`Writable`](Self::Writable) and [`Unmap`](Self::Unmap).
+    /// [`Writable`](Self::Writable) and [`Unmap`](Self::Unmap), and zeros that take no space.
     Erasable,
     /// [`Writable`](Self::Writable), and all there is on it is encrypted with a key that can be forgotten.
     Keyed,

@@ -28,7 +28,7 @@ pub(super) fn has(open: &Open, needs: Needs) -> bool {
         Needs::Removable => open.unit.options.removable,
         Needs::ExplicitAccess => open.device.ports().explicit,
         Needs::Writable => !open.read_only(),
-        Needs::Erasable => open.thin() && !open.read_only(),
+        Needs::Erasable => primary::limits(open).block_erase,
         Needs::Keyed => !open.read_only() && open.graph.can_rekey(&open.unit.volume),
     }
 }
