@@ -18,6 +18,7 @@ pub mod mda;
 pub mod text;
 pub mod vg;
 
+use crc_fast::{CrcAlgorithm, Digest};
 use serde::{Serialize, Serializer};
 use std::{fmt, str::FromStr};
 
@@ -42,27 +43,12 @@ impl Area {
     }
 }
 
-const fn table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut at = 0;
-    while at < 256 {
-        let (mut crc, mut bit) = (at as u32, 0);
-        while bit < 8 {
-            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
-            bit += 1;
-        }
-        table[at] = crc;
-        at += 1;
-    }
-    table
-}
-static TABLE: [u32; 256] = table();
-
 /// LVM2's checksum of `bytes`, going on from `seed`: CRC-32 without the usual inversion at both ends, which no library has by name.
 pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .fold(seed, |crc, byte| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)])
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32IsoHdlc, seed.into());
+    digest.update(bytes);
+    // The 32-bit result comes widened, and inverted.
+    !(digest.finalize() as u32)
 }
 
 /// Identity of a physical volume, a group or a logical volume: 32 letters and digits, written in groups of 6-4-4-4-4-4-6.

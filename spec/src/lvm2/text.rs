@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The grammar is that of LVM2's `device_mapper/libdm-config.c`; depth and number of items are bounded here.
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Deref, sync::Arc};
 
 /// Deepest nesting. LVM2's own goes to four: group, volumes, volume, segment.
 const DEPTH_MAX: usize = 16;
@@ -38,11 +38,55 @@ pub enum Data {
     List(Vec<Data>),
 }
 
+/// Bytes of the text that was read, which all of a tree share, or bytes of their own. A tree of 10,000 volumes has half a million of them.
+#[derive(Clone)]
+struct Run {
+    text: Arc<[u8]>,
+    start: u32,
+    end: u32,
+}
+
+impl Deref for Run {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.text[self.start as usize..self.end as usize]
+    }
+}
+
+impl From<&[u8]> for Run {
+    fn from(bytes: &[u8]) -> Self {
+        Self {
+            // What is set at once is far shorter than 4 GiB.
+            end: bytes.len() as u32,
+            start: 0,
+            text: bytes.into(),
+        }
+    }
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self::from(&[][..])
+    }
+}
+
+impl PartialEq for Run {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(self))
+    }
+}
+
 /// A value: what it says, and how it is written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Value {
     data: Data,
-    raw: Box<[u8]>,
+    raw: Run,
 }
 
 impl Value {
@@ -50,7 +94,10 @@ impl Value {
     pub fn new(data: Data) -> Self {
         let mut raw = Vec::new();
         write(&data, &mut raw);
-        Self { data, raw: raw.into() }
+        Self {
+            data,
+            raw: raw.as_slice().into(),
+        }
     }
 
     /// What it says.
@@ -115,17 +162,17 @@ fn write(data: &Data, raw: &mut Vec<u8>) {
 #[derive(Clone, Debug, PartialEq)]
 enum What {
     /// The bytes between name and value, and the value.
-    Field { between: Box<[u8]>, value: Value },
+    Field { between: Run, value: Value },
     /// The bytes between name and `{`, and what is inside.
-    Section { between: Box<[u8]>, inside: Section },
+    Section { between: Run, inside: Section },
 }
 
 /// A field or a section with its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     /// White space and comments in front.
-    before: Box<[u8]>,
-    name: Box<[u8]>,
+    before: Run,
+    name: Run,
     what: What,
 }
 
@@ -168,13 +215,24 @@ impl Item {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Section {
     items: Vec<Item>,
-    after: Box<[u8]>,
+    after: Run,
 }
 
 impl Section {
     /// Reads a whole text. A zero at its end, as on disk, belongs to it.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
-        let mut parser = Parser { text, at: 0, items: 0 };
+        if u32::try_from(text.len()).is_err() {
+            return Err(Error {
+                line: 1,
+                what: "a text of more than 4 GiB",
+            });
+        }
+        let mut parser = Parser {
+            text,
+            shared: text.into(),
+            at: 0,
+            items: 0,
+        };
         parser.section(0)
     }
 
@@ -238,15 +296,15 @@ impl Section {
             Some(What::Field { value: old, .. }) => *old = value,
             Some(section) => {
                 *section = What::Field {
-                    between: (*b"=").into(),
+                    between: b"="[..].into(),
                     value,
                 }
             }
             None => self.items.push(Item {
-                before: (*b"\n").into(),
+                before: b"\n"[..].into(),
                 name: name.as_bytes().into(),
                 what: What::Field {
-                    between: (*b" = ").into(),
+                    between: b" = "[..].into(),
                     value,
                 },
             }),
@@ -256,13 +314,13 @@ impl Section {
     /// Adds a section behind the last item.
     pub fn add(&mut self, name: &str, mut inside: Section) {
         if inside.after.is_empty() {
-            inside.after = (*b"\n").into();
+            inside.after = b"\n"[..].into();
         }
         self.items.push(Item {
-            before: (*b"\n\n").into(),
+            before: b"\n\n"[..].into(),
             name: name.as_bytes().into(),
             what: What::Section {
-                between: (*b" ").into(),
+                between: b" "[..].into(),
                 inside,
             },
         });
@@ -300,6 +358,7 @@ fn unescaped(raw: &[u8]) -> String {
 
 struct Parser<'a> {
     text: &'a [u8],
+    shared: Arc<[u8]>,
     at: usize,
     items: usize,
 }
@@ -318,8 +377,23 @@ impl<'a> Parser<'a> {
     }
 
     /// White space, comments, and the zero at the end of a text on disk.
-    fn space(&mut self) -> &'a [u8] {
+    fn space(&mut self) -> Run {
         let from = self.at;
+        self.skip();
+        self.run(from)
+    }
+
+    /// What was read from there on.
+    fn run(&self, from: usize) -> Run {
+        Run {
+            text: self.shared.clone(),
+            // Checked: the text is shorter than 4 GiB.
+            start: from as u32,
+            end: self.at as u32,
+        }
+    }
+
+    fn skip(&mut self) {
         while let Some(byte) = self.peek() {
             match byte {
                 b'#' => {
@@ -331,7 +405,6 @@ impl<'a> Parser<'a> {
                 _ => break,
             }
         }
-        &self.text[from..self.at]
     }
 
     fn section(&mut self, depth: usize) -> Result<Section, Error> {
@@ -345,10 +418,7 @@ impl<'a> Parser<'a> {
                 None if depth > 0 => return self.wrong("the text ends inside of a section"),
                 Some(b'}') if depth == 0 => return self.wrong("a section ends that did not begin"),
                 None | Some(b'}') => {
-                    return Ok(Section {
-                        items,
-                        after: before.into(),
-                    });
+                    return Ok(Section { items, after: before });
                 }
                 Some(_) => {}
             }
@@ -358,10 +428,10 @@ impl<'a> Parser<'a> {
             }
             let name = self.name()?;
             let from = self.at;
-            self.space();
+            self.skip();
             let what = match self.peek() {
                 Some(b'{') => {
-                    let between = self.text[from..self.at].into();
+                    let between = self.run(from);
                     self.at += 1;
                     let inside = self.section(depth + 1)?;
                     // `section` ends at a `}` when it is inside.
@@ -370,26 +440,22 @@ impl<'a> Parser<'a> {
                 }
                 Some(b'=') => {
                     self.at += 1;
-                    self.space();
-                    let between = self.text[from..self.at].into();
+                    self.skip();
+                    let between = self.run(from);
                     let value = self.value()?;
                     What::Field { between, value }
                 }
                 _ => return self.wrong("a name is followed by neither = nor {"),
             };
-            items.push(Item {
-                before: before.into(),
-                name: name.into(),
-                what,
-            });
+            items.push(Item { before, name, what });
         }
     }
 
-    fn name(&mut self) -> Result<&'a [u8], Error> {
+    fn name(&mut self) -> Result<Run, Error> {
         let from = self.at;
         if self.peek() == Some(b'"') {
             self.quoted(b'"')?;
-            return Ok(&self.text[from..self.at]);
+            return Ok(self.run(from));
         }
         let ends = |b: u8| {
             b.is_ascii_whitespace()
@@ -402,7 +468,7 @@ impl<'a> Parser<'a> {
             self.at += 1;
         }
         match self.at > from {
-            true => Ok(&self.text[from..self.at]),
+            true => Ok(self.run(from)),
             false => self.wrong("a name was expected"),
         }
     }
@@ -413,7 +479,7 @@ impl<'a> Parser<'a> {
             self.at += 1;
             let mut list = Vec::new();
             loop {
-                self.space();
+                self.skip();
                 match self.peek() {
                     Some(b']') => break self.at += 1,
                     Some(b',') if !list.is_empty() => {
@@ -434,7 +500,7 @@ impl<'a> Parser<'a> {
         };
         Ok(Value {
             data,
-            raw: self.text[from..self.at].into(),
+            raw: self.run(from),
         })
     }
 
