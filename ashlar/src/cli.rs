@@ -68,6 +68,9 @@ pub enum Command {
     /// LVM2's commands for the groups of the running target: pvs, vgs, lvs, vgcreate, lvcreate, …
     #[command(subcommand)]
     Lvm(Box<crate::lvm::cli::LvmCommand>),
+    /// Drive links: disks that are one after the other, their children, and where a gap is.
+    #[command(subcommand)]
+    Link(LinkCommand),
     /// Change what is on disks: any verb, by its name. `ashlar plan verbs` lists them, `--dry-run` shows every sector first.
     Do(Do),
     /// Say which verbs are possible on an object now, and why the others are not.
@@ -196,6 +199,19 @@ pub enum VgCommand {
         name: String,
         /// Print the text of this change, as `vgcfgrestore` takes it.
         change: Option<u64>,
+    },
+}
+
+/// `ashlar link`.
+#[derive(Debug, Subcommand)]
+pub enum LinkCommand {
+    /// List links with state, size and what is missing. `ashlar do link-create NAME disks=a,b` makes one.
+    #[command(alias = "list")]
+    Ls,
+    /// One link: its children in order, the identity of each, and what of it cannot be read.
+    Show {
+        /// Its name, disk or identity.
+        name: String,
     },
 }
 

@@ -3,6 +3,7 @@ mod ask;
 mod cli;
 mod disk;
 mod human;
+mod link;
 mod logging;
 mod lvm;
 mod plan;
@@ -42,6 +43,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Command::Volume(command) => Ok(volume::run(&cli.ask, command)?),
         Command::Vg(command) => Ok(vg::run(&cli.ask, command)?),
         Command::Lvm(command) => lvm::run(&cli.ask, command),
+        Command::Link(command) => Ok(link::run(&cli.ask, command)?),
         Command::Do(args) => plan::perform(&cli.ask, args),
         Command::Can(args) => plan::can(&cli.ask, args),
         Command::Plan(command) => plan::run(&cli.ask, command),

@@ -43,8 +43,8 @@ struct Volume {
 pub fn run(ask: &cli::Ask, command: &cli::VgCommand) -> Result<(), ClientError> {
     let mut client = ask::connect(ask)?;
     let params = match command {
-        cli::VgCommand::Ls => json!({}),
-        cli::VgCommand::Show { name } => json!({ "name": name }),
+        cli::VgCommand::Ls => json!({ "format": "lvm2" }),
+        cli::VgCommand::Show { name } => json!({ "name": name, "format": "lvm2" }),
         cli::VgCommand::Archive { name, change } => return archive(&mut client, ask, name, *change),
     };
     if ask.json {

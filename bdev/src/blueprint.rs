@@ -6,7 +6,7 @@ use crate::table::Piece;
 use crate::{
     Disk, Geometry, GraphError, Keys, Table,
     keys::Key,
-    leaf::{file::File, memory::Memory, null::Null},
+    leaf::{file::File, gap::Gap, memory::Memory, null::Null},
     module::{
         crypt::{self, Crypt},
         delay::{Delay, Latencies},
@@ -25,11 +25,24 @@ pub type Maker = Arc<dyn Fn(&[Disk]) -> Result<Disk, String> + Send + Sync>;
 /// Place in the graph, first block, blocks.
 pub(crate) type Run = (u32, u64, u64);
 
-/// A piece of a mapped disk: its runs, and the blocks in a chunk if it is striped over them.
+/// A piece of a mapped disk.
 #[derive(Clone)]
-pub(crate) struct Part {
-    runs: Vec<Run>,
-    chunk: Option<u32>,
+pub(crate) enum Part {
+    Linear(Run),
+    /// The runs, and the blocks in a chunk.
+    Stripe(Vec<Run>, u32),
+    /// Blocks of nothing.
+    Gap(u64),
+}
+
+impl Part {
+    fn runs(&self) -> &[Run] {
+        match self {
+            Part::Linear(run) => std::slice::from_ref(run),
+            Part::Stripe(runs, _) => runs,
+            Part::Gap(_) => &[],
+        }
+    }
 }
 
 /// What a node is, in a form that may be sent to any core. Lower disks are places in the graph.
@@ -137,12 +150,12 @@ impl Kind {
             Table::Mapped { pieces, read_only } => {
                 let run = |segment: &crate::table::Segment| Ok((slot(&segment.on)?, segment.start, segment.blocks));
                 let part = |piece: &Piece| {
-                    Ok(Part {
-                        runs: piece.runs().iter().map(run).collect::<Result<_, GraphError>>()?,
-                        chunk: match piece {
-                            Piece::Linear(_) => None,
-                            Piece::Stripe { chunk, .. } => Some(*chunk),
-                        },
+                    Ok(match piece {
+                        Piece::Linear(segment) => Part::Linear(run(segment)?),
+                        Piece::Stripe { on, chunk } => {
+                            Part::Stripe(on.iter().map(run).collect::<Result<_, GraphError>>()?, *chunk)
+                        }
+                        Piece::Gap { blocks } => Part::Gap(*blocks),
                     })
                 };
                 Kind::Mapped {
@@ -196,10 +209,7 @@ impl Kind {
         match self {
             Kind::Memory | Kind::Null | Kind::File(_) | Kind::Gone => Vec::new(),
             Kind::Linear(segments) => segments.iter().map(|segment| segment.0).collect(),
-            Kind::Mapped { pieces, .. } => pieces
-                .iter()
-                .flat_map(|part| part.runs.iter().map(|run| run.0))
-                .collect(),
+            Kind::Mapped { pieces, .. } => pieces.iter().flat_map(Part::runs).map(|run| run.0).collect(),
             Kind::Stripe { on, .. } | Kind::Custom { on, .. } => on.clone(),
             Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Crypt { on, .. } => vec![*on],
             Kind::Stats { on } | Kind::Passthru { on } => vec![*on],
@@ -286,18 +296,24 @@ impl Kind {
                     }
                 };
                 let part = |part: &Part| {
-                    let runs = part.runs.iter().map(run).collect::<Result<Vec<_>, _>>()?;
-                    match part.chunk {
-                        None => linear::geometry(&runs),
+                    let runs = part.runs().iter().map(run).collect::<Result<Vec<_>, _>>()?;
+                    match part {
+                        Part::Linear(_) => linear::geometry(&runs),
                         // Rows that are not whole would be left out, and all behind them be in another place.
-                        Some(chunk)
+                        Part::Stripe(_, chunk)
                             if runs.iter().any(|r| {
-                                r.blocks != runs[0].blocks || !r.blocks.is_multiple_of(u64::from(chunk.max(1)))
+                                r.blocks != runs[0].blocks || !r.blocks.is_multiple_of(u64::from((*chunk).max(1)))
                             }) =>
                         {
                             Err("the runs of a stripe differ in length, or do not end with a chunk".into())
                         }
-                        Some(chunk) => stripe::geometry(&runs, chunk),
+                        Part::Stripe(_, chunk) => stripe::geometry(&runs, *chunk),
+                        Part::Gap(blocks) => {
+                            let runs = pieces.iter().flat_map(Part::runs);
+                            let like = runs.map(|run| of(run.0).0).next();
+                            let like = like.ok_or("there is nothing but gaps")?;
+                            Ok(gap(like, *blocks))
+                        }
                     }
                 };
                 let whole = linear::geometry(&pieces.iter().map(part).collect::<Result<Vec<_>, _>>()?)?;
@@ -351,10 +367,11 @@ impl Kind {
                         .ok_or_else(|| "a disk below is shorter than a piece".to_owned())
                 };
                 let part = |part: &Part| {
-                    let runs = part.runs.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
-                    match part.chunk {
-                        None => Linear::build(&runs),
-                        Some(chunk) => Stripe::build(&runs, chunk),
+                    let runs = part.runs().iter().map(cut).collect::<Result<Vec<_>, _>>()?;
+                    match part {
+                        Part::Linear(_) => Linear::build(&runs),
+                        Part::Stripe(_, chunk) => Stripe::build(&runs, *chunk),
+                        Part::Gap(blocks) => Ok(Disk::new(Gap::new(gap(geometry, *blocks)))),
                     }
                 };
                 let whole = Linear::build(&pieces.iter().map(part).collect::<Result<Vec<_>, _>>()?)?;
@@ -400,5 +417,14 @@ impl Kind {
             },
             Kind::Gone => Disk::new(crate::leaf::gone::Gone::new(geometry)),
         })
+    }
+}
+
+/// A gap in a row of disks that are like `like`.
+fn gap(like: Geometry, blocks: u64) -> Geometry {
+    Geometry {
+        blocks,
+        atomic: 0,
+        ..like
     }
 }

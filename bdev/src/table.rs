@@ -52,7 +52,7 @@ pub enum Table {
         /// In order of address; at least one.
         segments: Vec<Segment>,
     },
-    /// Pieces one after the other, each a run of blocks of another disk or a stripe over several runs: what a logical volume is.
+    /// Pieces one after the other, each a run of blocks of another disk, a stripe over several runs or a gap: what a logical volume is.
     Mapped {
         /// In order of address; at least one.
         pieces: Vec<Piece>,
@@ -144,6 +144,11 @@ pub enum Piece {
         /// Blocks in a chunk.
         chunk: u32,
     },
+    /// Blocks whose disk is not there: reads and writes of them fail with a medium error.
+    Gap {
+        /// How many.
+        blocks: u64,
+    },
 }
 
 impl Piece {
@@ -152,6 +157,15 @@ impl Piece {
         match self {
             Piece::Linear(run) => std::slice::from_ref(run),
             Piece::Stripe { on, .. } => on,
+            Piece::Gap { .. } => &[],
+        }
+    }
+
+    /// Its length.
+    pub fn blocks(&self) -> u64 {
+        match self {
+            Piece::Gap { blocks } => *blocks,
+            _ => self.runs().iter().fold(0, |sum, run| sum.saturating_add(run.blocks)),
         }
     }
 }

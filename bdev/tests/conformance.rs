@@ -1,9 +1,9 @@
 //! Every device and module passes the same suite.
 use bdev::{
-    Disk, Geometry,
+    Disk, Geometry, Io, IoError,
     conformance::Subject,
     gate::Gate,
-    leaf::{memory::Memory, null::Null, sim::Sim},
+    leaf::{gap::Gap, memory::Memory, null::Null, sim::Sim},
     module::{
         crypt::Crypt,
         delay::{Delay, Latencies},
@@ -14,6 +14,8 @@ use bdev::{
     },
     xts::Xts,
 };
+use reactor::Buf;
+use spec::BlockRange;
 use std::{sync::Arc, time::Duration};
 
 fn check(name: &str, subject: Subject) {
@@ -24,6 +26,36 @@ fn check(name: &str, subject: Subject) {
 
 fn disks(sims: &[Sim]) -> Vec<Disk> {
     sims.iter().cloned().map(Disk::new).collect()
+}
+
+#[test]
+fn a_gap_fails_what_would_move_data_and_nothing_else() {
+    reactor::sim::run(async {
+        let (left, right) = (memory(512, 8), memory(512, 8));
+        let gap = Disk::new(Gap::new(Geometry::plain(512, 8)));
+        let disk = Linear::build(&[left.clone(), gap, right.clone()]).unwrap();
+        assert_eq!(disk.blocks(), 24);
+        let write = |start, count: u32| {
+            Io::write(
+                BlockRange::new(start, count),
+                Buf::from_slice(&[7; 512].repeat(count as usize)),
+            )
+        };
+        let read = |start, count: u32| Io::read(BlockRange::new(start, count), Buf::alloc(count as usize * 512));
+        for (start, count, done) in [
+            (0, 8, Ok(())),
+            (16, 8, Ok(())),
+            (8, 1, Err(IoError::Medium)),
+            (7, 2, Err(IoError::Medium)),
+            (4, 16, Err(IoError::Medium)),
+        ] {
+            assert_eq!(disk.submit(write(start, count)).await, done, "write {count} at {start}");
+            assert_eq!(disk.submit(read(start, count)).await, done, "read {count} at {start}");
+        }
+        let zeroes = Io::write_zeroes(BlockRange::new(10, 2), false);
+        assert_eq!(disk.submit(zeroes).await, Err(IoError::Medium));
+        assert_eq!(disk.submit(Io::flush()).await, Ok(()));
+    })
 }
 
 fn memory(block_size: u32, blocks: u64) -> Disk {

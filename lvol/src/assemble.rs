@@ -12,6 +12,7 @@ use crate::{
     group::{Enrolled, Group, GroupState, Member, Standing, Volume},
     judge::Verdict,
 };
+use bdev::NodeState;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A disk that contributes something, taken out of the state.
@@ -21,6 +22,7 @@ struct Candidate {
     block_size: u32,
     member: Member,
     carries: bool,
+    gone: bool,
     /// It is a volume itself, or a partition of one.
     on_volume: bool,
 }
@@ -32,7 +34,7 @@ pub(crate) async fn assemble(engine: &Engine) {
         let had = engine.state().groups.iter().any(|group| group.format == format.name());
         let (outer, inner): (Vec<_>, Vec<_>) = candidates(engine, format.name())
             .into_iter()
-            .partition(|c| !c.on_volume);
+            .partition(|c| format.takes_volumes() || !c.on_volume);
         if outer.is_empty() && inner.is_empty() && !had {
             continue;
         }
@@ -44,6 +46,7 @@ pub(crate) async fn assemble(engine: &Engine) {
                 block_size: one.block_size,
                 member: &one.member,
                 carries: one.carries,
+                gone: one.gone,
             })
             .collect();
         let mut assembly = format.assemble(&enrolled);
@@ -76,11 +79,12 @@ fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
         let known = state.known.iter().filter(|(_, known)| known.findings.member.is_some());
         known.map(|(disk, _)| disk.clone()).collect()
     };
-    let nodes: BTreeMap<String, u32> = members
+    let nodes: BTreeMap<String, (u32, bool)> = members
         .into_iter()
         .filter_map(|disk| {
-            let geometry = engine.graph().geometry(&disk)?;
-            Some((disk, geometry.block_size))
+            let info = engine.graph().info(&disk)?;
+            let gone = matches!(info.state, NodeState::Orphan { .. });
+            Some((disk, (info.geometry.block_size, gone)))
         })
         .collect();
     let state = engine.state();
@@ -90,28 +94,38 @@ fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
             .member
             .clone()
             .filter(|_| known.findings.format == Some(format) || known.findings.format.is_none())?;
+        let (block_size, gone) = *nodes.get(disk)?;
         Some(Candidate {
             disk: disk.clone(),
             blocks: known.blocks,
-            block_size: *nodes.get(disk)?,
+            block_size,
             member,
             carries: !known.volumes.is_empty(),
+            gone,
             on_volume: on_volume(&state, disk),
         })
     };
     state.known.iter().filter_map(candidate).collect()
 }
 
+/// True if it is, or lies on, a volume that belongs to whoever uses it.
 fn on_volume(state: &State, name: &str) -> bool {
-    let mut at = name;
-    // Each step goes to a node that was there before.
-    loop {
-        match state.known.get(at).map(|known| &known.origin) {
-            Some(Origin::Group { .. }) => return true,
-            Some(Origin::Discovery { disk, .. }) => at = disk,
-            _ => return false,
+    let mut todo = vec![name];
+    // Each step goes to nodes that were there before.
+    while let Some(at) = todo.pop() {
+        match state.known.get(at).map(|known| (&known.origin, known)) {
+            Some((Origin::Group { format, .. }, known)) => {
+                let disks = FORMATS.iter().find(|one| one.name() == format);
+                if !disks.is_some_and(|format| format.volumes_are_disks()) {
+                    return true;
+                }
+                todo.extend(known.spec.table.below());
+            }
+            Some((Origin::Discovery { disk, .. }, _)) => todo.push(disk),
+            _ => {}
         }
     }
+    false
 }
 
 /// Writes down what a disk is, and claims it if it is a member.
@@ -221,9 +235,20 @@ async fn build(engine: &Engine, group: &mut Group) {
             volume.inactive = Some(format!("is still in use as {:?}", twin.name));
             continue;
         }
+        let old: Vec<String> = {
+            let state = engine.state();
+            let there = state.known.get(&name).filter(|known| known.origin == origin);
+            let on = there.map(|known| known.spec.table.below()).unwrap_or_default();
+            on.into_iter().map(str::to_owned).collect()
+        };
         match examine::place(engine, origin.clone(), node.uuid, node, &mut group.notes).await {
             Ok(()) => {
                 let mut state = engine.state();
+                for on in old.iter().filter(|on| !below.contains(on)) {
+                    if let Some(known) = state.known.get_mut(on) {
+                        known.volumes.remove(&name);
+                    }
+                }
                 for on in below {
                     if let Some(known) = state.known.get_mut(&on) {
                         known.volumes.insert(name.clone());

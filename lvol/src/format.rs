@@ -4,6 +4,7 @@
 //! decides whether anything else on the disk speaks against it. Adding a format means writing a file, and a line here.
 use crate::{
     group::{Assembly, Enrolled, LogicalVolume, Member},
+    link::Link,
     lvm2::Lvm2,
     part::{self, Partition},
     probe::{Probe, ReadError},
@@ -73,11 +74,19 @@ pub trait Format: Send + Sync {
         let _ = members;
         Assembly::default()
     }
+    /// Whether volumes of groups may be its members. Not those of LVM2: what is on them is the business of whoever uses them.
+    fn takes_volumes(&self) -> bool {
+        false
+    }
+    /// Whether the volumes it makes are disks like any other, on which members of whatever group may lie.
+    fn volumes_are_disks(&self) -> bool {
+        false
+    }
 }
 
-/// Every format, in the order of asking. GPT comes first because its protective MBR is an MBR too. A physical volume comes last: a
-/// partition table on it means that somebody has partitioned it since, or that it lies below, and `judge` says so.
-pub static FORMATS: [&dyn Format; 9] = [
+/// Every format, in the order of asking. GPT comes first because its protective MBR is an MBR too. Members of groups come last: a
+/// partition table on one means that somebody has partitioned it since, or that it lies below, and `judge` says so.
+pub static FORMATS: [&dyn Format; 10] = [
     &part::gpt::Gpt,
     &part::mbr::Mbr,
     &part::apple::Apple,
@@ -86,5 +95,6 @@ pub static FORMATS: [&dyn Format; 9] = [
     &part::bsd::Bsd,
     &part::amiga::Amiga,
     &part::atari::Atari,
+    &Link,
     &Lvm2,
 ];

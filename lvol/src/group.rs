@@ -3,7 +3,7 @@
 //! A format that spans disks proposes a *set* of tables over all its members at once: whether one volume can be had may depend on a disk
 //! that came last. So its `taste` only says what one disk contributes ([`Member`]), and [`Format::assemble`](crate::format::Format::assemble)
 //! looks at all contributions and says what they add up to. It is asked again whenever one comes, changes or goes.
-use crate::{format::Proposal, judge::Verdict, lvm2};
+use crate::{format::Proposal, judge::Verdict, link, lvm2};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub enum Member {
     /// An LVM2 physical volume.
     Lvm2(Arc<lvm2::PhysicalVolume>),
+    /// A child of a drive link.
+    Link(Arc<link::Child>),
 }
 
 /// A disk that has something to contribute.
@@ -27,6 +29,8 @@ pub struct Enrolled<'a> {
     pub member: &'a Member,
     /// Volumes that were made of it are there already.
     pub carries: bool,
+    /// It was there and is gone: what it contributes is what was read then.
+    pub gone: bool,
 }
 
 /// How a group is.

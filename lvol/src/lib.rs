@@ -24,6 +24,7 @@ mod examine;
 pub mod format;
 pub mod group;
 pub mod judge;
+pub mod link;
 pub mod lvm2;
 mod offers;
 pub mod part;

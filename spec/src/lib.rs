@@ -9,6 +9,7 @@ pub mod bsd;
 pub mod extent;
 pub mod gpt;
 pub mod iscsi;
+pub mod link;
 pub mod lvm2;
 pub mod magic;
 pub mod mbr;

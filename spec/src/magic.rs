@@ -111,9 +111,10 @@ impl<'a> Windows<'a> {
 
 /// Everything that is recognised, in the order of this list.
 pub fn find(w: &Windows<'_>) -> Vec<Found> {
-    let tests: [fn(&Windows<'_>) -> Option<Found>; 12] = [
+    let tests: [fn(&Windows<'_>) -> Option<Found>; 13] = [
         luks,
         lvm2,
+        link,
         md,
         ext,
         xfs,
@@ -175,6 +176,16 @@ fn lvm2(w: &Windows<'_>) -> Option<Found> {
         "an LVM2 physical volume",
         sector * 512,
     ))
+}
+
+fn link(w: &Windows<'_>) -> Option<Found> {
+    let at = crate::link::COPIES
+        .into_iter()
+        .find(|at| w.has(*at, &crate::link::MAGIC))?;
+    Some(Found {
+        label: w.label(at + 72, crate::link::NAME_MAX),
+        ..found("ashlar_link_member", Use::Member, "a child of a drive link", at)
+    })
 }
 
 fn md(w: &Windows<'_>) -> Option<Found> {

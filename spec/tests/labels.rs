@@ -40,6 +40,11 @@ fn lvm2() {
 }
 
 #[test]
+fn link() {
+    replay("link", check::link);
+}
+
+#[test]
 fn tables() {
     replay("tables", check::tables);
 }

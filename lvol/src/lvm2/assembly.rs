@@ -44,8 +44,9 @@ type Disk<'a> = (&'a Enrolled<'a>, &'a PhysicalVolume);
 pub(super) fn assemble(members: &[Enrolled<'_>]) -> Assembly {
     let disks: Vec<Disk<'_>> = members
         .iter()
-        .map(|one| match one.member {
-            Member::Lvm2(pv) => (one, pv.as_ref()),
+        .filter_map(|one| match one.member {
+            Member::Lvm2(pv) => Some((one, pv.as_ref())),
+            Member::Link(_) => None,
         })
         .collect();
     let mut by_id: BTreeMap<Id, Vec<Disk<'_>>> = BTreeMap::new();
@@ -480,7 +481,7 @@ fn node(
         .iter()
         .map(|piece| match piece {
             Piece::Linear(run) => Some(run.clone()),
-            Piece::Stripe { .. } => None,
+            _ => None,
         })
         .collect();
     let table = match linear {

@@ -51,11 +51,15 @@ pub trait Disks: Send + Sync {
     /// What an object is besides a disk: a group, a volume of one, a link.
     fn other_kinds(&self, object: &str) -> Vec<Kind> {
         let groups = self.groups();
-        let group = groups.iter().any(|group| group.name == object || group.id == object);
-        let volume = groups
-            .iter()
-            .any(|group| group.volumes.iter().any(|volume| volume.disk == object));
-        let kinds = [(group, Kind::Group), (volume, Kind::Volume)];
+        let named = |group: &&Group| group.name == object || group.id == object;
+        let has = |group: &&Group| group.volumes.iter().any(|volume| volume.disk == object);
+        let (links, groups): (Vec<&Group>, Vec<&Group>) = groups.iter().partition(|group| group.format == "link");
+        // A link is its only volume.
+        let kinds = [
+            (groups.iter().any(named), Kind::Group),
+            (groups.iter().any(has), Kind::Volume),
+            (links.iter().any(|link| named(link) || has(link)), Kind::Link),
+        ];
         kinds.into_iter().filter(|(is, _)| *is).map(|(_, kind)| kind).collect()
     }
     /// Every group of disks.

@@ -1,10 +1,13 @@
 //! Verbs: what can be done to disks, partitions, groups and volumes. One trait, one list; the command line, RPC and whatever else asks read what
 //! each takes from its description.
 use super::{Code, Disks, Draft, Plan, Refusal, Stamp};
-use crate::lvm2::edit::{lv, pv, vg, vgs};
-use crate::part::{
-    self,
-    edit::{PartitionCreate, label, partition},
+use crate::{
+    link::edit as link,
+    lvm2::edit::{lv, pv, vg, vgs},
+    part::{
+        self,
+        edit::{PartitionCreate, label, partition},
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -206,6 +209,12 @@ pub static VERBS: &[&dyn Verb] = &[
     &lv::LvRename,
     &lv::LvRemove,
     &lv::LvChange,
+    &link::LinkCreate,
+    &link::LinkAdd,
+    &link::LinkExpand,
+    &link::LinkShrink,
+    &link::LinkRename,
+    &link::LinkDelete,
 ];
 
 /// The verb of this name.

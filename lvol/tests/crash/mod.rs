@@ -152,7 +152,7 @@ impl Found {
             }
             Table::Mapped { pieces, .. } => {
                 for piece in pieces {
-                    let length: u64 = piece.runs().iter().map(|run| run.blocks).sum();
+                    let length = piece.blocks();
                     if at >= length {
                         at -= length;
                         continue;
@@ -164,6 +164,7 @@ impl Found {
                             let member = (row % on.len() as u64) as usize;
                             run(&on[member], row / on.len() as u64 * u64::from(*chunk) + inside)
                         }
+                        Piece::Gap { .. } => None,
                     };
                 }
                 None
@@ -299,8 +300,12 @@ impl Lab {
                 self.examine(name);
                 looked.insert(name.clone());
             }
-            if next.is_empty() && !self.assemble() {
-                return self;
+            if next.is_empty() {
+                let came = self.assemble();
+                if came.is_empty() {
+                    return self;
+                }
+                looked.retain(|name| !came.contains(name));
             }
         }
     }
@@ -322,7 +327,7 @@ impl Lab {
         let below: Vec<String> = proposal.table.below().into_iter().map(str::to_owned).collect();
         let blocks = match &proposal.table {
             Table::Linear { segments } => segments.iter().map(|segment| segment.blocks).sum(),
-            Table::Mapped { pieces, .. } => pieces.iter().flat_map(Piece::runs).map(|run| run.blocks).sum(),
+            Table::Mapped { pieces, .. } => pieces.iter().map(Piece::blocks).sum(),
             other => panic!("no format proposes {other:?}"),
         };
         for on in &below {
@@ -339,21 +344,23 @@ impl Lab {
             findings: Findings::default(),
             parts: Vec::new(),
             partition: proposal.partition,
-            on_volume: on_volume || proposal.volume.is_some(),
+            on_volume,
             volume: proposal.volume,
         };
         self.found.nodes.insert(proposal.name, node);
     }
 
-    /// Puts groups together. True if a volume came that was not there.
-    fn assemble(&mut self) -> bool {
+    /// Puts groups together. The volumes that came, or are made of something else now.
+    fn assemble(&mut self) -> Vec<String> {
         let mut groups = Vec::new();
         for format in FORMATS {
             let candidates: Vec<(String, u64, u32, Member)> = self
                 .found
                 .nodes
                 .iter()
-                .filter(|(_, node)| !node.on_volume && node.findings.format == Some(format.name()))
+                .filter(|(_, node)| {
+                    (format.takes_volumes() || !node.on_volume) && node.findings.format == Some(format.name())
+                })
                 .filter_map(|(name, node)| {
                     Some((
                         name.clone(),
@@ -371,6 +378,7 @@ impl Lab {
                     block_size: *block_size,
                     member,
                     carries: false,
+                    gone: false,
                 })
                 .collect();
             let assembly = format.assemble(&enrolled);
@@ -382,13 +390,22 @@ impl Lab {
             }
             groups.extend(assembly.groups);
         }
-        let mut came = false;
-        for volume in groups.iter_mut().flat_map(|group| &mut group.volumes) {
-            if let Some(node) = volume.node.take()
-                && !self.found.nodes.contains_key(&node.name)
-            {
-                self.place(node, true);
-                came = true;
+        let mut came = Vec::new();
+        for group in &mut groups {
+            let format = FORMATS.iter().find(|format| format.name() == group.format);
+            let disks = format.is_some_and(|format| format.volumes_are_disks());
+            for volume in &mut group.volumes {
+                if let Some(node) = volume.node.take()
+                    && self
+                        .found
+                        .nodes
+                        .get(&node.name)
+                        .is_none_or(|there| there.table.as_ref() != Some(&node.table))
+                {
+                    let below = node.table.below().into_iter().any(|on| self.found.nodes[on].on_volume);
+                    came.push(node.name.clone());
+                    self.place(node, !disks || below);
+                }
             }
         }
         self.found.groups = groups;

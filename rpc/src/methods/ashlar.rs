@@ -43,14 +43,26 @@ async fn get_disks(context: Arc<Context>, params: Named) -> RpcResult<Vec<DiskIn
     }
 }
 
-/// Every volume group with its members and volumes, and the reason for each volume that is not active; or one group.
-async fn get_groups(context: Arc<Context>, params: Named) -> RpcResult<Vec<lvol::Group>> {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Groups {
+    /// Name or identity of a group, or a volume of it.
+    name: Option<String>,
+    /// Only those of this format: `lvm2`, `link`.
+    format: Option<String>,
+}
+
+/// Every volume group and drive link with its members and volumes, and the reason for each volume that is not active; or one of them.
+async fn get_groups(context: Arc<Context>, params: Groups) -> RpcResult<Vec<lvol::Group>> {
     let mut groups = context.engine.groups();
     if let Some(name) = params.name {
-        groups.retain(|group| group.name == name || group.id == name);
+        groups.retain(|group| group.name == name || group.id == name || group.volumes.iter().any(|v| v.disk == name));
         if groups.is_empty() {
             return Err(no_disk(&name));
         }
+    }
+    if let Some(format) = params.format {
+        groups.retain(|group| group.format == format);
     }
     Ok(groups)
 }

@@ -1,7 +1,7 @@
-//! What must hold for any bytes handed over as a partitioned disk. Used by the fuzz targets `gpt`, `mbr`, `lvm2` and `tables` and by the replay of their corpora.
+//! What must hold for any bytes handed over as a partitioned disk. Used by the fuzz targets `gpt`, `mbr`, `lvm2`, `link` and `tables` and by the replay of their corpora.
 use spec::{
     gpt::{self, Header, Table},
-    magic,
+    link, magic,
     mbr::{self, Reader, Record},
 };
 
@@ -330,6 +330,35 @@ pub fn lvm2(data: &[u8]) {
             let (_, _) = (group.parts(), group.overlaps());
         }
     }
+}
+
+/// First byte: bit 0 has the checksum mended so that damage reaches what is behind it. The rest is a record of a drive link.
+pub fn link(data: &[u8]) {
+    let Some((&flags, record)) = data.split_first() else {
+        return;
+    };
+    let mut record = record[..record.len().min(link::COPY as usize)].to_vec();
+    if flags & 1 != 0 && record.len() >= 20 {
+        let length = u32::from_le_bytes([record[16], record[17], record[18], record[19]]) as usize;
+        record[12..16].fill(0);
+        let crc = record.get(..length).map(crc32c).unwrap_or_default();
+        record[12..16].copy_from_slice(&crc.to_le_bytes());
+    }
+    let Ok(read) = link::Record::parse(&record) else { return };
+    assert!(read.own().is_some() && read.blocks().checked_mul(u64::from(read.block_size)).is_some());
+    assert!((1..=link::CHILDREN_MAX).contains(&read.children.len()) && link::is_name(&read.name));
+    // Unchanged it goes back as it came.
+    let bytes = read.to_bytes().expect("what was read can be written");
+    assert_eq!(bytes, record[..bytes.len()]);
+}
+
+/// Bit by bit, so that it owes nothing to the one under test.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
+        })
+    })
 }
 
 fn signatures(disk: &[u8]) {

@@ -86,7 +86,7 @@ fn tags(section: &mut Section, add: &[String], remove: &[String]) -> Result<(), 
 }
 
 /// Makes sure that a disk may be written over: nothing on it, nobody uses it. With `force` what is on it is wiped.
-async fn vacate(draft: &mut Draft<'_>, disk: &str, force: bool) -> Result<(), Refusal> {
+pub(crate) async fn vacate(draft: &mut Draft<'_>, disk: &str, force: bool) -> Result<(), Refusal> {
     let facts = draft.facts(disk)?;
     if let Some(user) = &facts.user {
         return Err(Refusal::new(Code::InUse, format!("{disk:?} is in use by {user}")));
