@@ -190,9 +190,12 @@ impl Applied {
             });
         }
         self.ruled.note(lower::ruled(&self.config, &self.engine));
-        let (nodes, subsystems) = lower::lower(&self.config, &self.engine);
-        self.iscsi(&nodes).await?;
-        self.nvme(&subsystems).await?;
+        let lowered = lower::lower(&self.config, &self.engine);
+        self.iscsi(&lowered.nodes).await?;
+        self.nvme(&lowered.subsystems).await?;
+        let clashes = lowered.clashes.into_iter();
+        self.waiting
+            .extend(clashes.map(|(volume, why)| (format!("volume {volume:?}"), why)));
         for (name, why) in self.waiting.iter().filter(|(name, _)| !before.contains_key(*name)) {
             tracing::warn!("{name} is waited for: {why}");
         }

@@ -4,9 +4,38 @@ use crate::{
     schema::{Config, Lun, Namespace, Node, Protocol, Subsystem},
 };
 use lvol::Engine;
+use std::collections::BTreeMap;
 
-/// What hosts get, in the long form: what the file says in it, then the short form's volumes. Partitions and volumes of groups as far as they are found by now.
-pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsystem>) {
+/// What hosts get, in the long form.
+pub(crate) struct Lowered {
+    pub nodes: Vec<Node>,
+    pub subsystems: Vec<Subsystem>,
+    /// Volumes that are not offered because hosts would know them by the name of another: the volume, and why.
+    pub clashes: BTreeMap<String, String>,
+}
+
+/// Names that hosts know volumes by, each with its disk.
+#[derive(Default)]
+struct Names(BTreeMap<String, String>);
+
+impl Names {
+    /// Takes a name for a disk. If another one has it already, that is why not.
+    fn take(&mut self, name: &str, disk: &str) -> Option<String> {
+        match self.0.get(name) {
+            Some(other) if other != disk => Some(format!(
+                "its name for hosts would be {name}, which is that of {other:?}; rename one of them, or serve it under a `name` of its own"
+            )),
+            _ => {
+                self.0.insert(name.to_owned(), disk.to_owned());
+                None
+            }
+        }
+    }
+}
+
+/// What the file says in the long form, then the short form's volumes. Partitions and volumes of groups as far as they are found by now.
+pub(crate) fn lower(config: &Config, engine: &Engine) -> Lowered {
+    let (mut iqns, mut nqns, mut clashes) = (Names::default(), Names::default(), BTreeMap::new());
     let mut nodes = config.targets.iscsi.nodes.clone();
     let mut subsystems = config.targets.nvme.subsystems.clone();
     for volume in &config.volumes {
@@ -27,7 +56,16 @@ pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsyst
             }
         };
         for (name, on) in each {
-            if volume.over.contains(&Protocol::Iscsi) && !nodes.iter().any(|node| *node.name == iqn(&name)) {
+            let (over_iscsi, over_nvme) = (
+                volume.over.contains(&Protocol::Iscsi),
+                volume.over.contains(&Protocol::Nvme),
+            );
+            let taken = over_iscsi.then(|| iqns.take(&iqn(&name), &on)).flatten();
+            if let Some(why) = taken.or_else(|| over_nvme.then(|| nqns.take(&nqn(&name), &on)).flatten()) {
+                clashes.insert(on, why);
+                continue;
+            }
+            if over_iscsi && !nodes.iter().any(|node| *node.name == iqn(&name)) {
                 let luns = vec![Lun {
                     lun: 0.into(),
                     volume: on.as_str().into(),
@@ -40,7 +78,7 @@ pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsyst
                     ..Node::default()
                 });
             }
-            if volume.over.contains(&Protocol::Nvme) && !subsystems.iter().any(|s| *s.nqn == nqn(&name)) {
+            if over_nvme && !subsystems.iter().any(|s| *s.nqn == nqn(&name)) {
                 let namespaces = vec![Namespace {
                     nsid: 1.into(),
                     volume: on.as_str().into(),
@@ -54,7 +92,11 @@ pub(crate) fn lower(config: &Config, engine: &Engine) -> (Vec<Node>, Vec<Subsyst
             }
         }
     }
-    (nodes, subsystems)
+    Lowered {
+        nodes,
+        subsystems,
+        clashes,
+    }
 }
 
 /// What rules offer now: each volume with its name.
@@ -80,4 +122,22 @@ fn parts(engine: &Engine, disk: &str) -> Vec<String> {
         deeper => deeper,
     });
     inner.flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_volumes_never_have_one_name() {
+        let mut names = Names::default();
+        let mut take = |disk: &str| names.take(&iqn(&volume_name(disk)), disk);
+        assert_eq!(take("vg/my_data"), None);
+        assert_eq!(take("vg/my_data"), None, "the same again");
+        assert_eq!(take("vg/other"), None);
+        for disk in ["vg/my-data", "vg/My_Data"] {
+            let why = take(disk).unwrap();
+            assert!(why.contains("vg:my-data") && why.contains("vg/my_data"), "{why}");
+        }
+    }
 }
