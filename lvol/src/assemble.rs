@@ -109,7 +109,7 @@ fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
 }
 
 /// True if it is, or lies on, a volume that belongs to whoever uses it.
-fn on_volume(state: &State, name: &str) -> bool {
+pub(crate) fn on_volume(state: &State, name: &str) -> bool {
     let mut todo = vec![name];
     // Each step goes to nodes that were there before.
     while let Some(at) = todo.pop() {

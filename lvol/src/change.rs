@@ -1,7 +1,7 @@
 //! Changes: plans made and carried out by the running engine. All of it happens in the engine's line of work, so a plan sees the outcome of the one
 //! before, and nobody claims a disk between its comparison and its writes.
 use crate::{
-    Engine, EngineError, Group, Offers, examine, part,
+    Engine, EngineError, Group, Offers, assemble, examine, part,
     plan::{
         self, Disks, Facts, Failure, Medium, Plan, Refusal, Request, Stamp, Step, Undo, Write,
         carry::{self, Doing, Progress, carry_out},
@@ -101,6 +101,7 @@ impl Disks for View<'_> {
             Some(offers) => offers.host(&node.name),
             None => user,
         };
+        let on_volume = assemble::on_volume(&self.0.state(), &node.name);
         Some(Facts {
             name: node.name,
             uuid: node.uuid,
@@ -114,6 +115,7 @@ impl Disks for View<'_> {
             signatures: disk.signatures,
             parts: disk.parts,
             partition: disk.partition,
+            on_volume,
             user,
         })
     }
@@ -133,14 +135,20 @@ impl Disks for View<'_> {
 
     fn other_kinds(&self, object: &str) -> Vec<Kind> {
         let state = self.0.state();
-        let group = state
-            .groups
-            .iter()
-            .any(|group| group.name == object || group.id == object);
-        let mut volumes = state.groups.iter().flat_map(|group| &group.volumes);
-        let volume = volumes.any(|volume| volume.disk == object);
-        let kinds = [(group, Kind::Group), (volume, Kind::Volume)];
-        kinds.into_iter().filter(|(is, _)| *is).map(|(_, kind)| kind).collect()
+        let mut kinds = BTreeSet::new();
+        for group in &state.groups {
+            let named = group.name == object || group.id == object;
+            let has = || group.volumes.iter().any(|volume| volume.disk == object);
+            match group.format {
+                // A link is its only volume.
+                "link" if named || has() => drop(kinds.insert(Kind::Link)),
+                "link" => {}
+                _ if named => drop(kinds.insert(Kind::Group)),
+                _ if has() => drop(kinds.insert(Kind::Volume)),
+                _ => {}
+            }
+        }
+        kinds.into_iter().collect()
     }
 
     fn read<'a>(&'a self, name: &'a str, extent: Extent) -> Reading<'a> {

@@ -31,6 +31,8 @@ pub struct Facts {
     pub parts: Vec<String>,
     /// If it is a partition: what its table says.
     pub partition: Option<Partition>,
+    /// It is, or lies on, a volume of a group: what is on it is the business of whoever uses that.
+    pub on_volume: bool,
     /// Who uses it as it is, in words: hosts, a node that somebody built on it. What discovery made of it does not count.
     pub user: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! A plan that is being made: reads see what it has written so far, and writes are whole blocks with what was there before.
 use super::{Archived, Bytes, Code, Disks, Facts, Plan, Refusal, Request, Stamp, Step, Target, Undo, Write};
-use crate::probe::READ_MAX;
+use crate::{Group, probe::READ_MAX};
 use spec::{Extent, lvm2};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -25,6 +25,8 @@ pub struct Draft<'a> {
     /// What earlier steps have made of blocks.
     then: BTreeMap<(String, u64), Vec<u8>>,
     facts: BTreeMap<String, Facts>,
+    /// The group that each member is of, once somebody has asked.
+    members: Option<BTreeMap<String, String>>,
     plan: Plan,
 }
 
@@ -38,6 +40,7 @@ impl<'a> Draft<'a> {
             now: BTreeMap::new(),
             then: BTreeMap::new(),
             facts: BTreeMap::new(),
+            members: None,
             plan: Plan {
                 request,
                 stamp: stamp.clone(),
@@ -222,8 +225,25 @@ impl<'a> Draft<'a> {
         let Some(facts) = self.disks.facts(disk) else {
             return Ok(());
         };
+        let disks = self.disks;
+        let members = self.members.get_or_insert_with(|| {
+            let member = |group: Group| {
+                group
+                    .members
+                    .into_iter()
+                    .filter_map(move |seat| Some((seat.disk?, group.name.clone())))
+            };
+            disks.groups().into_iter().flat_map(member).collect()
+        });
         let mut all = vec![facts];
         while let Some(facts) = all.pop() {
+            // Other disks would lose a member; what lies on this one alone goes with it.
+            if let Some(group) = members.get(&facts.name) {
+                return Err(
+                    Refusal::new(Code::InUse, format!("{:?} is a member of {group:?}", facts.name))
+                        .but("take it out of that first"),
+                );
+            }
             if let Some(user) = &facts.user {
                 return Err(
                     Refusal::new(Code::InUse, format!("{:?} is in use by {user}", facts.name))

@@ -493,6 +493,7 @@ impl Disks for Lab {
             signatures: node.findings.signatures.clone(),
             parts: node.parts.clone(),
             partition: node.partition.clone(),
+            on_volume: node.on_volume,
             user: self.users.get(name).cloned(),
         })
     }

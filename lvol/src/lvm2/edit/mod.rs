@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Verdict,
-    plan::{Code, Draft, Refusal},
+    plan::{Code, Draft, Facts, Refusal},
 };
 use spec::lvm2::{
     text::{Data, Section, Value},
@@ -85,6 +85,21 @@ fn tags(section: &mut Section, add: &[String], remove: &[String]) -> Result<(), 
     Ok(())
 }
 
+/// As LVM2 without `scan_lvs`: a physical volume on a volume of a group would not be found again.
+fn not_on_a_volume(facts: &Facts) -> Result<(), Refusal> {
+    match facts.on_volume {
+        true => Err(Refusal::new(
+            Code::Unsupported,
+            format!(
+                "{:?} is on a volume of a group, where nobody looks for physical volumes",
+                facts.name
+            ),
+        )
+        .but("give the volume to a host and make the group there, or use its disks")),
+        false => Ok(()),
+    }
+}
+
 /// Makes sure that a disk may be written over: nothing on it, nobody uses it. With `force` what is on it is wiped.
 pub(crate) async fn vacate(draft: &mut Draft<'_>, disk: &str, force: bool) -> Result<(), Refusal> {
     let facts = draft.facts(disk)?;
@@ -132,6 +147,7 @@ async fn recruits(draft: &mut Draft<'_>, disks: &[String], force: bool) -> Resul
     let mut seen = BTreeSet::new();
     for disk in disks {
         let facts = draft.facts(disk)?;
+        not_on_a_volume(&facts)?;
         if !seen.insert(facts.name.clone()) {
             return Err(Refusal::new(Code::BadOption, format!("{disk:?} is named twice")));
         }

@@ -108,6 +108,7 @@ fn bytes(value: &Option<Value>, usual: u64) -> Result<u64, Refusal> {
 pub async fn create(draft: &mut Draft<'_>, disk: &str, options: &Create) -> Result<Pv, Refusal> {
     let facts = draft.facts(disk)?;
     let disk = facts.name.as_str();
+    super::not_on_a_volume(&facts)?;
     vacate(draft, disk, options.force).await?;
     let copies = options.metadata_copies.unwrap_or(1);
     if copies > 2 {
