@@ -6,7 +6,9 @@ mod human;
 mod link;
 mod logging;
 mod lvm;
+mod partition;
 mod plan;
+mod script;
 mod serve;
 mod target_show;
 mod targets;
@@ -44,6 +46,9 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Command::Vg(command) => Ok(vg::run(&cli.ask, command)?),
         Command::Lvm(command) => lvm::run(&cli.ask, command),
         Command::Link(command) => Ok(link::run(&cli.ask, command)?),
+        Command::Label(command) => partition::label(&cli.ask, command),
+        Command::Partition(command) => partition::run(&cli.ask, command),
+        Command::Sfdisk(args) => partition::sfdisk(&cli.ask, args),
         Command::Do(args) => plan::perform(&cli.ask, args),
         Command::Can(args) => plan::can(&cli.ask, args),
         Command::Plan(command) => plan::run(&cli.ask, command),

@@ -115,7 +115,7 @@ pub fn warnings(
 }
 
 /// A refusal is a sentence that needs no method's name in front.
-fn plain(error: ClientError) -> Box<dyn Error> {
+pub fn plain(error: ClientError) -> Box<dyn Error> {
     match error {
         ClientError::Refused { error, .. } if error.data.as_ref().is_some_and(Value::is_string) => {
             error.message.clone().into()

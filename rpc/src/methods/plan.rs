@@ -27,6 +27,7 @@ pub(super) fn lines() -> Lines {
         Line::new("ashlar_get_plans", Runtime, Look, BAD, get_plans),
         Line::new("ashlar_undo", Runtime, Change, BAD, undo),
         Line::new("ashlar_get_archive", Runtime, Look, BAD, get_archive),
+        Line::new("ashlar_get_partition_table", Runtime, Look, BAD, get_partition_table),
     ]
 }
 
@@ -165,6 +166,18 @@ async fn get_archive(context: Arc<Context>, params: Archive) -> RpcResult<Value>
         .archived(&params.group, change)
         .map(Value::from)
         .ok_or_else(missing)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfDisk {
+    name: String,
+}
+
+/// The partition table of a disk, in the shape of `sfdisk --json`.
+async fn get_partition_table(context: Arc<Context>, params: OfDisk) -> RpcResult<Value> {
+    let table = context.engine.partition_table(&params.name).await.map_err(refused)?;
+    Ok(json!({ "partitiontable": table }))
 }
 
 /// A refusal: the sentence as the message, the code's word as the data, an error number that is close.
