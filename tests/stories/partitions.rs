@@ -106,3 +106,125 @@ fn guest_uses_every_partition_over_both_protocols() {
     assert!(said.ends_with("PASS\n"), "{said}");
     server.stop();
 }
+
+/// What a command of ours prints; it must succeed.
+fn ashlar(dir: &Path, args: &[&str]) -> String {
+    let out = std::process::Command::new(blackbox::serve::binary())
+        .args(args)
+        .arg("--socket")
+        .arg(dir.join("rpc.sock"))
+        .output()
+        .expect("the binary runs");
+    assert!(
+        out.status.success(),
+        "ashlar {args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    String::from_utf8(out.stdout).expect("text")
+}
+
+#[test]
+fn a_blank_file_is_partitioned_by_command_and_sfdisk_sees_it() {
+    if !needs("a blank file is partitioned", &["sfdisk"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let (ports, file) = (Ports::free(), dir.path().join("d.img"));
+    image::sparse(&file, 64 * image::MIB);
+    let config = Config::new(dir.path(), ports)
+        .file("d", &file)
+        .memory("twin", 64)
+        .memory("mem0", 8)
+        .volumes(&["mem0"]);
+    let server = Server::start(dir.path(), &config.yaml());
+    let run = |args: &[&str]| ashlar(dir.path(), args);
+    let blank = image::sha256(&file);
+
+    let shown = run(&["label", "create", "d", "--dry-run"]);
+    assert!(
+        shown.contains("Makes a GPT on d") && shown.contains("then a barrier"),
+        "{shown}"
+    );
+    assert_eq!(image::sha256(&file), blank, "--dry-run writes nothing");
+    run(&["label", "create", "d", "--seed", "01234567-89ab-cdef-0123-456789abcdef"]);
+    run(&[
+        "partition",
+        "create",
+        "d",
+        "--size",
+        "8m",
+        "--type",
+        "uefi",
+        "--name",
+        "efi",
+    ]);
+    // A plan that was printed is applied later.
+    let plan = dir.path().join("plan.json");
+    let printed = run(&[
+        "partition",
+        "create",
+        "d",
+        "--size",
+        "16m",
+        "--name",
+        "root",
+        "--bootable",
+        "--dry-run",
+        "--json",
+    ]);
+    std::fs::write(&plan, printed).expect("a file");
+    run(&["plan", "apply", plan.to_str().expect("a path")]);
+    run(&["partition", "create", "d", "--type", "lvm"]);
+    let said = run(&["partition", "delete", "dp1"]);
+    assert_eq!(said, "Takes away partition 1 of d (8 MiB, EFI system, is blank).\n");
+    run(&["partition", "resize", "dp2", "--size", "-4m"]);
+    run(&["partition", "change", "dp2", "--name", "data", "--attributes", "60"]);
+    let listed = run(&["partition", "ls"]);
+    assert!(
+        listed.contains("dp2") && listed.contains("data") && !listed.contains("dp1"),
+        "{listed}"
+    );
+
+    let ours = run(&["sfdisk", "--dump", "d"]);
+    let (json, theirs) = (run(&["sfdisk", "--json", "d"]), |args: &[&str]| {
+        blackbox::Tool::new("sfdisk").args(args).arg(&file).ok()
+    });
+    // sfdisk calls partitions after the file: no p behind a letter.
+    let name = file.to_str().expect("a path");
+    let as_ours = |text: String| {
+        text.replace(&format!("{name}2"), "dp2")
+            .replace(&format!("{name}3"), "dp3")
+            .replace(name, "d")
+    };
+    assert_eq!(json, as_ours(theirs(&["--json"])));
+    assert_eq!(ours, as_ours(theirs(&["--dump"])));
+    assert!(theirs(&["--verify"]).contains("No errors detected"));
+
+    // What is refused says why, and what can be done.
+    let out = std::process::Command::new(blackbox::serve::binary())
+        .args(["label", "create", "d", "--scheme", "dos", "--socket"])
+        .arg(dir.path().join("rpc.sock"))
+        .output()
+        .expect("the binary runs");
+    let why = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        !out.status.success() && why.contains("GPT with 2 partitions") && why.contains("force"),
+        "{why}"
+    );
+    run(&["label", "remove", "d"]);
+    let number = run(&["plan", "ls"]).lines().count() - 1;
+    run(&["plan", "undo", &number.to_string()]);
+    assert_eq!(run(&["sfdisk", "--dump", "d"]), ours);
+    // The dump is a script: the same table on another disk.
+    std::fs::write(dir.path().join("script"), &ours).expect("a file");
+    let script = std::fs::File::open(dir.path().join("script")).expect("a file");
+    let out = std::process::Command::new(blackbox::serve::binary())
+        .args(["sfdisk", "twin", "--socket"])
+        .arg(dir.path().join("rpc.sock"))
+        .stdin(script)
+        .output()
+        .expect("the binary runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(run(&["sfdisk", "--dump", "twin"]).replace("twin", "d"), ours);
+    server.stop();
+}
