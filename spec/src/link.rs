@@ -1,5 +1,5 @@
 //! Drive links: what is written on each of several disks that are one after the other together. Ashlar's own format, version 1
-//! (docs/formats/link.md, docs/adr/0012-drive-links.md). All numbers are little-endian.
+//! (docs/formats/link.md, docs/adr/0011-drive-links.md). All numbers are little-endian.
 //!
 //! ```text
 //! byte 0      4 KiB           36 KiB          68 KiB      1 MiB
