@@ -42,8 +42,8 @@ pub(super) fn limits(open: &Open) -> Limits {
         },
         write_same: open.limit.into(),
         reads_zeros: thin && g.unmap_reads_zero,
-        // By zeros that take no space. Where each must be written (encrypted), OVERWRITE says what is done.
-        block_erase: thin && g.write_zeroes && !open.read_only(),
+        // Zeros over everything, which then take no space.
+        block_erase: thin && !open.read_only(),
         crypto_erase: false,
         rotational: g.rotational,
     }

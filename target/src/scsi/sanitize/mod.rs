@@ -157,6 +157,7 @@ async fn run(state: Arc<Sanitization>, volume: String, disk: Opened, graph: Grap
         state: &state,
         blocks,
         block_size: disk.block_size(),
+        zeros_are_written: !disk.geometry().write_zeroes,
     };
     let done = match &kept.job {
         Job::Overwrite { .. } => work.overwrite(&mut kept).await,
@@ -187,6 +188,8 @@ struct Work<'a> {
     state: &'a Sanitization,
     blocks: u64,
     block_size: u32,
+    /// Zeros are written out here, and take space.
+    zeros_are_written: bool,
 }
 
 impl Work<'_> {
@@ -242,10 +245,14 @@ impl Work<'_> {
         let mut at = 0;
         while at < self.blocks {
             let count = (self.blocks - at).min(ERASE_STEP.into()) as u32;
-            // Not an unmap, which is a hint: afterwards these are zeros.
-            self.held
-                .perform(Io::write_zeroes(BlockRange::new(at, count), true))
-                .await?;
+            // Not an unmap alone, which is a hint: what was there is gone.
+            let range = BlockRange::new(at, count);
+            self.held.perform(Io::write_zeroes(range, true)).await?;
+            // Behind a barrier the space is given back, too.
+            if self.zeros_are_written {
+                self.held.perform(Io::flush()).await?;
+                self.held.perform(Io::unmap(range)).await?;
+            }
             at += u64::from(count);
             self.state.progress(at, self.blocks);
             reactor::yield_now().await
