@@ -304,7 +304,9 @@ fn verified(lab: &Lab) {
         check("parted", &["-s", "-m"], &["Warning", "Error"], "");
         let out = run("parted", &["-s", "-m"], &path, "");
         assert!(out.status.success());
+        // Names have letters that the plain locale does not.
         let out = std::process::Command::new("parted")
+            .env("LC_ALL", "C.UTF-8")
             .args(["-s", "-m"])
             .arg(&path)
             .args(["unit", "s", "print"])

@@ -267,11 +267,13 @@ mod tests {
             Err(CdbError::Field { byte: 8, bit: 3 }),
             "a block erase has no parameter list"
         );
-        assert_eq!(
-            command(&[0x48, 0x03]),
-            Err(CdbError::Field { byte: 1, bit: 4 }),
-            "no keys to forget"
-        );
+        let forget = Command::Sanitize {
+            how: Sanitize::CryptographicErase,
+            immediate: false,
+            unrestricted_exit: false,
+            len: 0,
+        };
+        assert_eq!(command(&[0x48, 0x03]), Ok(forget));
         assert!(command(&[0x48, 0x1f]).is_ok());
     }
 
