@@ -37,9 +37,10 @@ impl TransportId {
             return None;
         }
         let end = value.iter().position(|b| *b == 0)?;
-        let text = std::str::from_utf8(&value[..end]).ok()?;
+        // Before the separator is looked for: a name that becomes one only then would read differently the next time.
+        let text = std::str::from_utf8(&value[..end]).ok()?.to_ascii_lowercase();
         let (name, isid) = match head[0] >> 6 {
-            0 => (text, None),
+            0 => (text.as_str(), None),
             1 => {
                 let at = text.find(SEPARATOR)?;
                 (&text[..at], Some(isid(&text[at + SEPARATOR.len()..])?))
@@ -49,7 +50,7 @@ impl TransportId {
         if name.is_empty() || name.len() > NAME_MAX {
             return None;
         }
-        let name = name.to_ascii_lowercase();
+        let name = name.to_owned();
         Some((Self { name, isid }, 4 + len))
     }
 
@@ -131,6 +132,12 @@ mod tests {
 
     #[test]
     fn upper_case_is_folded_and_short_isids_are_padded() {
+        let twice = b"\x45\0\0\x14a,i,0X6\x080.xza,i,0x6\0\0\0\0";
+        assert_eq!(
+            TransportId::parse(twice),
+            None,
+            "two separators, one of them in capitals"
+        );
         let mut bytes = vec![0x45, 0, 0, 20];
         bytes.extend_from_slice(b"IQN.X:A,i,0x3D\0\0\0\0\0\0");
         let (port, _) = TransportId::parse(&bytes).unwrap();
