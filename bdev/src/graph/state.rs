@@ -1,7 +1,7 @@
 //! What the control plane knows about nodes.
 use crate::{Geometry, GraphError, NodeInfo, NodeSpec, NodeState, blueprint::Kind, local::Placement};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Acquire},
@@ -116,16 +116,25 @@ impl State {
                     .filter(|slot| reached.insert(*slot)),
             )
         }
+        // How many of those below each still waits for. A disk may carry ten thousand: this is done under the lock.
+        let waits = |slot: &u32| {
+            let below = self.at(*slot).map_or(&[][..], |node| &node.below);
+            (*slot, below.iter().filter(|on| reached.contains(on)).count())
+        };
+        let mut waits: BTreeMap<u32, usize> = reached.iter().map(waits).collect();
+        let ready = waits.iter().filter(|(_, left)| **left == 0);
+        let mut ready: BTreeSet<u32> = ready.map(|(slot, _)| *slot).collect();
         let mut order = Vec::with_capacity(reached.len());
-        while order.len() < reached.len() {
-            let ready = |slot: &u32| {
-                let below = self.at(*slot).map_or(&[][..], |node| &node.below);
-                !order.contains(slot) && below.iter().all(|on| !reached.contains(on) || order.contains(on))
-            };
-            match reached.iter().copied().find(ready) {
-                Some(slot) => order.push(slot),
-                // Impossible: a circle is refused before it is made.
-                None => break,
+        // A circle is refused before it is made, so everybody's turn comes.
+        while let Some(slot) = ready.pop_first() {
+            order.push(slot);
+            for (above, _) in self.above(slot) {
+                if let Some(left) = waits.get_mut(&above) {
+                    *left -= 1;
+                    if *left == 0 {
+                        ready.insert(above);
+                    }
+                }
             }
         }
         order
