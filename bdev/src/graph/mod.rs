@@ -37,7 +37,7 @@ pub use exclusive::Exclusive;
 pub use rights::{Claim, Opened, Pin};
 
 use crate::{
-    Geometry, GraphError, Keys, NodeInfo, Subscription,
+    GraphError, Keys, NodeInfo, Subscription,
     events::Events,
     forward::{Links, Order, RING, Reply},
     local::Local,
@@ -164,12 +164,6 @@ impl Graph {
                 node.claim = None
             }
         }
-    }
-
-    /// What a node can do and likes, without the rest of [`info`](Self::info), which names all that stand on it.
-    pub fn geometry(&self, name: &str) -> Option<Geometry> {
-        let state = self.state();
-        state.get(name).ok().map(|(_, node)| node.placement.geometry)
     }
 
     /// A node by name, alias or UUID.

@@ -2,6 +2,7 @@
 use super::verb::Kind;
 use crate::{Group, Partition, Verdict, probe::Reading};
 use spec::Extent;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// What there is to know of a disk before one changes it.
@@ -52,17 +53,7 @@ pub trait Disks: Send + Sync {
     fn facts(&self, name: &str) -> Option<Facts>;
     /// What an object is besides a disk: a group, a volume of one, a link.
     fn other_kinds(&self, object: &str) -> Vec<Kind> {
-        let groups = self.groups();
-        let named = |group: &&Group| group.name == object || group.id == object;
-        let has = |group: &&Group| group.volumes.iter().any(|volume| volume.disk == object);
-        let (links, groups): (Vec<&Group>, Vec<&Group>) = groups.iter().partition(|group| group.format == "link");
-        // A link is its only volume.
-        let kinds = [
-            (groups.iter().any(named), Kind::Group),
-            (groups.iter().any(has), Kind::Volume),
-            (links.iter().any(|link| named(link) || has(link)), Kind::Link),
-        ];
-        kinds.into_iter().filter(|(is, _)| *is).map(|(_, kind)| kind).collect()
+        kinds_among(&self.groups(), object)
     }
     /// Every group of disks.
     fn groups(&self) -> Vec<Group>;
@@ -78,4 +69,21 @@ pub trait Disks: Send + Sync {
     fn archived(&self, group: &str, seqno: u64) -> Option<Vec<u8>>;
     /// The changes of a group whose texts are archived, oldest first.
     fn archive(&self, group: &str) -> Vec<u64>;
+}
+
+/// What an object is among these groups.
+pub(crate) fn kinds_among(groups: &[Group], object: &str) -> Vec<Kind> {
+    let mut kinds = BTreeSet::new();
+    for group in groups {
+        let named = group.name == object || group.id == object;
+        let has = || group.volumes.iter().any(|volume| volume.disk == object);
+        let kind = match group.format {
+            // A link is its only volume.
+            "link" => (named || has()).then_some(Kind::Link),
+            _ if named => Some(Kind::Group),
+            _ => has().then_some(Kind::Volume),
+        };
+        kinds.extend(kind);
+    }
+    kinds.into_iter().collect()
 }

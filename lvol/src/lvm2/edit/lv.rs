@@ -356,7 +356,6 @@ impl Verb for LvCreate {
             volume.set("segment_count", Data::Integer(0));
             append(&mut volume, None, &rows, chunk);
             whole.volumes()?.add(&name, volume);
-            whole.refresh()?;
             whole.commit(draft, &format!("lv-create {vg}/{name}")).await?;
             let bytes = extents * whole.vg.extent_size * SECTOR;
             let how = if stripes > 1 {
@@ -536,7 +535,6 @@ impl Verb for LvExtend {
             let behind = last.as_ref().filter(|_| stripes == had && chunk == old_chunk);
             let rows = space.choose(more, stripes as usize, policy, behind)?;
             append(whole.volume(name)?, Some(&lv), &rows, chunk);
-            whole.refresh()?;
             whole.commit(draft, &format!("lv-extend {vg}/{name}")).await?;
             let total = (now + more) * whole.vg.extent_size * SECTOR;
             draft.say(format!(
@@ -618,7 +616,6 @@ impl Verb for LvReduce {
                 let why = format!("{vg}/{name} cannot end within a row of its stripes");
                 return Err(Refusal::new(Code::Nothing, why));
             }
-            whole.refresh()?;
             whole.commit(draft, &format!("lv-reduce {vg}/{name}")).await?;
             let bytes = left * whole.vg.extent_size * SECTOR;
             draft.say(format!(
@@ -705,7 +702,6 @@ impl Verb for LvRename {
             }
             draft.release(&request.object)?;
             whole.volumes()?.rename(from, to);
-            whole.refresh()?;
             whole.commit(draft, &format!("lv-rename {vg}/{from} {to}")).await?;
             draft.say(format!("The volume {vg}/{from} is called {vg}/{to}."));
             draft.undo(Undo::Request(
@@ -740,7 +736,6 @@ impl Verb for LvRemove {
             if whole.volumes()?.items().is_empty() {
                 whole.group()?.remove("logical_volumes");
             }
-            whole.refresh()?;
             whole.commit(draft, &format!("lv-remove {vg}/{name}")).await?;
             draft.say(format!("The volume {vg}/{name} is no more."));
             draft.warn(format!(
