@@ -56,6 +56,9 @@ impl Ask {
 pub enum Command {
     /// Run the target in the foreground: find disks, build tables, serve volumes. Ctrl-C drains and stops.
     Serve(Serve),
+    /// The engine's process, which `serve` starts.
+    #[command(hide = true)]
+    Engine(EngineArgs),
     /// Check a configuration file, or print the running state as one.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -129,6 +132,17 @@ pub struct Serve {
     /// Say more: -v for debug messages of Ashlar, -vv for those of its libraries too. `ASHLAR_LOG` takes full filters.
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// `ashlar engine`: its standard input and output are sockets to the process that serves hosts.
+#[derive(Debug, clap::Args)]
+pub struct EngineArgs {
+    /// The state directory.
+    #[arg(long)]
+    pub state: PathBuf,
+    /// What is logged.
+    #[arg(long, default_value = "info")]
+    pub log: String,
 }
 
 /// Polling discipline as an argument.

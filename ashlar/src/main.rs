@@ -39,6 +39,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     match &cli.command {
         Command::Serve(args) => serve::run(&cli.ask, args),
+        Command::Engine(args) => serve::engine_process(args),
         Command::Config(ConfigCommand::Check { file }) => check(&cli.ask, file),
         Command::Config(ConfigCommand::Show) => show(&cli.ask),
         Command::Disk(command) => disk::run(&cli.ask, command),

@@ -2,11 +2,15 @@
 use crate::{ask, cli, logging, volume};
 use bdev::Graph;
 use config::schema::{self, Config};
-use lvol::Engine;
+use lvol::{
+    Engine, Handle,
+    keeper::{Keeper, Program},
+};
 use reactor::{IoBackend, Poll, Reactors};
 use rpc::{client::Client, context::Context, methods, server::Server};
 use std::{
     error::Error,
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -99,10 +103,7 @@ async fn serve(
     args: &cli::Serve,
 ) -> Result<(), Failure> {
     let graph = Graph::new(reactors.clone());
-    let engine = Engine::new(graph.clone());
-    engine
-        .keep_in(state)
-        .map_err(|error| format!("cannot keep plans in {}: {error}", state.display()))?;
+    let engine = engine(&graph, config, state, args)?;
     let iscsi = Iscsi::new(reactors.clone(), graph.clone());
     iscsi
         .keep_state(state)
@@ -123,7 +124,6 @@ async fn serve(
         )
     })?;
     let asked = tokio::spawn(server.run());
-    tokio::spawn(engine.watch());
     tokio::spawn(context.follow());
 
     let stop = async {
@@ -163,6 +163,36 @@ async fn serve(
     Ok(())
 }
 
+/// The engine: in a process of its own unless the configuration says otherwise.
+fn engine(graph: &Graph, config: &Config, state: &Path, args: &cli::Serve) -> Result<Handle, Failure> {
+    // Made here, so that what is wrong with it is said before anything is served.
+    lvol::plan::journal::Journal::open(state)
+        .map_err(|error| format!("cannot keep plans in {}: {error}", state.display()))?;
+    if config.engine == schema::EngineIn::Inside {
+        let engine = Engine::new(graph.clone());
+        engine
+            .keep_in(state)
+            .map_err(|error| format!("cannot keep plans in {}: {error}", state.display()))?;
+        tokio::spawn(engine.watch());
+        return Ok(Handle::here(graph.clone(), engine));
+    }
+    let mut words: Vec<OsString> = vec!["engine".into(), "--state".into(), state.into()];
+    words.extend(["--log".into(), logging::directive(config.log, args.verbose).into()]);
+    // The very file that runs, even if another has taken its place since.
+    let program = Program {
+        path: "/proc/self/exe".into(),
+        args: words,
+    };
+    Ok(Handle::there(Keeper::start(graph.clone(), program)))
+}
+
+/// `ashlar engine`: the engine's process.
+pub fn engine_process(args: &cli::EngineArgs) -> Result<(), Failure> {
+    logging::start_with(&args.log);
+    lvol::process::run(&args.state)
+        .map_err(|error| format!("the engine cannot run: {error}; `ashlar serve` starts it").into())
+}
+
 /// Prints what is served and how to reach it.
 async fn announce(socket: PathBuf) -> Result<(), Failure> {
     // The client blocks, and its answer comes from this very thread's runtime.
@@ -178,7 +208,7 @@ async fn announce(socket: PathBuf) -> Result<(), Failure> {
 }
 
 /// Front ends first, so that nothing new comes; then what was written and not flushed; then the devices.
-async fn down(iscsi: &Iscsi, nvmf: &Nvmf, engine: &Engine) {
+async fn down(iscsi: &Iscsi, nvmf: &Nvmf, engine: &Handle) {
     let iscsi = iscsi.clone();
     let drained = tokio::task::spawn_blocking(move || iscsi.shutdown(PATIENCE));
     let stopped = tokio::time::timeout(PATIENCE, nvmf.stop()).await.is_ok();

@@ -1,6 +1,7 @@
 //! Nodes as the control plane sees them: what to build, what there is, what can go wrong.
 use crate::{Geometry, IoError, Table};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use uuid::Uuid;
 
 /// What to build.
@@ -91,7 +92,8 @@ pub struct NodeInfo {
 }
 
 /// Why the control plane's wish was not granted. Says which thing, and why.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GraphError {
     /// There is no such node.
@@ -148,9 +150,9 @@ pub enum GraphError {
         /// The node.
         name: String,
         /// Its kind.
-        kind: &'static str,
+        kind: Cow<'static, str>,
         /// What was asked for.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
     /// I/O that was under way did not end in time; nothing was changed.
     #[error("{name:?}: I/O under way did not end within {seconds} s; nothing was changed")]

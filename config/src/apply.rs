@@ -11,7 +11,7 @@ use crate::{
     schema::{self, At, Config, Listener, Node, Subsystem},
 };
 use bdev::{KeyError, KeySource};
-use lvol::{Create, Engine, EngineError};
+use lvol::{Create, EngineError, Handle};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -68,6 +68,9 @@ pub enum ApplyError {
         /// What the engine said.
         source: EngineError,
     },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The iSCSI front end.
     #[error("iSCSI {what}: {source}")]
     Iscsi {
@@ -98,7 +101,7 @@ pub enum ApplyError {
 pub struct Applied {
     config: Config,
     state: PathBuf,
-    engine: Engine,
+    engine: Handle,
     iscsi: Iscsi,
     nvmf: Nvmf,
     /// What is waited for, by name, with the reason.
@@ -131,7 +134,7 @@ enum Grant {
 pub async fn apply(
     config: &Config,
     state: &Path,
-    engine: &Engine,
+    engine: &Handle,
     iscsi: &Iscsi,
     nvmf: &Nvmf,
 ) -> Result<Applied, ApplyError> {
@@ -166,7 +169,11 @@ impl Applied {
                 Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
                 // Many things happen at once when a disk comes; one look is enough for all of them.
                 Ok(_) => while changes.try_recv().is_ok() {},
-                Err(_) => self.engine.rescan().await,
+                Err(_) => {
+                    if let Err(why) = self.engine.rescan().await {
+                        tracing::warn!(%why, "disks that are missing could not be looked for");
+                    }
+                }
             }
             if let Err(why) = self.again().await {
                 tracing::error!(%why, "the configuration cannot be applied any more");
@@ -189,8 +196,8 @@ impl Applied {
                 _ => true,
             });
         }
-        self.ruled.note(lower::ruled(&self.config, &self.engine));
-        let lowered = lower::lower(&self.config, &self.engine);
+        self.ruled.note(lower::ruled(&self.config, &self.engine).await?);
+        let lowered = lower::lower(&self.config, &self.engine).await?;
         self.iscsi(&lowered.nodes).await?;
         self.nvme(&lowered.subsystems).await?;
         let clashes = lowered.clashes.into_iter();
@@ -220,7 +227,7 @@ impl Applied {
             let mut waiting = Vec::new();
             let before = left.len();
             for table in left {
-                match disks::table(&table, &self.engine, !wholes.contains(table.name.as_str())) {
+                match disks::table(&table, self.engine.graph(), !wholes.contains(table.name.as_str())) {
                     Ok(wish) => {
                         self.table_key(&table)?;
                         self.wish("table", wish).await?
@@ -288,7 +295,12 @@ impl Applied {
                 Ok(())
             }
             Ok(None) => {
-                let why = self.engine.disk(&name).map(|disk| disk.reason).unwrap_or_default();
+                let why = self
+                    .engine
+                    .disk(&name)
+                    .await?
+                    .map(|disk| disk.reason)
+                    .unwrap_or_default();
                 self.waiting.insert(format!("{kind} {name:?}"), why);
                 Ok(())
             }
@@ -731,7 +743,7 @@ fn auth(said: &schema::Auth) -> Auth {
 /// [`apply`] with the state directory of the configuration.
 pub async fn apply_here(
     config: &Config,
-    engine: &Engine,
+    engine: &Handle,
     iscsi: &Iscsi,
     nvmf: &Nvmf,
 ) -> Result<Applied, Box<dyn std::error::Error>> {

@@ -5,8 +5,8 @@ use crate::{
     schema::{self, Config, Disk},
     units::{Size, Span},
 };
-use bdev::{KeySource, NodeSpec, Table, table::Segment};
-use lvol::{Create, Engine, Origin};
+use bdev::{Graph, KeySource, NodeSpec, Table, table::Segment};
+use lvol::{Create, Origin};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -82,9 +82,9 @@ fn wish(name: &str, uuid: Option<uuid::Uuid>, table: Table, examine: bool) -> Cr
 }
 
 /// The wish for a table, or the disk below that is not there yet.
-pub(crate) fn table(table: &schema::Table, engine: &Engine, examine: bool) -> Result<Create, String> {
+pub(crate) fn table(table: &schema::Table, graph: &Graph, examine: bool) -> Result<Create, String> {
     let below = |on: &str| {
-        let node = engine.graph().info(on).map(|info| info.geometry);
+        let node = graph.info(on).map(|info| info.geometry);
         node.ok_or_else(|| format!("{on:?}, on which it stands, is not there"))
     };
     let made = if let Some(segments) = &table.linear {
@@ -168,7 +168,7 @@ impl Shown {
     }
 }
 
-pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
+pub(crate) fn shown(wish: &Create, graph: &Graph) -> Option<Shown> {
     let spec = &wish.spec;
     let name = spec.name.as_str();
     let uuid = spec.uuid.filter(|uuid| *uuid != NodeSpec::uuid_of(name));
@@ -182,12 +182,7 @@ pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
         uuid,
         ..schema::Table::default()
     };
-    let block_of = |on: &str| {
-        engine
-            .graph()
-            .info(on)
-            .map_or(512, |info| u64::from(info.geometry.block_size))
-    };
+    let block_of = |on: &str| graph.info(on).map_or(512, |info| u64::from(info.geometry.block_size));
     let over = |on: &String| Some(schema::Over { on: on.as_str().into() });
     // 512 is what is meant when nothing is said.
     let said = |block_size: u32| (block_size != 512).then(|| block_size.into());
@@ -280,7 +275,7 @@ pub(crate) fn shown(wish: &Create, engine: &Engine) -> Option<Shown> {
             })
         }
         Table::Crypt { on, key } => {
-            let (mut crypt, key) = (schema::Crypt::default(), engine.graph().keys().info(key)?);
+            let (mut crypt, key) = (schema::Crypt::default(), graph.keys().info(key)?);
             crypt.on = on.as_str().into();
             match key.source {
                 // No file may hold it.

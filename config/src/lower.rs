@@ -3,7 +3,7 @@ use crate::{
     check::{iqn, nqn, volume_name},
     schema::{Config, Lun, Namespace, Node, Protocol, Subsystem},
 };
-use lvol::Engine;
+use lvol::{EngineError, Handle};
 use std::collections::BTreeMap;
 
 /// What hosts get, in the long form.
@@ -34,7 +34,7 @@ impl Names {
 }
 
 /// What the file says in the long form, then the short form's volumes. Partitions and volumes of groups as far as they are found by now.
-pub(crate) fn lower(config: &Config, engine: &Engine) -> Lowered {
+pub(crate) async fn lower(config: &Config, engine: &Handle) -> Result<Lowered, EngineError> {
     let (mut iqns, mut nqns, mut clashes) = (Names::default(), Names::default(), BTreeMap::new());
     let mut nodes = config.targets.iscsi.nodes.clone();
     let mut subsystems = config.targets.nvme.subsystems.clone();
@@ -43,9 +43,9 @@ pub(crate) fn lower(config: &Config, engine: &Engine) -> Lowered {
         let each: Vec<(String, String)> = match (&volume.partitions_of, &volume.name, &volume.on) {
             _ if volume.lvs_of.is_some() => {
                 let group = volume.lvs_of.as_ref().map(|group| group.as_str()).unwrap_or_default();
-                engine.volumes_of(group).into_iter().map(own).collect()
+                engine.volumes_of(group).await?.into_iter().map(own).collect()
             }
-            (Some(disk), ..) => parts(engine, disk).into_iter().map(own).collect(),
+            (Some(disk), ..) => parts(engine, disk).await?.into_iter().map(own).collect(),
             (None, name, on) => {
                 // Checked: at least one is there, and one stands for the other.
                 let Some(on) = on.as_ref().or(name.as_ref()) else {
@@ -92,36 +92,42 @@ pub(crate) fn lower(config: &Config, engine: &Engine) -> Lowered {
             }
         }
     }
-    Lowered {
+    Ok(Lowered {
         nodes,
         subsystems,
         clashes,
-    }
+    })
 }
 
 /// What rules offer now: each volume with its name.
-pub(crate) fn ruled(config: &Config, engine: &Engine) -> Vec<(String, String)> {
-    let each = config
-        .volumes
-        .iter()
-        .flat_map(|volume| match (&volume.lvs_of, &volume.partitions_of) {
-            (Some(group), _) => engine.volumes_of(group),
-            (None, Some(disk)) => parts(engine, disk),
+pub(crate) async fn ruled(config: &Config, engine: &Handle) -> Result<Vec<(String, String)>, EngineError> {
+    let mut ruled = Vec::new();
+    for volume in &config.volumes {
+        let disks = match (&volume.lvs_of, &volume.partitions_of) {
+            (Some(group), _) => engine.volumes_of(group).await?,
+            (None, Some(disk)) => parts(engine, disk).await?,
             (None, None) => Vec::new(),
-        });
-    each.map(|disk| (disk.clone(), volume_name(&disk))).collect()
+        };
+        ruled.extend(disks.into_iter().map(|disk| (disk.clone(), volume_name(&disk))));
+    }
+    Ok(ruled)
 }
 
 /// The partitions found on a disk, those inside partitions instead of the ones they are in.
-fn parts(engine: &Engine, disk: &str) -> Vec<String> {
-    let Some(found) = engine.disk(disk) else {
-        return Vec::new();
-    };
-    let inner = found.parts.iter().map(|part| match parts(engine, part) {
-        none if none.is_empty() => vec![part.clone()],
-        deeper => deeper,
-    });
-    inner.flatten().collect()
+async fn parts(engine: &Handle, disk: &str) -> Result<Vec<String>, EngineError> {
+    let mut leaves = Vec::new();
+    let parts_of =
+        async |disk: &str| Ok::<_, EngineError>(engine.disk(disk).await?.map(|found| found.parts).unwrap_or_default());
+    let mut todo = parts_of(disk).await?;
+    // The next one last.
+    todo.reverse();
+    while let Some(part) = todo.pop() {
+        match parts_of(&part).await? {
+            none if none.is_empty() => leaves.push(part),
+            inner => todo.extend(inner.into_iter().rev()),
+        }
+    }
+    Ok(leaves)
 }
 
 #[cfg(test)]

@@ -79,6 +79,9 @@ pub struct Config {
     /// How many threads do the work, and how.
     #[serde(skip_serializing_if = "is_default")]
     pub reactors: Reactors,
+    /// Where the engine runs, which finds out what is on disks and changes it. Default: process.
+    #[serde(skip_serializing_if = "is_default")]
+    pub engine: EngineIn,
     /// How the running target is asked.
     #[serde(skip_serializing_if = "is_default")]
     pub rpc: Rpc,
@@ -121,6 +124,17 @@ pub struct Reactors {
     /// How to reach the kernel. Default: auto.
     #[serde(skip_serializing_if = "is_default")]
     pub io: Io,
+}
+
+/// Where the engine runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineIn {
+    /// In a process of its own: when it fails, hosts do not notice, and another one takes its place.
+    #[default]
+    Process,
+    /// In the process that serves hosts.
+    Inside,
 }
 
 /// What an idle reactor does.

@@ -9,7 +9,8 @@ use crate::{
         Nvme, PortalGroup, Redirect, Subsystem, Targets, User,
     },
 };
-use lvol::Engine;
+use bdev::Graph;
+use lvol::Create;
 use std::net::SocketAddr;
 use target::{
     iscsi::{Portal, TargetNode, auth::Credential},
@@ -21,17 +22,24 @@ pub fn to_yaml(config: &Config) -> Result<String, String> {
     serde_saphyr::to_string(config).map_err(|error| error.to_string())
 }
 
-/// The running state. `base` is the configuration that was loaded at the start.
-pub fn show(base: &Config, engine: &Engine, iscsi: &target::iscsi::Iscsi, nvmf: &target::nvmf::Nvmf) -> Config {
+/// The running state. `base` is the configuration that was loaded at the start, `wishes` what the engine was asked for.
+pub fn show(
+    base: &Config,
+    wishes: &[Create],
+    graph: &Graph,
+    iscsi: &target::iscsi::Iscsi,
+    nvmf: &target::nvmf::Nvmf,
+) -> Config {
     let mut config = Config {
         state: base.state.clone(),
         reactors: base.reactors.clone(),
+        engine: base.engine,
         rpc: base.rpc.clone(),
         log: base.log,
         ..Config::default()
     };
-    for wish in engine.wishes() {
-        match shown(&wish, engine) {
+    for wish in wishes {
+        match shown(wish, graph) {
             Some(Shown::Disk(disk)) => config.disks.push(*disk),
             Some(Shown::Table(table)) => config.tables.push(*table),
             None => {}

@@ -1,7 +1,7 @@
 //! A configuration applied to a target in this process, on ports of its own, and shown again.
 use bdev::{Graph, Table};
 use config::{Config, apply, parse, show, to_yaml};
-use lvol::{Engine, Verdict};
+use lvol::{Engine, Handle, Verdict};
 use reactor::Reactors;
 use spec::{gpt, mbr};
 use std::{fs, future::Future, net::TcpListener, os::unix::fs::FileExt, path::Path, time::Duration};
@@ -9,7 +9,7 @@ use target::{iscsi::Iscsi, nvmf::Nvmf};
 use uuid::Uuid;
 
 struct House {
-    engine: Engine,
+    engine: Handle,
     iscsi: Iscsi,
     nvmf: Nvmf,
     state: tempfile::TempDir,
@@ -19,8 +19,9 @@ impl House {
     async fn apply(&self, config: &Config) -> Result<config::Applied, config::apply::ApplyError> {
         apply(config, self.state.path(), &self.engine, &self.iscsi, &self.nvmf).await
     }
-    fn show(&self, base: &Config) -> Config {
-        show(base, &self.engine, &self.iscsi, &self.nvmf)
+    async fn show(&self, base: &Config) -> Config {
+        let wishes = self.engine.wishes().await.unwrap();
+        show(base, &wishes, self.engine.graph(), &self.iscsi, &self.nvmf)
     }
     fn blocks(&self, name: &str) -> u64 {
         self.engine
@@ -51,7 +52,7 @@ fn house<F: Future<Output = ()>>(story: impl FnOnce(House) -> F) {
     .unwrap();
     let graph = Graph::new(reactors.clone());
     let house = House {
-        engine: Engine::new(graph.clone()),
+        engine: Handle::here(graph.clone(), Engine::new(graph.clone())),
         iscsi: Iscsi::new(reactors.clone(), graph.clone()),
         nvmf: Nvmf::new(reactors.clone(), graph),
         state: tempfile::tempdir().unwrap(),
@@ -156,20 +157,23 @@ fn the_quickstart_makes_what_it_says() {
             .unwrap();
         assert_eq!((node.luns.len(), node.luns[0].bdev_name.as_str()), (1, "pair"));
         // Nothing is looked into that hosts use as a whole.
-        assert_eq!(h.engine.disk("disk-a").unwrap().verdict, Verdict::Unexamined);
-        assert_eq!(h.engine.disk("disk-a").unwrap().tasted, 0);
+        assert_eq!(
+            h.engine.disk("disk-a").await.unwrap().unwrap().verdict,
+            Verdict::Unexamined
+        );
+        assert_eq!(h.engine.disk("disk-a").await.unwrap().unwrap().tasted, 0);
 
         // Again is harmless.
         h.apply(&config).await.unwrap();
         assert_eq!((h.targets().len(), h.subsystems().len()), (3, 3));
 
         // Shown, it can be loaded, and means the same: read, applied to nothing new, and shown again.
-        let shown = h.show(&config);
+        let shown = h.show(&config).await;
         let text = to_yaml(&shown).unwrap();
         let again = parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(again, shown);
         h.apply(&again).await.unwrap();
-        assert_eq!(h.show(&config), shown);
+        assert_eq!(h.show(&config).await, shown);
         assert_eq!(shown.disks.len(), 3);
         assert_eq!(shown.tables.len(), 3);
     });
@@ -188,13 +192,15 @@ fn what_is_shown_builds_the_same_elsewhere() {
     house(async |h| {
         h.apply(&config).await.unwrap();
         assert_eq!(h.blocks("cut"), 512 + 1024);
-        *first.borrow_mut() = Some(h.show(&config));
+        let shown = h.show(&config).await;
+        *first.borrow_mut() = Some(shown);
     });
     let shown = first.take().unwrap();
     let again = parse(&to_yaml(&shown).unwrap()).unwrap();
     house(async |h| {
         h.apply(&again).await.unwrap();
-        *second.borrow_mut() = Some(h.show(&again));
+        let shown = h.show(&again).await;
+        *second.borrow_mut() = Some(shown);
     });
     assert_eq!(second.take().unwrap(), shown);
     // And what was said is what is shown, but for what nobody had to say.
@@ -258,7 +264,7 @@ fn partitions_are_served_as_they_are_found_now_and_later() {
 
         let keeping = tokio::spawn(applied.keep());
         label(&h.state.path().join("late.img"), 40_000, &[(3, 4096, 500)]);
-        h.engine.rescan().await;
+        h.engine.rescan().await.unwrap();
         for _ in 0..500 {
             // The subsystem is there a moment before its namespace.
             let late = h.nvmf.subsystem("nqn.2026-11.io.ashlar:latep3");
@@ -300,7 +306,7 @@ fn what_is_taken_away_later_stays_away() {
         // Resized, it is not as wished any more, which is no reason to stop here.
         h.engine.resize("b", 1 << 15).await.unwrap();
         fs::write(h.state.path().join("late.img"), vec![0; 1 << 20]).unwrap();
-        h.engine.rescan().await;
+        h.engine.rescan().await.unwrap();
         for _ in 0..500 {
             let late = h.nvmf.subsystem("nqn.2026-11.io.ashlar:late");
             if late.is_ok_and(|late| !late.namespaces.is_empty()) {
@@ -317,7 +323,7 @@ fn what_is_taken_away_later_stays_away() {
         let left = h.nvmf.subsystem(b).unwrap();
         assert!(left.namespaces.is_empty() && left.listen_addresses.is_empty());
         assert!(h.iscsi.portal_groups().is_empty() && h.iscsi.auth_groups().is_empty());
-        assert!(h.engine.disk("spare").is_none());
+        assert!(h.engine.disk("spare").await.unwrap().is_none());
         keeping.abort();
     });
 }
@@ -373,7 +379,7 @@ fn secrets_come_from_their_files_and_are_not_shown() {
             (h.iscsi.options().max_sessions, h.iscsi.options().chap_algorithms.len()),
             (9, 1)
         );
-        let shown = h.show(&config);
+        let shown = h.show(&config).await;
         let text = to_yaml(&shown).unwrap();
         assert!(!text.contains("'s secret"), "{text}");
         let iscsi = &shown.targets.iscsi;
@@ -406,7 +412,7 @@ fn keys_of_encrypted_tables_come_from_their_files_or_from_chance_and_are_not_sho
         h.apply(&config).await.unwrap();
         assert_eq!((h.blocks("c"), h.blocks("d")), (2048, 2048));
         assert!(h.engine.graph().can_rekey("c") && h.engine.graph().can_rekey("d"));
-        let shown = h.show(&config);
+        let shown = h.show(&config).await;
         let text = to_yaml(&shown).unwrap();
         assert!(!text.contains("5a5a"), "{text}");
         assert_eq!(parse(&text).unwrap().tables, shown.tables);

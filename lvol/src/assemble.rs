@@ -82,7 +82,7 @@ fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
     let nodes: BTreeMap<String, (u32, bool)> = members
         .into_iter()
         .filter_map(|disk| {
-            let info = engine.graph().info(&disk)?;
+            let info = engine.runtime().info(&disk)?;
             let gone = matches!(info.state, NodeState::Orphan { .. });
             Some((disk, (info.geometry.block_size, gone)))
         })
@@ -132,7 +132,7 @@ pub(crate) fn on_volume(state: &State, name: &str) -> bool {
 fn stand(engine: &Engine, format: &'static str, disk: &str, mut standing: Standing) {
     let had = engine.state().known.get(disk).is_none_or(|known| known.claim.is_some());
     if standing.verdict == Verdict::Claimed && !had {
-        match engine.graph().claim(disk, format) {
+        match engine.runtime().claim(disk, format) {
             Ok(claim) => {
                 if let Some(known) = engine.state().known.get_mut(disk) {
                     known.claim = Some(claim);
@@ -205,7 +205,7 @@ async fn remove(engine: &Engine, groups: &mut [Group]) {
 async fn build(engine: &Engine, group: &mut Group) {
     let origin = Origin::Group {
         group: group.name.clone(),
-        format: group.format.to_owned(),
+        format: group.format.clone(),
     };
     for volume in &mut group.volumes {
         let Some(node) = volume.node.take() else { continue };
@@ -228,7 +228,7 @@ async fn build(engine: &Engine, group: &mut Group) {
         }
         // Renamed while somebody uses it: the same extents must not be there twice.
         if let Some(twin) = engine
-            .graph()
+            .runtime()
             .info(&node.uuid.to_string())
             .filter(|twin| twin.name != name)
         {

@@ -1,7 +1,9 @@
 //! Changes: plans made and carried out by the running engine. All of it happens in the engine's line of work, so a plan sees the outcome of the one
 //! before, and nobody claims a disk between its comparison and its writes.
 use crate::{
-    Engine, EngineError, Group, Offers, assemble, examine, part,
+    Engine, EngineError, Group, Offers, assemble,
+    border::{Claim, PLAN, Runtime},
+    examine, part,
     plan::{
         self, Disks, Facts, Failure, Medium, Plan, Refusal, Request, Stamp, Step, Undo, Write,
         carry::{self, Doing, Progress, carry_out},
@@ -12,13 +14,13 @@ use crate::{
     },
     probe::Reading,
 };
-use bdev::{Claim, Graph};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{BlockRange, Extent};
 use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 /// Why a change did not happen.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ChangeError {
     /// It is not possible.
     #[error(transparent)]
@@ -34,11 +36,11 @@ pub enum ChangeError {
     Engine(#[from] EngineError),
     /// It could not be written down, so nothing was written.
     #[error("the plan cannot be kept: {0}; nothing was written to any disk")]
-    Kept(#[from] io::Error),
+    Kept(String),
 }
 
 /// A change that has happened.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
     /// Its number in the journal, by which it can be taken back. Nothing without a state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +52,7 @@ pub struct Applied {
 }
 
 /// A line of the journal.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Past {
     /// Its number.
     pub number: u64,
@@ -69,7 +71,7 @@ struct View<'a>(&'a Engine);
 
 impl Disks for View<'_> {
     fn names(&self) -> Vec<String> {
-        let list = self.0.graph().list();
+        let list = self.0.runtime().list();
         list.into_iter().map(|node| node.name).collect()
     }
 
@@ -78,12 +80,11 @@ impl Disks for View<'_> {
         let node = disk.node?;
         let parts: BTreeSet<&String> = disk.parts.iter().collect();
         let stranger = node.above.iter().find(|above| !parts.contains(above));
-        let ours = self
-            .0
-            .state()
-            .known
-            .get(&node.name)
-            .is_some_and(|known| known.claim.is_some());
+        let (ours, format) = {
+            let state = self.0.state();
+            let known = state.known.get(&node.name)?;
+            (known.claim.is_some(), known.findings.format)
+        };
         let user = match (stranger, node.pinned_by.first(), &node.claimed_by) {
             (Some(above), _, _) => Some(format!("{above:?}, which stands on it")),
             (_, Some(who), _) => Some(who.clone()),
@@ -92,15 +93,10 @@ impl Disks for View<'_> {
             _ => None,
         };
         // An offer that follows from a rule is taken back when nobody makes use of it.
-        let offers = self
-            .0
-            .inner
-            .offers
-            .get()
-            .filter(|offers| stranger.is_none() && offers.offers(&node.name));
-        let user = match offers {
-            Some(offers) => offers.host(&node.name),
-            None => user,
+        let runtime = self.0.runtime();
+        let user = match user.is_some() && stranger.is_none() && runtime.offers(&node.name) {
+            true => runtime.host(&node.name),
+            false => user,
         };
         let on_volume = assemble::on_volume(&self.0.state(), &node.name);
         Some(Facts {
@@ -112,7 +108,7 @@ impl Disks for View<'_> {
             read_only: node.geometry.read_only,
             verdict: disk.verdict,
             reason: disk.reason,
-            format: disk.format,
+            format,
             signatures: disk.signatures,
             parts: disk.parts,
             partition: disk.partition,
@@ -140,7 +136,7 @@ impl Disks for View<'_> {
     }
 
     fn read<'a>(&'a self, name: &'a str, extent: Extent) -> Reading<'a> {
-        read(self.0.graph(), name, extent)
+        read(self.0.runtime(), name, extent)
     }
 
     fn archived(&self, group: &str, seqno: u64) -> Option<Vec<u8>> {
@@ -152,15 +148,15 @@ impl Disks for View<'_> {
     }
 }
 
-fn read<'a>(graph: &'a Graph, name: &'a str, extent: Extent) -> Reading<'a> {
+fn read<'a>(runtime: &'a Runtime, name: &'a str, extent: Extent) -> Reading<'a> {
     Box::pin(async move {
         let count = u32::try_from(extent.count).map_err(|_| "too much at once".to_owned())?;
         let range = BlockRange::new(extent.start, count);
-        graph.read(name, range).await.map_err(|why| why.to_string())
+        runtime.read(name, range).await.map_err(|why| why.to_string())
     })
 }
 
-struct Blocks<'a>(&'a Graph);
+struct Blocks<'a>(&'a Runtime);
 
 impl Medium for Blocks<'_> {
     fn read<'a>(&'a self, disk: &'a str, extent: Extent) -> Reading<'a> {
@@ -168,7 +164,7 @@ impl Medium for Blocks<'_> {
     }
     fn write<'a>(&'a self, disk: &'a str, block: u64, bytes: &'a [u8]) -> Doing<'a> {
         Box::pin(async move {
-            let done = self.0.write(disk, block, bytes.to_vec(), false).await;
+            let done = self.0.write(disk, block, bytes.to_vec()).await;
             done.map_err(|why| why.to_string())
         })
     }
@@ -244,7 +240,7 @@ impl Engine {
     /// The caller holds `work` and has just made the plan.
     async fn carry(&self, plan: &Plan) -> Result<Applied, ChangeError> {
         for name in &plan.releases {
-            if self.graph().info(name).is_some()
+            if self.runtime().info(name).is_some()
                 && let Err(why) = self.release(name).await
             {
                 // What was taken away already comes back.
@@ -271,31 +267,29 @@ impl Engine {
 
     /// Takes a disk away, and what discovery made on it.
     async fn release(&self, name: &str) -> Result<(), ChangeError> {
-        if let Some(offers) = self.inner.offers.get() {
-            for node in examine::tree(self, name).iter().filter(|node| offers.offers(node)) {
-                if let Some(host) = offers.host(node) {
-                    return Err(Refusal::new(Code::InUse, format!("{node:?} is in use by {host}")).into());
-                }
-                let withdrawn = offers.withdraw(node).await;
-                withdrawn.map_err(|why| {
-                    Refusal::new(Code::InUse, format!("{node:?} cannot be taken from its hosts: {why}"))
-                })?;
+        let runtime = self.runtime();
+        for node in examine::tree(self, name).iter().filter(|node| runtime.offers(node)) {
+            if let Some(host) = runtime.host(node) {
+                return Err(Refusal::new(Code::InUse, format!("{node:?} is in use by {host}")).into());
             }
+            let withdrawn = runtime.withdraw(node).await;
+            withdrawn
+                .map_err(|why| Refusal::new(Code::InUse, format!("{node:?} cannot be taken from its hosts: {why}")))?;
         }
         Ok(examine::remove_tree(self, name).await?)
     }
 
     /// Lets somebody offer volumes by rule. To be called once.
     pub fn offered_by(&self, offers: Arc<dyn Offers>) {
-        // Twice is a mistake of the caller's, and the first one stays.
-        let _ = self.inner.offers.set(offers);
+        self.inner.runtime.offered_by(offers);
     }
 
     async fn write(&self, plan: &Plan) -> Result<Option<u64>, ChangeError> {
         let _claims = self.claim(plan)?;
-        let entry = self.journal().map(|journal| journal.begin(plan)).transpose()?;
+        let entry = self.journal().map(|journal| journal.begin(plan)).transpose();
+        let entry = entry.map_err(|why| ChangeError::Kept(why.to_string()))?;
         let number = entry.as_ref().map(|entry| entry.number);
-        let done = carry_out(plan, &Blocks(self.graph())).await;
+        let done = carry_out(plan, &Blocks(self.runtime())).await;
         if let (Some(journal), Some(entry)) = (self.journal(), entry) {
             let state = match &done {
                 Ok(()) => Some(State::Done),
@@ -319,7 +313,7 @@ impl Engine {
         for name in plan.disks.keys() {
             let ours = self.state().known.get(name).is_some_and(|known| known.claim.is_some());
             if !ours {
-                let claim = self.graph().claim(name, "plan");
+                let claim = self.runtime().claim(name, PLAN);
                 claims.push(claim.map_err(|why| Refusal::new(Code::InUse, why.to_string()))?);
             }
         }
@@ -372,7 +366,8 @@ impl Engine {
         }
         let applied = self.carry(&plan).await?;
         if let Some(journal) = journal {
-            journal.end(entry, State::Undone)?;
+            let kept = journal.end(entry, State::Undone);
+            kept.map_err(|why| ChangeError::Kept(why.to_string()))?;
         }
         Ok(applied)
     }
@@ -453,9 +448,9 @@ impl Engine {
         let mut names = std::collections::BTreeMap::new();
         for (name, target) in &plan.disks {
             let info = self
-                .graph()
+                .runtime()
                 .info(&target.uuid.to_string())
-                .or_else(|| self.graph().info(name));
+                .or_else(|| self.runtime().info(name));
             let info = info
                 .filter(|info| info.geometry.block_size == target.block_size && info.geometry.blocks >= target.blocks);
             let info = info.ok_or_else(|| EngineError::NotFound(name.clone()))?;
@@ -470,7 +465,7 @@ impl Engine {
                 write.disk = now.clone();
             }
         }
-        let medium = Blocks(self.graph());
+        let medium = Blocks(self.runtime());
         match carry::progress(plan, &medium).await? {
             Progress::Done => Ok(State::Done),
             Progress::Untouched => Ok(State::Failed("the process ended before anything was written".into())),

@@ -6,16 +6,16 @@
 //! that somebody builds past the engine appear here too.
 use crate::{
     EngineError, assemble,
+    border::{Claim, Events, Runtime},
     events::{Change, ChangeKind, Notification, Ring},
     examine,
     group::{Group, LogicalVolume, Standing},
     judge::{Findings, Verdict},
-    offers::Offers,
     part::Partition,
     plan::journal::Journal,
 };
-use bdev::{Claim, Event, Graph, GraphError, NodeInfo, NodeSpec, NodeState, Subscription};
-use serde::Serialize;
+use bdev::{Event, Graph, GraphError, NodeInfo, NodeSpec, NodeState};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -26,7 +26,7 @@ use tokio::sync::broadcast;
 const BACKLOG: usize = 4096;
 
 /// Who wants a node to be there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "lowercase")]
 pub enum Origin {
     /// The configuration file.
@@ -59,7 +59,7 @@ impl Origin {
 }
 
 /// A wish for a node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Create {
     /// What to build.
     pub spec: NodeSpec,
@@ -70,7 +70,7 @@ pub struct Create {
 }
 
 /// Everything there is to say about a disk.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskInfo {
     /// Its name.
     pub name: String,
@@ -85,7 +85,7 @@ pub struct DiskInfo {
     pub reason: String,
     /// The format that claimed it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<&'static str>,
+    pub format: Option<String>,
     /// Signatures on it, in plain words.
     pub signatures: Vec<String>,
     /// What else an administrator should know.
@@ -100,6 +100,16 @@ pub struct DiskInfo {
     pub volume: Option<LogicalVolume>,
     /// How often it was tasted since it appeared.
     pub tasted: u64,
+}
+
+/// What metadata says of a node that discovery has made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Found {
+    /// It is a partition.
+    Partition(Partition),
+    /// It is a volume of a group.
+    Volume(LogicalVolume),
 }
 
 /// What the engine keeps beside a node.
@@ -136,20 +146,20 @@ pub(crate) struct State {
     pub reassemble: bool,
     /// Who wanted a node that is being built, so that its event finds it.
     building: BTreeMap<String, Create>,
+    /// Disks that two engines have ended over.
+    pub suspects: BTreeSet<String>,
     ring: Ring,
 }
 
 pub(crate) struct Inner {
-    pub graph: Graph,
+    pub runtime: Runtime,
     state: Mutex<State>,
-    events: Mutex<Subscription>,
+    events: Mutex<Events>,
     changes: broadcast::Sender<Change>,
     /// Held by whoever changes something. An async lock: it is held across waits.
     pub work: tokio::sync::Mutex<()>,
     /// Where plans are kept, if they are.
     pub journal: OnceLock<Arc<Journal>>,
-    /// Who offers volumes by rule, if somebody does.
-    pub offers: OnceLock<Arc<dyn Offers>>,
 }
 
 /// The engine. Clones are the same engine; any control thread may hold one.
@@ -161,24 +171,79 @@ pub struct Engine {
 impl Engine {
     /// An engine over `graph`, which may have nodes already. Nothing is examined before the first wish or [`watch`](Self::watch).
     pub fn new(graph: Graph) -> Self {
-        let events = graph.events();
+        Self::over(graph.into())
+    }
+
+    /// The same over a runtime that may be elsewhere, and in which another engine may have been at work.
+    pub fn over(runtime: Runtime) -> Self {
+        let events = runtime.events();
         let inner = Inner {
             state: Mutex::default(),
             events: Mutex::new(events),
             changes: broadcast::Sender::new(BACKLOG),
             work: tokio::sync::Mutex::default(),
             journal: OnceLock::new(),
-            offers: OnceLock::new(),
-            graph,
+            runtime,
         };
         let engine = Self { inner: Arc::new(inner) };
-        engine.resync();
+        engine.recall();
         engine
     }
 
-    /// The graph below.
-    pub fn graph(&self) -> &Graph {
-        &self.inner.graph
+    /// The runtime below.
+    pub fn runtime(&self) -> &Runtime {
+        &self.inner.runtime
+    }
+
+    /// Goes on from where an engine before this one has ended.
+    fn recall(&self) {
+        let recalled = self.inner.runtime.recall();
+        let list = self.inner.runtime.list();
+        let mut state = self.state();
+        state.suspects = recalled.suspects;
+        for wish in recalled.missing {
+            let why = "the engine has not looked yet".to_owned();
+            state.missing.insert(wish.spec.name.clone(), (wish, why));
+        }
+        // As if they were being built.
+        let wishes = recalled.wishes.into_iter().map(|wish| (wish.spec.name.clone(), wish));
+        state.building.extend(wishes);
+        drop(state);
+        for node in list {
+            self.appeared(&node.name);
+        }
+        let mut state = self.state();
+        state.building.clear();
+        // What discovery made of a disk stands on it.
+        let found: Vec<(String, Origin, Vec<String>)> = {
+            let known = state.known.iter().filter(|(_, known)| known.origin.is_found());
+            let below = |known: &Known| known.spec.table.below().into_iter().map(str::to_owned).collect();
+            known
+                .map(|(name, known)| (name.clone(), known.origin.clone(), below(known)))
+                .collect()
+        };
+        for (name, origin, below) in found {
+            match origin {
+                Origin::Discovery { disk, .. } => {
+                    if let Some(known) = state.known.get_mut(&disk) {
+                        known.parts.push(name);
+                    }
+                }
+                _ => {
+                    for on in below {
+                        if let Some(known) = state.known.get_mut(&on) {
+                            known.volumes.insert(name.clone());
+                        }
+                    }
+                }
+            }
+        }
+        for (number, disk) in recalled.claims {
+            let claim = self.inner.runtime.held(number);
+            if let Some(known) = state.known.get_mut(&disk) {
+                known.claim = Some(claim);
+            }
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -191,11 +256,11 @@ impl Engine {
     pub async fn create(&self, wish: Create) -> Result<NodeInfo, EngineError> {
         let _work = self.inner.work.lock().await;
         let name = wish.spec.name.clone();
-        self.state().missing.remove(&name);
+        self.wait_no_more(&name);
         self.build(wish).await?;
         self.settle().await;
         self.resume().await;
-        self.inner.graph.info(&name).ok_or(EngineError::NotFound(name))
+        self.inner.runtime.info(&name).ok_or(EngineError::NotFound(name))
     }
 
     /// Like [`create`](Self::create), but a disk that is not there yet is waited for: `None` means that it will be built by a later
@@ -205,6 +270,7 @@ impl Engine {
             Ok(info) => Ok(Some(info)),
             Err(EngineError::Graph(why)) if may_come(&wish, &why) => {
                 tracing::warn!(disk = wish.spec.name, %why, "disk is missing; waiting for it");
+                self.inner.runtime.wait_for(wish.clone());
                 self.state()
                     .missing
                     .insert(wish.spec.name.clone(), (wish, why.to_string()));
@@ -215,26 +281,34 @@ impl Engine {
     }
 
     pub(crate) async fn build(&self, wish: Create) -> Result<(), GraphError> {
-        let (name, spec, origin) = (wish.spec.name.clone(), wish.spec.clone(), wish.origin.clone());
-        self.state().building.insert(name.clone(), wish);
-        let built = match origin {
-            Origin::Discovery { format, .. } | Origin::Group { format, .. } => {
-                self.inner.graph.build_under(&format, spec).await
-            }
-            _ => self.inner.graph.build(spec).await,
+        let name = wish.spec.name.clone();
+        self.state().building.insert(name.clone(), wish.clone());
+        let under = match &wish.origin {
+            Origin::Discovery { format, .. } | Origin::Group { format, .. } => Some(format.clone()),
+            _ => None,
         };
+        let built = self.inner.runtime.build(wish, under.as_deref()).await;
         self.pump();
         self.state().building.remove(&name);
-        built.map(drop)
+        built
+    }
+
+    /// A node is no longer waited for.
+    fn wait_no_more(&self, name: &str) -> bool {
+        let was = self.state().missing.remove(name).is_some();
+        if was {
+            self.inner.runtime.wait_no_more(name);
+        }
+        was
     }
 
     /// Removes a node and what discovery made of it. A partition cannot be removed this way, nor a node somebody else stands on. With
     /// `force` hosts that have it open see errors from now on; without it they keep it here.
     pub async fn delete(&self, name: &str, force: bool) -> Result<(), EngineError> {
         let _work = self.inner.work.lock().await;
-        let name = match self.inner.graph.info(name) {
+        let name = match self.inner.runtime.info(name) {
             Some(info) => info.name,
-            None if self.state().missing.remove(name).is_some() => return Ok(()),
+            None if self.wait_no_more(name) => return Ok(()),
             None => return Err(EngineError::NotFound(name.to_owned())),
         };
         match self.state().known.get(&name).map(|k| k.origin.clone()) {
@@ -245,7 +319,7 @@ impl Engine {
         let tree = examine::tree(self, &name);
         // All or nothing: look for users before anything goes.
         for node in &tree {
-            let Some(info) = self.inner.graph.info(node) else {
+            let Some(info) = self.inner.runtime.info(node) else {
                 continue;
             };
             let stranger = info.above.iter().find(|above| !tree.contains(above));
@@ -261,10 +335,10 @@ impl Engine {
             if let Some(known) = self.state().known.get_mut(node) {
                 known.claim = None;
             }
-            match force {
-                true => self.inner.graph.remove_now(node, "it was deleted").await?,
-                false => self.inner.graph.remove(node).await?,
-            }
+            self.inner
+                .runtime
+                .remove(node, force.then_some("it was deleted"))
+                .await?;
         }
         self.settle().await;
         Ok(())
@@ -273,7 +347,7 @@ impl Engine {
     /// Gives a disk another length (memory, null), or looks how long it is now (files).
     pub async fn resize(&self, name: &str, blocks: u64) -> Result<(), EngineError> {
         let _work = self.inner.work.lock().await;
-        self.inner.graph.resize(name, blocks).await?;
+        self.inner.runtime.resize(name, blocks).await?;
         self.settle().await;
         Ok(())
     }
@@ -284,7 +358,7 @@ impl Engine {
         let _work = self.inner.work.lock().await;
         let info = self
             .inner
-            .graph
+            .runtime
             .info(name)
             .ok_or_else(|| EngineError::NotFound(name.to_owned()))?;
         self.pump();
@@ -298,12 +372,12 @@ impl Engine {
                 true => EngineError::Claimed {
                     name: info.name,
                     what: format!("a member of a volume group, and {user:?} is in use"),
-                    way_out: "stop using the volumes on it first, or use those",
+                    way_out: "stop using the volumes on it first, or use those".into(),
                 },
                 false => EngineError::Claimed {
                     name: info.name,
                     what: format!("partitioned, and {user:?} is in use"),
-                    way_out: "stop using its partitions first, or use those",
+                    way_out: "stop using its partitions first, or use those".into(),
                 },
             });
         }
@@ -315,26 +389,23 @@ impl Engine {
                 ..Findings::default()
             };
         }
+        self.remember(&info.name);
         self.settle().await;
         self.inner
-            .graph
+            .runtime
             .info(&info.name)
             .ok_or(EngineError::NotFound(info.name))
     }
 
-    /// Makes what was written to any disk lasting, as far as the disks can. For an orderly end.
-    pub async fn flush_all(&self) {
-        // Modules pass a flush on, so the leaves are enough.
-        for node in self
-            .inner
-            .graph
-            .list()
-            .iter()
-            .filter(|node| node.below.is_empty() && node.state == NodeState::Active)
-        {
-            if let Err(why) = self.inner.graph.flush(&node.name).await {
-                tracing::warn!(disk = node.name, %why, "flush");
-            }
+    /// What is known of a node's wish outlives the engine.
+    pub(crate) fn remember(&self, name: &str) {
+        let wish = self.state().known.get(name).map(|known| Create {
+            spec: known.spec.clone(),
+            origin: known.origin.clone(),
+            examine: known.examine,
+        });
+        if let Some(wish) = wish {
+            self.inner.runtime.remember(wish);
         }
     }
 
@@ -346,7 +417,7 @@ impl Engine {
         self.pump();
         let info = self
             .inner
-            .graph
+            .runtime
             .info(name)
             .ok_or_else(|| EngineError::NotFound(name.to_owned()))?;
         {
@@ -354,8 +425,10 @@ impl Engine {
             if let Some(known) = state.known.get_mut(&info.name) {
                 known.examine = true;
             }
+            state.suspects.remove(&info.name);
             state.pending.insert(info.name.clone());
         }
+        self.remember(&info.name);
         self.settle().await;
         self.disk(&info.name).ok_or(EngineError::NotFound(info.name))
     }
@@ -369,7 +442,7 @@ impl Engine {
     /// Tries again to build what is missing, and examines what has changed meanwhile. Cheap when nothing has.
     pub async fn rescan(&self) {
         let _work = self.inner.work.lock().await;
-        self.inner.graph.rescan_all().await;
+        self.inner.runtime.rescan_all().await;
         self.settle().await;
         self.build_missing().await;
         self.resume().await;
@@ -385,7 +458,7 @@ impl Engine {
                 match self.build(wish).await {
                     Ok(()) => {
                         tracing::info!(disk = name, "a missing disk has come");
-                        self.state().missing.remove(&name);
+                        self.wait_no_more(&name);
                         built = true;
                     }
                     Err(why) => {
@@ -404,7 +477,7 @@ impl Engine {
 
     /// Follows what happens to disks by itself, for as long as the engine lives: grown, vanished and new ones. Spawn it once.
     pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (weak, wake) = (Arc::downgrade(&self.inner), self.inner.graph.events());
+        let (weak, mut wake) = (Arc::downgrade(&self.inner), self.inner.runtime.events());
         async move {
             // This subscription only wakes; what happened is read from the engine's own, in order with its wishes.
             while wake.recv().await.is_some() {
@@ -441,7 +514,7 @@ impl Engine {
     /// Takes note of everything that has happened.
     pub(crate) fn pump(&self) {
         // One at a time, so that changes are told in order.
-        let events = self.inner.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = self.inner.events.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(event) = events.try_recv() {
             match event {
                 Event::Added { name } => self.appeared(&name),
@@ -462,7 +535,7 @@ impl Engine {
 
     /// Compares everything with the graph, when events were lost or there were none yet.
     fn resync(&self) {
-        let list = self.inner.graph.list();
+        let list = self.inner.runtime.list();
         let gone: Vec<String> = {
             let state = self.state();
             state
@@ -482,7 +555,7 @@ impl Engine {
     }
 
     fn appeared(&self, name: &str) {
-        let Some(info) = self.inner.graph.info(name) else {
+        let Some(info) = self.inner.runtime.info(name) else {
             return;
         };
         let mut state = self.state();
@@ -606,7 +679,7 @@ impl Engine {
 
     /// One disk by name, alias or UUID.
     pub fn disk(&self, name: &str) -> Option<DiskInfo> {
-        let node = self.inner.graph.info(name);
+        let node = self.inner.runtime.info(name);
         let state = self.state();
         let Some(node) = node else {
             let Some((wish, why)) = state.missing.get(name) else {
@@ -646,7 +719,7 @@ impl Engine {
             origin: known.origin.clone(),
             verdict,
             reason: reason.clone(),
-            format: known.findings.format,
+            format: known.findings.format.map(str::to_owned),
             signatures: known.findings.signatures.clone(),
             notes,
             parts: known.parts.iter().chain(&known.volumes).cloned().collect(),
@@ -685,14 +758,31 @@ impl Engine {
 
     /// What its group's metadata says of a node, if it is a volume of one.
     pub fn volume(&self, name: &str) -> Option<LogicalVolume> {
-        let node = self.inner.graph.info(name)?;
+        let node = self.inner.runtime.info(name)?;
         self.state().known.get(&node.name)?.volume.clone()
     }
 
     /// What a partition table says of a node, if it is a partition.
     pub fn partition(&self, name: &str) -> Option<Partition> {
-        let node = self.inner.graph.info(name)?;
+        let node = self.inner.runtime.info(name)?;
         self.state().known.get(&node.name)?.partition.clone()
+    }
+
+    /// What metadata says of the nodes that discovery has made, or of this one, by name.
+    pub fn found(&self, only: Option<&str>) -> BTreeMap<String, Found> {
+        self.pump();
+        let state = self.state();
+        let found = |known: &Known| match (&known.partition, &known.volume) {
+            (Some(partition), _) => Some(Found::Partition(partition.clone())),
+            (None, Some(volume)) => Some(Found::Volume(volume.clone())),
+            (None, None) => None,
+        };
+        let one = only.map(|name| state.known.get_key_value(name).into_iter().collect::<Vec<_>>());
+        let all = one.unwrap_or_else(|| state.known.iter().collect());
+        let each = all
+            .into_iter()
+            .filter_map(|(name, known)| Some((name.clone(), found(known)?)));
+        each.collect()
     }
 
     /// Every wish that was not made by discovery, the missing ones too, lower nodes before those that stand on them.
@@ -761,7 +851,7 @@ fn inactive(state: &State, name: &str) -> Option<DiskInfo> {
         node: None,
         origin: Origin::Group {
             group: group.name.clone(),
-            format: group.format.to_owned(),
+            format: group.format.clone(),
         },
         verdict: Verdict::Inactive,
         reason: volume.inactive.clone().unwrap_or_default(),

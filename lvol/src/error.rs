@@ -1,8 +1,10 @@
 //! What can go wrong in the engine, for people to read.
 use bdev::GraphError;
+use serde::{Deserialize, Serialize};
 
 /// Why the engine did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EngineError {
     /// The graph refused.
     #[error(transparent)]
@@ -21,8 +23,11 @@ pub enum EngineError {
         /// What was made of it.
         what: String,
         /// What can be done about it.
-        way_out: &'static str,
+        way_out: String,
     },
+    /// The engine's process has ended, or does not answer.
+    #[error("the engine did not answer: {0}")]
+    Lost(String),
     /// So do volumes of a group.
     #[error("{name:?} is a volume of the group {group:?} and goes when the group's metadata says so")]
     Volume {

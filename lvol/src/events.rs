@@ -1,12 +1,13 @@
 //! What happens to disks: told at once to whoever subscribed, and kept for a while for those who poll (`notify_get_notifications`).
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Notifications that are kept; older ones are lost to pollers, as in SPDK, which keeps 1024 too.
 pub const KEPT: usize = 1024;
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     /// It is there and can be opened.
     Registered,
@@ -27,7 +28,7 @@ pub enum ChangeKind {
 }
 
 /// What happened to which disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The node.
     pub name: String,

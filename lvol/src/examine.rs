@@ -2,13 +2,14 @@
 //! a partition in use stays in use as long as its table says so. The caller holds the engine's line of work.
 use crate::{
     Engine, EngineError, Origin,
+    border::Runtime,
     engine::Create,
     events::ChangeKind,
     format::Proposal,
     judge::{self, Findings, Verdict},
     probe::{Probe, Reading, Source},
 };
-use bdev::{Graph, GraphError, NodeInfo, NodeSpec, NodeState};
+use bdev::{GraphError, NodeInfo, NodeSpec, NodeState};
 use spec::{BlockRange, Extent};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -18,7 +19,7 @@ const DEPTH_MAX: usize = 8;
 
 /// A node of the graph as something to read from.
 struct Node<'a> {
-    graph: &'a Graph,
+    runtime: &'a Runtime,
     name: &'a str,
 }
 
@@ -26,7 +27,7 @@ impl Source for Node<'_> {
     fn read(&self, extent: Extent) -> Reading<'_> {
         Box::pin(async move {
             let count = u32::try_from(extent.count).map_err(|_| "too much at once".to_owned())?;
-            self.graph
+            self.runtime
                 .read(self.name, BlockRange::new(extent.start, count))
                 .await
                 .map_err(|e| e.to_string())
@@ -36,7 +37,9 @@ impl Source for Node<'_> {
 
 /// Looks at `name` and makes of it what is found.
 pub(crate) async fn examine(engine: &Engine, name: &str) {
-    let Some(info) = engine.graph().info(name) else { return };
+    let Some(info) = engine.runtime().info(name) else {
+        return;
+    };
     let (may, parts, ours) = {
         let state = engine.state();
         let Some(known) = state.known.get(name) else { return };
@@ -50,10 +53,13 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
                 known.tasted += 1;
                 known.partition.clone()
             });
-            let (geometry, graph) = (&info.geometry, engine.graph());
-            let source = Node { graph, name };
+            let (geometry, runtime) = (&info.geometry, engine.runtime());
+            let source = Node { runtime, name };
+            runtime.examining(Some(name));
             let probe = Probe::new(name, info.uuid, geometry.blocks, geometry.block_size, &source).await;
-            judge::judge(probe.map(|probe| probe.being(partition.as_ref()))).await
+            let findings = judge::judge(probe.map(|probe| probe.being(partition.as_ref()))).await;
+            runtime.examining(None);
+            findings
         }
     };
     apply(engine, &info, findings).await;
@@ -76,6 +82,12 @@ fn excuse(engine: &Engine, info: &NodeInfo, may: bool, parts: &BTreeSet<String>,
     }
     if !may {
         return not("is used as a whole".into());
+    }
+    if engine.state().suspects.contains(&info.name) {
+        return not(
+            "is not looked at any more: the engine has ended twice while it was. `ashlar rpc bdev_examine` tries again"
+                .into(),
+        );
     }
     if let Some(above) = info.above.iter().find(|above| !parts.contains(above.as_str())) {
         return not(format!("carries {above:?}"));
@@ -127,7 +139,7 @@ async fn apply(engine: &Engine, info: &NodeInfo, mut findings: Findings) {
             .get(name)
             .is_some_and(|known| known.claim.is_some());
         if !had {
-            match engine.graph().claim(name, format) {
+            match engine.runtime().claim(name, format) {
                 Ok(claim) => {
                     if let Some(known) = engine.state().known.get_mut(name) {
                         known.claim = Some(claim);
@@ -226,31 +238,34 @@ pub(crate) async fn place(
     node: Proposal,
     notes: &mut Vec<String>,
 ) -> Result<(), GraphError> {
-    let graph = engine.graph();
+    let runtime = engine.runtime();
     let mine = engine
         .state()
         .known
         .get(&node.name)
         .is_some_and(|known| known.origin == origin);
-    if let Some(there) = graph.info(&node.name)
+    if let Some(there) = runtime.info(&node.name)
         && mine
     {
+        if let Some(twin) = runtime
+            .info(&node.uuid.to_string())
+            .filter(|twin| twin.name != node.name)
+        {
+            notes.push(twin_note(&node.name, &twin.name));
+        }
         if there.table == node.table {
             return Ok(());
         }
-        graph.replace(&node.name, node.table.clone()).await?;
+        runtime.replace(&node.name, node.table.clone()).await?;
         if let Some(known) = engine.state().known.get_mut(&node.name) {
             known.spec.table = node.table;
         }
         return Ok(());
     }
     let mut uuid = node.uuid;
-    if let Some(twin) = graph.info(&uuid.to_string()) {
+    if let Some(twin) = runtime.info(&uuid.to_string()) {
         // A cloned disk. Two volumes with one identity would be one volume with two paths to a host.
-        notes.push(format!(
-            "{} has the identity of {}; it got another one",
-            node.name, twin.name
-        ));
+        notes.push(twin_note(&node.name, &twin.name));
         uuid = Uuid::new_v5(&seed, node.name.as_bytes());
     }
     let spec = NodeSpec {
@@ -267,6 +282,10 @@ pub(crate) async fn place(
             examine: true,
         })
         .await
+}
+
+fn twin_note(name: &str, twin: &str) -> String {
+    format!("{name} has the identity of {twin}; it got another one")
 }
 
 /// `name` and every node discovery made on it, each after all it stands on.
@@ -298,7 +317,7 @@ pub(crate) fn user_of_parts(engine: &Engine, name: &str) -> Option<String> {
 }
 
 fn in_use(engine: &Engine, name: &str, tree: &[String]) -> bool {
-    let Some(info) = engine.graph().info(name) else {
+    let Some(info) = engine.runtime().info(name) else {
         return false;
     };
     info.opens > 0 || !info.pinned_by.is_empty() || info.above.iter().any(|above| !tree.contains(above))
@@ -318,7 +337,7 @@ pub(crate) async fn remove_tree(engine: &Engine, name: &str) -> Result<(), Engin
         if let Some(known) = engine.state().known.get_mut(node) {
             known.claim = None;
         }
-        engine.graph().remove(node).await?;
+        engine.runtime().remove(node, None).await?;
         engine.pump();
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! that came last. So its `taste` only says what one disk contributes ([`Member`]), and [`Format::assemble`](crate::format::Format::assemble)
 //! looks at all contributions and says what they add up to. It is asked again whenever one comes, changes or goes.
 use crate::{format::Proposal, judge::Verdict, link, lvm2};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What one disk contributes to a group. Compared to see whether anything has changed.
@@ -34,7 +34,7 @@ pub struct Enrolled<'a> {
 }
 
 /// How a group is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupState {
     /// Every member is there.
@@ -48,7 +48,7 @@ pub enum GroupState {
 }
 
 /// A place in a group for a disk.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seat {
     /// The group's word for it: `pv0`.
     pub name: String,
@@ -72,7 +72,7 @@ pub struct Seat {
 }
 
 /// Extents of a volume that are alike, as the metadata has them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stretch {
     /// First extent of the volume.
     pub start: u64,
@@ -81,10 +81,10 @@ pub struct Stretch {
     /// Its type, as the format writes it.
     pub kind: String,
     /// Bytes in a chunk, if it is striped.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub chunk: u64,
     /// Where it lies, if that is known: the member's word and its first extent there, for each stripe.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<(String, u64)>,
 }
 
@@ -93,7 +93,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// What the metadata says of a volume.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogicalVolume {
     /// Its group.
     pub group: String,
@@ -110,7 +110,7 @@ pub struct LogicalVolume {
     /// Nobody may write to it.
     pub read_only: bool,
     /// It is left out when volumes become active.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
     /// How it gets more extents, if it says so itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +120,7 @@ pub struct LogicalVolume {
 }
 
 /// A volume of a group.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Volume {
     /// The disk it is, or would be: `vg/lv`.
     pub disk: String,
@@ -128,7 +128,7 @@ pub struct Volume {
     #[serde(flatten)]
     pub what: LogicalVolume,
     /// A part of another volume, which nobody uses by itself.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
     /// Why it is not active, in a sentence that goes on from its name; nothing if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,12 +139,12 @@ pub struct Volume {
 }
 
 /// A group.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// Its name.
     pub name: String,
     /// The format that has made it.
-    pub format: &'static str,
+    pub format: String,
     /// Its identity, as the format writes it.
     pub id: String,
     /// How it is.

@@ -15,11 +15,11 @@ use crate::{
     probe::{Probe, ReadError},
 };
 use bdev::Table;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::magic::{self, Found, Use};
 
 /// What discovery made of a disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Not looked at: it is served or built upon as it is, by explicit wish.

@@ -16,6 +16,7 @@
 //! The engine decides and never stands in the way of an I/O. It runs on the control plane's threads; what it needs from a disk it reads
 //! through the graph, and discovery writes nothing, ever.
 mod assemble;
+pub mod border;
 pub mod change;
 pub mod engine;
 mod error;
@@ -23,19 +24,23 @@ pub mod events;
 mod examine;
 pub mod format;
 pub mod group;
+mod handle;
 pub mod judge;
+pub mod keeper;
 pub mod link;
 pub mod lvm2;
 mod offers;
 pub mod part;
 pub mod plan;
 pub mod probe;
+pub mod process;
 
 pub use change::{Applied, ChangeError, Past};
-pub use engine::{Create, DiskInfo, Engine, Origin};
+pub use engine::{Create, DiskInfo, Engine, Found, Origin};
 pub use error::EngineError;
 pub use events::{Change, ChangeKind, Notification};
 pub use group::{Group, GroupState, LogicalVolume};
+pub use handle::Handle;
 pub use judge::{Findings, Verdict};
 pub use offers::Offers;
 pub use part::Partition;

@@ -15,7 +15,7 @@ struct House {
 
 impl House {
     fn graph(&self) -> &Graph {
-        self.engine.graph()
+        self.engine.runtime().graph().unwrap()
     }
 
     async fn create(&self, name: &str, table: Table) -> Result<(), EngineError> {
@@ -128,7 +128,7 @@ fn partitions_become_disks_with_the_right_blocks_and_names() {
         h.put("m", 30_007, &pattern(7)).await;
         let disk = h.engine.examine("m").await.unwrap();
         assert_eq!(
-            (disk.verdict, disk.format, disk.reason.as_str()),
+            (disk.verdict, disk.format.as_deref(), disk.reason.as_str()),
             (Verdict::Claimed, Some("gpt"), "GPT with 2 partitions")
         );
         assert_eq!(

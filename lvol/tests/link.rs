@@ -8,6 +8,17 @@ use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
 
+fn graph(engine: &Engine) -> &bdev::Graph {
+    engine.runtime().graph().unwrap()
+}
+
+/// Makes lasting what was written to any disk.
+async fn flush_all(engine: &Engine) {
+    for node in graph(engine).list().iter().filter(|node| node.below.is_empty()) {
+        graph(engine).flush(&node.name).await.unwrap();
+    }
+}
+
 fn house<F: Future<Output = ()>>(story: impl FnOnce(Engine) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -58,10 +69,10 @@ fn pattern(at: u64, blocks: u64) -> Vec<u8> {
 
 /// Every block of the link: its bytes, or that it cannot be read.
 async fn read(engine: &Engine, name: &str) -> Vec<Result<Vec<u8>, String>> {
-    let blocks = engine.graph().info(name).unwrap().geometry.blocks;
+    let blocks = graph(&engine).info(name).unwrap().geometry.blocks;
     let mut all = Vec::new();
     for at in (0..blocks).step_by(64) {
-        let read = engine.graph().read(name, BlockRange::new(at, 64)).await;
+        let read = graph(&engine).read(name, BlockRange::new(at, 64)).await;
         all.push(read.map_err(|why| why.to_string()));
     }
     all
@@ -86,12 +97,11 @@ fn a_child_that_goes_leaves_a_gap_until_it_is_back() {
             serde_json::json!({"disks": ["d2", "d0", "d1"]}),
         )
         .await;
-        let info = engine.graph().info("link/big").unwrap();
+        let info = graph(&engine).info("link/big").unwrap();
         assert_eq!(info.geometry.blocks, 9 * MIB / 512);
         assert!(!info.geometry.read_only);
         for at in (0..9 * MIB / 512).step_by(64) {
-            engine
-                .graph()
+            graph(&engine)
                 .write("link/big", at, pattern(at, 64), false)
                 .await
                 .unwrap();
@@ -104,9 +114,9 @@ fn a_child_that_goes_leaves_a_gap_until_it_is_back() {
         );
 
         // A disk goes under it.
-        engine.graph().orphan("d0", "it was pulled").await.unwrap();
+        graph(&engine).orphan("d0", "it was pulled").await.unwrap();
         engine.wait_for_examine().await;
-        let info = engine.graph().info("link/big").unwrap();
+        let info = graph(&engine).info("link/big").unwrap();
         assert_eq!((info.geometry.blocks, info.state), (9 * MIB / 512, NodeState::Active));
         assert!(info.geometry.read_only);
         assert_eq!(group(&engine).state, GroupState::Partial);
@@ -119,32 +129,31 @@ fn a_child_that_goes_leaves_a_gap_until_it_is_back() {
             }
         }
         // Across the edge is in the gap too.
-        let edge = engine
-            .graph()
+        let edge = graph(&engine)
             .read("link/big", BlockRange::new(3 * MIB / 512 - 4, 8))
             .await;
         assert!(edge.is_err());
-        let write = engine.graph().write("link/big", 0, vec![0; 512], false).await;
+        let write = graph(&engine).write("link/big", 0, vec![0; 512], false).await;
         assert!(write.unwrap_err().to_string().contains("read-only"));
-        engine.graph().flush("link/big").await.unwrap();
+        graph(&engine).flush("link/big").await.unwrap();
 
         // It comes back, and nothing was lost.
-        let table = engine.graph().info("d0").unwrap().table;
-        engine.graph().replace("d0", table).await.unwrap();
+        let table = graph(&engine).info("d0").unwrap().table;
+        graph(&engine).replace("d0", table).await.unwrap();
         engine.wait_for_examine().await;
         assert_eq!(group(&engine).state, GroupState::Complete);
-        assert!(!engine.graph().info("link/big").unwrap().geometry.read_only);
+        assert!(!graph(&engine).info("link/big").unwrap().geometry.read_only);
         assert_eq!(read(&engine, "link/big").await, all);
-        engine.graph().write("link/big", 0, pattern(0, 1), false).await.unwrap();
+        graph(&engine).write("link/big", 0, pattern(0, 1), false).await.unwrap();
 
         // Deleted by the user, and made again.
         engine.delete("d1", false).await.unwrap();
-        let there = engine.graph().info("link/big").map(|info| info.geometry.read_only);
+        let there = graph(&engine).info("link/big").map(|info| info.geometry.read_only);
         assert_eq!(there, Some(true), "{:?}", group(&engine));
         assert!(engine.disk("d0").unwrap().parts.contains(&"link/big".to_owned()));
         add(&engine, dir, "d1").await;
         assert_eq!(read(&engine, "link/big").await, all);
-        assert!(!engine.graph().info("link/big").unwrap().geometry.read_only);
+        assert!(!graph(&engine).info("link/big").unwrap().geometry.read_only);
     });
 }
 
@@ -164,13 +173,12 @@ fn the_order_in_which_disks_come_is_no_matter() {
         )
         .await;
         for at in (0..9 * MIB / 512).step_by(64) {
-            engine
-                .graph()
+            graph(&engine)
                 .write("link/big", at, pattern(at, 64), false)
                 .await
                 .unwrap();
         }
-        engine.flush_all().await;
+        flush_all(&engine).await;
     });
     let mut first: Option<(Uuid, Table, Vec<_>)> = None;
     for order in [["d0", "d1", "d2"], ["d2", "d1", "d0"], ["d1", "d0", "d2"]] {
@@ -186,7 +194,7 @@ fn the_order_in_which_disks_come_is_no_matter() {
                 assert_eq!(group(&engine).state, state);
                 assert_eq!(engine.disk(name).unwrap().verdict, Verdict::Claimed);
             }
-            let info = engine.graph().info("link/big").unwrap();
+            let info = graph(&engine).info("link/big").unwrap();
             let seen = (info.uuid, info.table, read(&engine, "link/big").await);
             assert_eq!(*first.get_or_insert(seen.clone()), seen);
         });
@@ -208,9 +216,9 @@ fn a_link_grows_while_it_is_read_and_is_gone_when_it_is_deleted() {
             serde_json::json!({"disks": ["d0", "d1"]}),
         )
         .await;
-        let pin = engine.graph().pin("link/big", "a host").unwrap();
+        let pin = graph(&engine).pin("link/big", "a host").unwrap();
         change(&engine, "link-add", "big", serde_json::json!({"disks": ["d2"]})).await;
-        assert_eq!(engine.graph().info("link/big").unwrap().geometry.blocks, 9 * MIB / 512);
+        assert_eq!(graph(&engine).info("link/big").unwrap().geometry.blocks, 9 * MIB / 512);
         fs::OpenOptions::new()
             .write(true)
             .open(dir.join("d2"))
@@ -219,10 +227,10 @@ fn a_link_grows_while_it_is_read_and_is_gone_when_it_is_deleted() {
             .unwrap();
         engine.rescan().await;
         change(&engine, "link-expand", "big", serde_json::json!({})).await;
-        assert_eq!(engine.graph().info("link/big").unwrap().geometry.blocks, 13 * MIB / 512);
+        assert_eq!(graph(&engine).info("link/big").unwrap().geometry.blocks, 13 * MIB / 512);
         drop(pin);
         change(&engine, "link-delete", "big", serde_json::json!({"force": true})).await;
-        assert!(engine.groups().is_empty() && engine.graph().info("link/big").is_none());
+        assert!(engine.groups().is_empty() && graph(&engine).info("link/big").is_none());
         for name in ["d0", "d1", "d2"] {
             assert_eq!(engine.disk(name).unwrap().verdict, Verdict::New);
         }

@@ -31,7 +31,7 @@ struct House {
 
 impl House {
     fn graph(&self) -> &Graph {
-        self.engine.graph()
+        self.engine.runtime().graph().unwrap()
     }
 
     async fn add(&self, name: &str, path: &Path) {

@@ -329,7 +329,16 @@ fn lvm2_reads_whatever_we_make_and_change() {
             json!({"add_tags": ["new"], "del_tags": ["t1"], "read_only": true}),
         )
         .await;
-        assert!(h.engine.graph().info("data/line+1.x").unwrap().geometry.read_only);
+        assert!(
+            h.engine
+                .runtime()
+                .graph()
+                .unwrap()
+                .info("data/line+1.x")
+                .unwrap()
+                .geometry
+                .read_only
+        );
         step("lv-change", "data/line+1.x", json!({"read_only": false})).await;
         step("pv-change", "d1", json!({"allocatable": false})).await;
         step("vg-change", "data", json!({"add_tags": ["slow"], "del_tags": ["fast"]})).await;

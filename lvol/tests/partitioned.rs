@@ -24,7 +24,7 @@ fn request(verb: &str, object: &str, options: Value) -> Request {
 
 impl House {
     fn graph(&self) -> &Graph {
-        self.engine.graph()
+        self.engine.runtime().graph().unwrap()
     }
 
     async fn memory(&self, name: &str, blocks: u64) {

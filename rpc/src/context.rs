@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bdev::graph::Graph;
 use bdev::{GraphError, NodeInfo};
-use lvol::{ChangeKind, Create, Engine, EngineError, Origin};
+use lvol::{ChangeKind, Create, EngineError, Handle, Origin};
 use reactor::Reactors;
 use serde::Deserialize;
 use target::iscsi::Iscsi;
@@ -97,7 +97,7 @@ pub struct Context {
     /// The runtime's disks.
     pub graph: Graph,
     /// Discovery, names, wishes.
-    pub engine: Engine,
+    pub engine: Handle,
     /// The NVMe/TCP front end.
     pub nvmf: Nvmf,
     /// The iSCSI front end.
@@ -126,7 +126,7 @@ impl Process for Context {
 
 impl Context {
     /// A context in the start-up phase: only start-up methods work until [`Context::start`] or `framework_start_init`.
-    pub fn new(reactors: Reactors, engine: Engine, nvmf: Nvmf, iscsi: Iscsi, logs: Logs) -> Self {
+    pub fn new(reactors: Reactors, engine: Handle, nvmf: Nvmf, iscsi: Iscsi, logs: Logs) -> Self {
         Context {
             reactors,
             graph: engine.graph().clone(),
@@ -153,8 +153,9 @@ impl Context {
     }
 
     /// The running state in the schema of the configuration file.
-    pub(crate) fn configuration(&self) -> config::Config {
-        config::show(&self.base, &self.engine, &self.iscsi, &self.nvmf)
+    pub(crate) async fn configuration(&self) -> RpcResult<config::Config> {
+        let wishes = self.engine.wishes().await.map_err(engine_error)?;
+        Ok(config::show(&self.base, &wishes, &self.graph, &self.iscsi, &self.nvmf))
     }
 
     /// Ends the start-up phase.
@@ -292,10 +293,8 @@ impl Context {
     /// Frees a disk of the partitions discovery made of it, for a target that is about to offer it whole: a wish counts more than a
     /// finding. Refused while one of them is in use: two hosts would write to the same blocks.
     pub(crate) async fn offer_whole(&self, volume: &str) -> RpcResult<()> {
-        let claimed = self
-            .engine
-            .disk(volume)
-            .is_some_and(|disk| disk.verdict == lvol::Verdict::Claimed);
+        let disk = self.engine.disk(volume).await.map_err(engine_error)?;
+        let claimed = disk.is_some_and(|disk| disk.verdict == lvol::Verdict::Claimed);
         if claimed {
             let taken = self.engine.take_whole(volume).await;
             taken.map_err(|why| RpcError::invalid().because(why.to_string()))?;
@@ -402,6 +401,7 @@ pub(crate) fn engine_error(error: EngineError) -> RpcError {
         EngineError::Graph(graph) => return graph_error(graph),
         EngineError::NotFound(_) => Errno::NoDev,
         EngineError::Exists(_) => Errno::Exist,
+        EngineError::Lost(_) => Errno::Again,
         EngineError::Claimed { .. } => Errno::Perm,
         EngineError::Partition { .. } | EngineError::Volume { .. } => Errno::Busy,
     };

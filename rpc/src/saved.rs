@@ -41,7 +41,9 @@ fn call((method, params): Call) -> Value {
 
 /// The calls that bring a subsystem about; `None` for one there is not. With `batches`, calls that may be made together are
 /// an array of their own.
-pub(crate) fn config(context: &Context, subsystem: &str, batches: bool) -> Option<Value> {
+///
+/// `wishes` are the engine's.
+pub(crate) fn config(context: &Context, wishes: &[Create], subsystem: &str, batches: bool) -> Option<Value> {
     let mut calls: Vec<Value> = context.kept.saved(subsystem).into_iter().map(call).collect();
     match subsystem {
         "iobuf" => {}
@@ -55,7 +57,7 @@ pub(crate) fn config(context: &Context, subsystem: &str, batches: bool) -> Optio
             calls.push(call(("framework_set_scheduler", params)));
         }
         "sock" => calls.extend(context.kept.saved_sockets().into_iter().map(call)),
-        "bdev" => calls.extend(disks(context).into_iter().map(call)),
+        "bdev" => calls.extend(disks(context, wishes).into_iter().map(call)),
         "scsi" => return Some(Value::Null),
         "nvmf" => {
             calls.extend(target(context).into_iter().map(call));
@@ -78,7 +80,7 @@ pub(crate) fn config(context: &Context, subsystem: &str, batches: bool) -> Optio
 
 // ---- disks
 
-fn disks(context: &Context) -> Vec<Call> {
+fn disks(context: &Context, wishes: &[Create]) -> Vec<Call> {
     let mut calls: Vec<Call> = context
         .facts()
         .examined
@@ -86,7 +88,7 @@ fn disks(context: &Context) -> Vec<Call> {
         .map(|name| ("bdev_examine", json!({"name": name})))
         .collect();
     let mut done = BTreeSet::new();
-    for wish in context.engine.wishes() {
+    for wish in wishes {
         calls.extend(disk(context, wish, &mut done));
     }
     for waiting in context.facts().waiting.clone() {
@@ -110,7 +112,7 @@ fn split_call(wish: &Split) -> Call {
 }
 
 /// The call for one disk, or none where another disk's call makes it too.
-fn disk(context: &Context, wish: Create, done: &mut BTreeSet<String>) -> Option<Call> {
+fn disk(context: &Context, wish: &Create, done: &mut BTreeSet<String>) -> Option<Call> {
     // As it is now: resized, slowed down, under the identity that hosts know.
     let live = context.graph.info(&wish.spec.name);
     let mut spec = wish.spec.clone();

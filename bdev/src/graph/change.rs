@@ -178,8 +178,8 @@ impl Graph {
                 let what = "be resized: resize what is below it";
                 return Err(GraphError::Unsupported {
                     name: name.into(),
-                    kind: other.kind(),
-                    what,
+                    kind: other.kind().into(),
+                    what: what.into(),
                 });
             }
         };

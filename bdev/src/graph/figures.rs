@@ -87,8 +87,8 @@ impl Graph {
         let kind = self.info(name).map_or("node", |node| node.table.kind());
         sum.ok_or(GraphError::Unsupported {
             name: name.into(),
-            kind,
-            what: "count: put a stats node above it",
+            kind: kind.into(),
+            what: "count: put a stats node above it".into(),
         })
     }
 }

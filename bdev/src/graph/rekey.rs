@@ -11,8 +11,8 @@ impl State {
         let Kind::Crypt { key, .. } = &*node.placement.kind else {
             return Err(GraphError::Unsupported {
                 name: name.into(),
-                kind: node.spec.table.kind(),
-                what: "be given another key",
+                kind: node.spec.table.kind().into(),
+                what: "be given another key".into(),
             });
         };
         let refused = |reason: &str| GraphError::Key {

@@ -41,8 +41,8 @@ impl Graph {
             }
             (_, table) => Err(GraphError::Unsupported {
                 name: name.into(),
-                kind: table.kind(),
-                what: "be delayed",
+                kind: table.kind().into(),
+                what: "be delayed".into(),
             }),
         }
     }
@@ -62,8 +62,8 @@ impl Graph {
         let kind = self.info(name).map_or("node", |node| node.table.kind());
         done.await?.ok_or(GraphError::Unsupported {
             name: name.into(),
-            kind,
-            what: "inject errors",
+            kind: kind.into(),
+            what: "inject errors".into(),
         })
     }
 

@@ -273,7 +273,7 @@ fn group(
     };
     Group {
         name: name.clone(),
-        format: "link",
+        format: "link".into(),
         id: record.link.to_string(),
         state,
         reason,

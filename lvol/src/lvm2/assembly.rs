@@ -207,7 +207,7 @@ fn group<'a>(
     let kinds: BTreeMap<&str, String> = vg.logical.iter().map(|lv| (lv.name.as_str(), kinds(lv))).collect();
     let at = Group {
         name: vg.name.clone(),
-        format: "lvm2",
+        format: "lvm2".into(),
         id: vg.id.to_string(),
         state,
         reason,

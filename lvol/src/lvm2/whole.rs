@@ -218,7 +218,7 @@ impl Whole {
         Ok(Self {
             seen: Group {
                 name: name.to_owned(),
-                format: "lvm2",
+                format: "lvm2".into(),
                 id: id.to_string(),
                 state: GroupState::Complete,
                 reason: String::new(),

@@ -4,7 +4,7 @@ use crate::{
     probe::Probe,
 };
 use bdev::{Table, table::Segment};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Extent, extent::Refusal};
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ pub mod sun;
 pub const SERVED_MAX: usize = 256;
 
 /// What the older tables say of a partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plain {
     /// The disk it is on.
     pub disk: String,
@@ -39,7 +39,7 @@ pub struct Plain {
 }
 
 /// What a partition table says of a partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "scheme", rename_all = "lowercase")]
 pub enum Partition {
     /// From a GUID partition table.

@@ -22,7 +22,8 @@ pub trait Medium: Send + Sync {
 }
 
 /// Why a plan was not carried out, or not whole.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// The disks are not as the plan found them. Nothing was written.
     #[error("{disk:?} has changed since the plan was made (byte {offset}); nothing was written, plan again")]

@@ -77,7 +77,7 @@ pub(crate) fn kinds_among(groups: &[Group], object: &str) -> Vec<Kind> {
     for group in groups {
         let named = group.name == object || group.id == object;
         let has = || group.volumes.iter().any(|volume| volume.disk == object);
-        let kind = match group.format {
+        let kind = match group.format.as_str() {
             // A link is its only volume.
             "link" => (named || has()).then_some(Kind::Link),
             _ if named => Some(Kind::Group),

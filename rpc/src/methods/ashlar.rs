@@ -1,8 +1,10 @@
 //! What SPDK has no method for: discovery's verdicts, disks from any table, volumes with the ways to them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bdev::{NodeSpec, Table};
+use lvol::keeper::Whereabouts;
 use lvol::{Create, DiskInfo, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,6 +22,7 @@ pub(super) fn lines() -> Lines {
     vec![
         Line::new("ashlar_get_disks", Runtime, Look, BAD, get_disks),
         Line::new("ashlar_get_groups", Runtime, Look, BAD, get_groups),
+        Line::new("ashlar_get_engine", Both, Look, Complaint::NoParams, get_engine),
         Line::new("ashlar_create_disk", Runtime, Change, BAD, create_disk),
         Line::new("ashlar_delete_disk", Runtime, Change, BAD, delete_disk),
         Line::new("ashlar_rescan", Runtime, Change, Complaint::NoParams, rescan),
@@ -38,9 +41,17 @@ struct Named {
 /// Every disk with what discovery made of it and why, the missing ones too; or one of them.
 async fn get_disks(context: Arc<Context>, params: Named) -> RpcResult<Vec<DiskInfo>> {
     match params.name {
-        None => Ok(context.engine.disks()),
-        Some(name) => Ok(vec![context.engine.disk(&name).ok_or_else(|| no_disk(&name))?]),
+        None => context.engine.disks().await.map_err(engine_error),
+        Some(name) => {
+            let disk = context.engine.disk(&name).await.map_err(engine_error)?;
+            Ok(vec![disk.ok_or_else(|| no_disk(&name))?])
+        }
     }
+}
+
+/// The process of the engine, if it has one of its own and is there, and how often it was started.
+async fn get_engine(context: Arc<Context>, _: NoParams) -> RpcResult<Whereabouts> {
+    Ok(context.engine.whereabouts())
 }
 
 #[derive(Deserialize)]
@@ -54,7 +65,7 @@ struct Groups {
 
 /// Every volume group and drive link with its members and volumes, and the reason for each volume that is not active; or one of them.
 async fn get_groups(context: Arc<Context>, params: Groups) -> RpcResult<Vec<lvol::Group>> {
-    let mut groups = context.engine.groups();
+    let mut groups = context.engine.groups().await.map_err(engine_error)?;
     if let Some(name) = params.name {
         groups.retain(|group| group.name == name || group.id == name || group.volumes.iter().any(|v| v.disk == name));
         if groups.is_empty() {
@@ -123,7 +134,7 @@ async fn delete_disk(context: Arc<Context>, params: DeleteDisk) -> RpcResult<boo
 /// Looks for files that have come, grown or gone.
 async fn rescan(context: Arc<Context>, _: NoParams) -> RpcResult<bool> {
     context.graph.rescan_all().await;
-    context.engine.rescan().await;
+    context.engine.rescan().await.map_err(engine_error)?;
     Ok(true)
 }
 
@@ -189,7 +200,8 @@ fn ways(context: &Context) -> Vec<(String, Value)> {
 /// What is or could be offered to hosts.
 async fn get_volumes(context: Arc<Context>, params: Named) -> RpcResult<Vec<Volume>> {
     let ways = ways(&context);
-    let free: Vec<String> = context.engine.volumes().into_iter().map(|disk| disk.name).collect();
+    let free = context.engine.volumes().await.map_err(engine_error)?;
+    let free: BTreeSet<String> = free.into_iter().map(|disk| disk.name).collect();
     let wanted = match &params.name {
         Some(name) => Some(context.disk(name)?.name),
         None => None,
@@ -220,13 +232,8 @@ async fn get_volumes(context: Arc<Context>, params: Named) -> RpcResult<Vec<Volu
             opens: node.opens,
         })
     };
-    Ok(context
-        .engine
-        .disks()
-        .into_iter()
-        .filter(offered)
-        .filter_map(volume)
-        .collect())
+    let disks = context.engine.disks().await.map_err(engine_error)?;
+    Ok(disks.into_iter().filter(offered).filter_map(volume).collect())
 }
 
 /// Every target of either protocol, what it shows, where, and how many hosts are there.
@@ -276,5 +283,5 @@ async fn get_targets(context: Arc<Context>, _: NoParams) -> RpcResult<Value> {
 
 /// The running state in the schema of the configuration file.
 async fn get_config(context: Arc<Context>, _: NoParams) -> RpcResult<config::Config> {
-    Ok(context.configuration())
+    context.configuration().await
 }

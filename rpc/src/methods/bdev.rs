@@ -55,12 +55,12 @@ struct GetBdevs {
 
 async fn get_bdevs(context: Arc<Context>, params: GetBdevs) -> RpcResult<Vec<Value>> {
     let Some(name) = params.name else {
-        let exported = shapes::bdev::exported(&context);
+        let around = shapes::bdev::around(&context, None).await;
         return Ok(context
             .graph
             .list()
             .iter()
-            .map(|info| shapes::bdev::shape(&context, info, &exported))
+            .map(|info| shapes::bdev::shape(&context, info, &around))
             .collect());
     };
     let appeared = async {
@@ -81,11 +81,8 @@ async fn get_bdevs(context: Arc<Context>, params: GetBdevs) -> RpcResult<Vec<Val
             .flatten(),
     };
     let info = found.ok_or_else(|| no_disk(&name))?;
-    Ok(vec![shapes::bdev::shape(
-        &context,
-        &info,
-        &shapes::bdev::exported(&context),
-    )])
+    let around = shapes::bdev::around(&context, Some(&info.name)).await;
+    Ok(vec![shapes::bdev::shape(&context, &info, &around)])
 }
 
 #[derive(Deserialize)]
@@ -107,7 +104,7 @@ async fn examine(context: Arc<Context>, params: Name) -> RpcResult<bool> {
 }
 
 async fn wait_for_examine(context: Arc<Context>, _: NoParams) -> RpcResult<bool> {
-    context.engine.wait_for_examine().await;
+    context.engine.wait_for_examine().await.map_err(engine_error)?;
     Ok(true)
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Line, Lines, Manner::*, Phases::*};
-use crate::context::Context;
+use crate::context::{Context, engine_error};
 use crate::error::{Errno, RpcError, RpcResult};
 use crate::method::{Complaint, NoParams};
 use crate::saved::{self, SUBSYSTEMS};
@@ -71,7 +71,8 @@ struct GetConfig {
 }
 
 async fn get_config(context: Arc<Context>, params: GetConfig) -> RpcResult<Value> {
-    saved::config(&context, &params.name, params.with_batches)
+    let wishes = context.engine.wishes().await.map_err(engine_error)?;
+    saved::config(&context, &wishes, &params.name, params.with_batches)
         .ok_or_else(|| RpcError::invalid_params(format!("Subsystem '{}' not found", params.name)))
 }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use lvol::change::ChangeError;
 use lvol::plan::refusal::Code;
-use lvol::plan::verb::{Can, VERBS};
+use lvol::plan::verb::VERBS;
 use lvol::{Applied, Past, Plan, Refusal, Request, Stamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{Line, Lines, Manner::*, Phases::*};
-use crate::context::Context;
+use crate::context::{Context, engine_error};
 use crate::error::{Errno, RpcError, RpcResult};
 use crate::method::{Complaint, NoParams};
 
@@ -52,9 +52,9 @@ struct CanParams {
 }
 
 /// Which verbs are possible on an object now, and for those that are not the reason.
-async fn can(context: Arc<Context>, params: CanParams) -> RpcResult<Vec<Can>> {
+async fn can(context: Arc<Context>, params: CanParams) -> RpcResult<Value> {
     let answer = context.engine.can(params.verb.as_deref(), &params.object).await;
-    answer.map_err(refused)
+    answer.map_err(failed)
 }
 
 #[derive(Deserialize)]
@@ -89,7 +89,7 @@ impl Ask {
 /// What a change would write, to the byte. Reads only.
 async fn plan(context: Arc<Context>, params: Ask) -> RpcResult<Plan> {
     let (request, stamp) = params.split();
-    context.engine.plan(&request, &stamp).await.map_err(refused)
+    context.engine.plan(&request, &stamp).await.map_err(failed)
 }
 
 /// Plans a change and carries it out.
@@ -122,8 +122,8 @@ struct Numbered {
 /// Plans that were carried out, oldest first; or one of them, to the byte.
 async fn get_plans(context: Arc<Context>, params: Numbered) -> RpcResult<Value> {
     match params.number {
-        None => Ok(json!(context.engine.history())),
-        Some(number) => match context.engine.past(number) {
+        None => Ok(json!(context.engine.history().await.map_err(engine_error)?)),
+        Some(number) => match context.engine.past(number).await.map_err(engine_error)? {
             Some(plan) => Ok(json!(plan)),
             None => Err(RpcError::errno(Errno::NoEnt).because(format!("no plan {number} is kept"))),
         },
@@ -140,7 +140,7 @@ struct Number {
 async fn undo(context: Arc<Context>, params: Number) -> RpcResult<Past> {
     let stamp = Stamp::now();
     context.engine.undo(params.number, &stamp).await.map_err(failed)?;
-    let kept = context.engine.history();
+    let kept = context.engine.history().await.map_err(engine_error)?;
     let past = kept.into_iter().find(|past| past.number == params.number);
     past.ok_or_else(|| RpcError::errno(Errno::NoEnt))
 }
@@ -155,17 +155,15 @@ struct Archive {
 /// The changes of a group whose texts are kept, oldest first; or the text of one.
 async fn get_archive(context: Arc<Context>, params: Archive) -> RpcResult<Value> {
     let Some(change) = params.change else {
-        return Ok(json!(context.engine.archive(&params.group)));
+        let kept = context.engine.archive(&params.group).await;
+        return Ok(json!(kept.map_err(engine_error)?));
     };
     let missing = || {
         let why = format!("no text of {:?} at change {change} is archived", params.group);
         RpcError::errno(Errno::NoEnt).because(why)
     };
-    context
-        .engine
-        .archived(&params.group, change)
-        .map(Value::from)
-        .ok_or_else(missing)
+    let text = context.engine.archived(&params.group, change).await;
+    text.map_err(engine_error)?.map(Value::from).ok_or_else(missing)
 }
 
 #[derive(Deserialize)]
@@ -176,7 +174,7 @@ struct OfDisk {
 
 /// The partition table of a disk, in the shape of `sfdisk --json`.
 async fn get_partition_table(context: Arc<Context>, params: OfDisk) -> RpcResult<Value> {
-    let table = context.engine.partition_table(&params.name).await.map_err(refused)?;
+    let table = context.engine.partition_table(&params.name).await.map_err(failed)?;
     Ok(json!({ "partitiontable": table }))
 }
 
@@ -201,7 +199,7 @@ fn failed(why: ChangeError) -> RpcError {
     match why {
         ChangeError::Refused(why) => refused(why),
         ChangeError::Stale => RpcError::new(-(Errno::Again as i64), why.to_string()),
-        ChangeError::Engine(why) => crate::context::engine_error(why),
+        ChangeError::Engine(why) => engine_error(why),
         ChangeError::Failed(_) | ChangeError::Kept(_) => RpcError::new(-(Errno::Io as i64), why.to_string()),
     }
 }

@@ -1,25 +1,41 @@
 //! The block device object: what `bdev_get_bdevs` shows of a node.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use bdev::{Geometry, NodeInfo, NodeState, Table};
-use lvol::Partition;
+use lvol::{Found, Partition};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::raid;
 
-/// The volumes that hosts can see: SPDK's NVMe front end claims its namespaces, and clients look at `claimed`.
-pub(crate) fn exported(context: &Context) -> HashSet<String> {
+/// How long a list of block devices waits for what the engine has to say of them. It is whole without, but for `driver_specific`.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is known of block devices besides what the graph knows.
+pub(crate) struct Around {
+    /// The volumes that hosts can see: SPDK's NVMe front end claims its namespaces, and clients look at `claimed`.
+    exported: HashSet<String>,
+    /// What discovery knows of those it has made.
+    found: BTreeMap<String, Found>,
+}
+
+/// … of one, or of all.
+pub(crate) async fn around(context: &Context, only: Option<&str>) -> Around {
     let subsystems = context.nvmf.subsystems().into_iter();
-    subsystems.flat_map(|s| s.namespaces).map(|n| n.volume).collect()
+    let found = tokio::time::timeout(PATIENCE, context.engine.found(only)).await;
+    Around {
+        exported: subsystems.flat_map(|s| s.namespaces).map(|n| n.volume).collect(),
+        found: found.ok().and_then(Result::ok).unwrap_or_default(),
+    }
 }
 
 /// One object.
-pub(crate) fn shape(context: &Context, info: &NodeInfo, exported: &HashSet<String>) -> Value {
+pub(crate) fn shape(context: &Context, info: &NodeInfo, around: &Around) -> Value {
     let g = &info.geometry;
     let physical = (g.physical_block_size / g.block_size).max(1);
-    let claimed = info.claimed_by.is_some() || !info.above.is_empty() || exported.contains(&info.name);
+    let claimed = info.claimed_by.is_some() || !info.above.is_empty() || around.exported.contains(&info.name);
     let mut shape = json!({
         "name": info.name,
         "aliases": info.aliases,
@@ -40,7 +56,7 @@ pub(crate) fn shape(context: &Context, info: &NodeInfo, exported: &HashSet<Strin
     }
     shape["zoned"] = false.into();
     shape["supported_io_types"] = io_types(g);
-    shape["driver_specific"] = driver_specific(context, info);
+    shape["driver_specific"] = driver_specific(context, info, around.found.get(&info.name));
     shape
 }
 
@@ -73,13 +89,12 @@ fn io_types(g: &Geometry) -> Value {
     })
 }
 
-fn driver_specific(context: &Context, info: &NodeInfo) -> Value {
-    if let Some(partition) = context.engine.partition(&info.name) {
-        return self::partition(&partition);
-    }
-    if let Some(volume) = context.engine.volume(&info.name) {
+fn driver_specific(context: &Context, info: &NodeInfo, found: Option<&Found>) -> Value {
+    match found {
+        Some(Found::Partition(partition)) => return self::partition(partition),
         // SPDK does not read these.
-        return json!({"lvm2": volume});
+        Some(Found::Volume(volume)) => return json!({"lvm2": volume}),
+        None => {}
     }
     let mut shape = match &info.table {
         Table::File { path, .. } if info.product == URING => json!({"uring": {"filename": path}}),

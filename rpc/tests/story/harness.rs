@@ -53,9 +53,10 @@ impl Process {
             runtime.block_on(async move {
                 let graph = bdev::Graph::new(own.clone());
                 let engine = lvol::Engine::new(graph.clone());
+                tokio::spawn(engine.watch());
+                let engine = lvol::Handle::here(graph.clone(), engine);
                 let nvmf = target::nvmf::Nvmf::new(own.clone(), graph.clone());
                 let iscsi = target::iscsi::Iscsi::new(own.clone(), graph);
-                tokio::spawn(engine.watch());
                 let logs = Logs::new(Level::Notice, |_| {});
                 let context = Arc::new(Context::new(own, engine, nvmf, iscsi, logs));
                 let server = Server::bind(&path, table(&context, options), context.clone()).expect("binds");

@@ -110,7 +110,7 @@ async fn recruit(draft: &mut Draft<'_>, chain: &mut Chain, options: &Recruits) -
             let mut seats = group.members.iter().filter_map(|seat| seat.disk.as_deref());
             seats.any(|member| member == facts.name)
         }) {
-            let (why, way_out) = match group.format {
+            let (why, way_out) = match group.format.as_str() {
                 "link" => (
                     format!("{disk:?} is a child of the drive link {:?}", group.name),
                     "`link-shrink` takes the last child out, `link-delete` frees all",

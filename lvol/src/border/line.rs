@@ -1,0 +1,119 @@
+//! The engine's end of the sockets, for an engine in a process of its own.
+//!
+//! There are two: commands and calls go back and forth on one, each answer bearing the number of what it answers; on the other the engine asks
+//! and waits, which it may, for it never stands in the way of an I/O.
+use super::wire::{self, Call, Command, Down, Question, Up};
+use bdev::{Event, GraphError};
+use serde::de::DeserializeOwned;
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::net::UnixStream,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Events a slow subscriber may leave lying before it is told that it missed some.
+const BACKLOG: usize = 4096;
+
+type Waiting = Mutex<HashMap<u64, oneshot::Sender<Result<Vec<u8>, GraphError>>>>;
+
+/// The engine's end.
+pub struct Line {
+    out: mpsc::UnboundedSender<Vec<u8>>,
+    asking: Mutex<UnixStream>,
+    waiting: Waiting,
+    events: broadcast::Sender<Event>,
+    next: AtomicU64,
+}
+
+impl Line {
+    /// The engine's end of these two sockets; calls come out of the second half of the answer, which ends with the line. On a runtime of tokio's.
+    pub fn start(
+        main: UnixStream,
+        asking: UnixStream,
+    ) -> io::Result<(Arc<Line>, mpsc::UnboundedReceiver<(u64, Call)>)> {
+        main.set_nonblocking(true)?;
+        let (mut from, mut to) = tokio::net::UnixStream::from_std(main)?.into_split();
+        let (out, mut outgoing) = mpsc::unbounded_channel::<Vec<u8>>();
+        let (call, calls) = mpsc::unbounded_channel();
+        let line = Arc::new(Line {
+            out,
+            asking: Mutex::new(asking),
+            waiting: Mutex::default(),
+            events: broadcast::Sender::new(BACKLOG),
+            next: AtomicU64::new(0),
+        });
+        tokio::spawn(async move {
+            while let Some(frame) = outgoing.recv().await {
+                if wire::send(&mut to, &frame).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let reader = line.clone();
+        tokio::spawn(async move {
+            // An error is the end of the other process.
+            while let Ok((message, bytes)) = wire::receive::<Down>(&mut from).await {
+                match message {
+                    // Nobody may be listening.
+                    Down::Event(event) => drop(reader.events.send(event)),
+                    Down::Done { number, problem } => {
+                        let waiting = reader.waiting().remove(&number);
+                        if let Some(waiting) = waiting {
+                            let _ = waiting.send(problem.map_or(Ok(bytes), Err));
+                        }
+                    }
+                    Down::Call { number, call: asked } => {
+                        if call.send((number, asked)).is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+            reader.waiting().clear();
+        });
+        Ok((line, calls))
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Vec<u8>, GraphError>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a message.
+    pub fn say(&self, message: &Up, bytes: &[u8]) {
+        match wire::frame(message, bytes) {
+            // The reader notices that the line has ended.
+            Ok(frame) => drop(self.out.send(frame)),
+            Err(why) => tracing::error!(%why, "a message could not be sent"),
+        }
+    }
+
+    pub(super) async fn command(&self, command: Command, bytes: Vec<u8>) -> Result<Vec<u8>, GraphError> {
+        let number = self.next.fetch_add(1, Relaxed);
+        let (done, answer) = oneshot::channel();
+        self.waiting().insert(number, done);
+        self.say(&Up::Command { number, command }, &bytes);
+        answer.await.unwrap_or(Err(GraphError::Stopped))
+    }
+
+    pub(super) fn ask<T: DeserializeOwned>(&self, question: &Question) -> Result<T, GraphError> {
+        let mut socket = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = || -> io::Result<(Option<GraphError>, Vec<u8>)> {
+            wire::send_now(&mut *socket, &wire::frame(question, &[])?)?;
+            wire::receive_now(&mut *socket)
+        };
+        match asked() {
+            Ok((None, json)) => serde_json::from_slice(&json).map_err(|_| GraphError::Stopped),
+            Ok((Some(problem), _)) => Err(problem),
+            Err(_) => Err(GraphError::Stopped),
+        }
+    }
+
+    pub(super) fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
