@@ -95,6 +95,9 @@ pub enum Command {
     /// Changes that were made: list them, look at one to the byte, apply one that was printed, take one back.
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// Plug-ins: who knows what about disks, and what each has claimed.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// What is served to hosts and how they reach it.
     #[command(subcommand)]
     Volume(VolumeCommand),
@@ -323,6 +326,19 @@ pub enum PlanCommand {
     Undo {
         /// Its number.
         number: u64,
+    },
+}
+
+/// `ashlar plugin`.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// List plug-ins by class, with number, version of the interface, and how much each has claimed.
+    #[command(alias = "list")]
+    Ls,
+    /// One plug-in: what it is for, the verbs it brings, what it has claimed.
+    Show {
+        /// Its name or number.
+        name: String,
     },
 }
 

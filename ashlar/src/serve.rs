@@ -3,7 +3,7 @@ use crate::{ask, cli, logging, volume};
 use bdev::Graph;
 use config::schema::{self, Config};
 use lvol::{
-    Engine, Handle,
+    Engine, Handle, Registry,
     keeper::{Keeper, Program},
 };
 use reactor::{IoBackend, Poll, Reactors};
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 type Failure = Box<dyn Error>;
 
 /// Serves until told to stop.
-pub fn run(ask: &cli::Ask, args: &cli::Serve) -> Result<(), Failure> {
+pub fn run(ask: &cli::Ask, args: &cli::Serve, registry: Registry) -> Result<(), Failure> {
     let config = match &args.config {
         Some(path) => config::load(path)?,
         None => Config::default(),
@@ -40,7 +40,7 @@ pub fn run(ask: &cli::Ask, args: &cli::Serve) -> Result<(), Failure> {
     let reactors =
         Reactors::start(reactors(&config, args)).map_err(|error| format!("cannot start the reactors: {error}"))?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = control.block_on(serve(reactors.clone(), &config, &state, &socket, logs, args));
+    let served = control.block_on(serve(reactors.clone(), registry, &config, &state, &socket, logs, args));
     reactors.stop();
     served
 }
@@ -96,6 +96,7 @@ fn reactors(config: &Config, args: &cli::Serve) -> reactor::Config {
 
 async fn serve(
     reactors: Reactors,
+    registry: Registry,
     config: &Config,
     state: &Path,
     socket: &Path,
@@ -103,7 +104,7 @@ async fn serve(
     args: &cli::Serve,
 ) -> Result<(), Failure> {
     let graph = Graph::new(reactors.clone());
-    let engine = engine(&graph, config, state, args)?;
+    let engine = engine(&graph, registry, config, state, args)?;
     let iscsi = Iscsi::new(reactors.clone(), graph.clone());
     iscsi
         .keep_state(state)
@@ -164,12 +165,18 @@ async fn serve(
 }
 
 /// The engine: in a process of its own unless the configuration says otherwise.
-fn engine(graph: &Graph, config: &Config, state: &Path, args: &cli::Serve) -> Result<Handle, Failure> {
+fn engine(
+    graph: &Graph,
+    registry: Registry,
+    config: &Config,
+    state: &Path,
+    args: &cli::Serve,
+) -> Result<Handle, Failure> {
     // Made here, so that what is wrong with it is said before anything is served.
     lvol::plan::journal::Journal::open(state)
         .map_err(|error| format!("cannot keep plans in {}: {error}", state.display()))?;
     if config.engine == schema::EngineIn::Inside {
-        let engine = Engine::new(graph.clone());
+        let engine = Engine::with(graph.clone(), registry);
         engine
             .keep_in(state)
             .map_err(|error| format!("cannot keep plans in {}: {error}", state.display()))?;
@@ -178,7 +185,7 @@ fn engine(graph: &Graph, config: &Config, state: &Path, args: &cli::Serve) -> Re
     }
     let mut words: Vec<OsString> = vec!["engine".into(), "--state".into(), state.into()];
     words.extend(["--log".into(), logging::directive(config.log, args.verbose).into()]);
-    // The very file that runs, even if another has taken its place since.
+    // It has the same plug-ins, being the same program. The very file that runs, even if another has taken its place since.
     let program = Program {
         path: "/proc/self/exe".into(),
         args: words,
@@ -187,9 +194,9 @@ fn engine(graph: &Graph, config: &Config, state: &Path, args: &cli::Serve) -> Re
 }
 
 /// `ashlar engine`: the engine's process.
-pub fn engine_process(args: &cli::EngineArgs) -> Result<(), Failure> {
+pub fn engine_process(args: &cli::EngineArgs, registry: Registry) -> Result<(), Failure> {
     logging::start_with(&args.log);
-    lvol::process::run(&args.state)
+    lvol::process::run(&args.state, registry)
         .map_err(|error| format!("the engine cannot run: {error}; `ashlar serve` starts it").into())
 }
 

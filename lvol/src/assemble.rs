@@ -8,9 +8,9 @@ use crate::{
     engine::State,
     events::ChangeKind,
     examine,
-    format::FORMATS,
     group::{Enrolled, Group, GroupState, Member, Standing, Volume},
     judge::Verdict,
+    plugin::Registry,
 };
 use bdev::NodeState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ struct Candidate {
 /// Puts all groups together anew.
 pub(crate) async fn assemble(engine: &Engine) {
     let mut groups = Vec::new();
-    for format in FORMATS {
+    for format in engine.registry().formats() {
         let had = engine.state().groups.iter().any(|group| group.format == format.name());
         let (outer, inner): (Vec<_>, Vec<_>) = candidates(engine, format.name())
             .into_iter()
@@ -102,21 +102,21 @@ fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
             member,
             carries: !known.volumes.is_empty(),
             gone,
-            on_volume: on_volume(&state, disk),
+            on_volume: on_volume(engine.registry(), &state, disk),
         })
     };
     state.known.iter().filter_map(candidate).collect()
 }
 
 /// True if it is, or lies on, a volume that belongs to whoever uses it.
-pub(crate) fn on_volume(state: &State, name: &str) -> bool {
+pub(crate) fn on_volume(registry: &Registry, state: &State, name: &str) -> bool {
     let mut todo = vec![name];
     // Each step goes to nodes that were there before.
     while let Some(at) = todo.pop() {
         match state.known.get(at).map(|known| (&known.origin, known)) {
             Some((Origin::Group { format, .. }, known)) => {
-                let disks = FORMATS.iter().find(|one| one.name() == format);
-                if !disks.is_some_and(|format| format.volumes_are_disks()) {
+                let disks = registry.format(format).is_some_and(|format| format.volumes_are_disks());
+                if !disks {
                     return true;
                 }
                 todo.extend(known.spec.table.below());

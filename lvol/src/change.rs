@@ -10,8 +10,9 @@ use crate::{
         disks::kinds_among,
         journal::{Entry, Journal, State},
         refusal::Code,
-        verb::{Can, Kind, VERBS},
+        verb::{Can, Kind},
     },
+    plugin::Registry,
     probe::Reading,
 };
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,10 @@ pub struct Past {
 struct View<'a>(&'a Engine);
 
 impl Disks for View<'_> {
+    fn registry(&self) -> &Registry {
+        self.0.registry()
+    }
+
     fn names(&self) -> Vec<String> {
         let list = self.0.runtime().list();
         list.into_iter().map(|node| node.name).collect()
@@ -98,7 +103,7 @@ impl Disks for View<'_> {
             true => runtime.host(&node.name),
             false => user,
         };
-        let on_volume = assemble::on_volume(&self.0.state(), &node.name);
+        let on_volume = assemble::on_volume(self.0.registry(), &self.0.state(), &node.name);
         Some(Facts {
             name: node.name,
             uuid: node.uuid,
@@ -200,8 +205,8 @@ impl Engine {
         let (view, stamp) = (View(self), Stamp::now());
         let one = verb.is_some();
         let verbs = match verb {
-            Some(name) => vec![plan::verb::find(name)?],
-            None => VERBS.to_vec(),
+            Some(name) => vec![self.registry().verb(name)?],
+            None => self.registry().verbs(),
         };
         let kinds = plan::verb::kinds(&view, object);
         let mut all = Vec::with_capacity(verbs.len());

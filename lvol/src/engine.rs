@@ -13,6 +13,7 @@ use crate::{
     judge::{Findings, Verdict},
     part::Partition,
     plan::journal::Journal,
+    plugin::Registry,
 };
 use bdev::{Event, Graph, GraphError, NodeInfo, NodeSpec, NodeState};
 use serde::{Deserialize, Serialize};
@@ -153,6 +154,8 @@ pub(crate) struct State {
 
 pub(crate) struct Inner {
     pub runtime: Runtime,
+    /// Who knows what is on disks, and what can be done to it.
+    registry: Registry,
     state: Mutex<State>,
     events: Mutex<Events>,
     changes: broadcast::Sender<Change>,
@@ -171,11 +174,16 @@ pub struct Engine {
 impl Engine {
     /// An engine over `graph`, which may have nodes already. Nothing is examined before the first wish or [`watch`](Self::watch).
     pub fn new(graph: Graph) -> Self {
-        Self::over(graph.into())
+        Self::with(graph, Registry::default())
+    }
+
+    /// The same with other plug-ins than those that are built in.
+    pub fn with(graph: Graph, registry: Registry) -> Self {
+        Self::over(graph.into(), registry)
     }
 
     /// The same over a runtime that may be elsewhere, and in which another engine may have been at work.
-    pub fn over(runtime: Runtime) -> Self {
+    pub fn over(runtime: Runtime, registry: Registry) -> Self {
         let events = runtime.events();
         let inner = Inner {
             state: Mutex::default(),
@@ -183,6 +191,7 @@ impl Engine {
             changes: broadcast::Sender::new(BACKLOG),
             work: tokio::sync::Mutex::default(),
             journal: OnceLock::new(),
+            registry,
             runtime,
         };
         let engine = Self { inner: Arc::new(inner) };
@@ -244,6 +253,11 @@ impl Engine {
                 known.claim = Some(claim);
             }
         }
+    }
+
+    /// Who knows what is on disks, and what can be done to it.
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

@@ -57,7 +57,8 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
             let source = Node { runtime, name };
             runtime.examining(Some(name));
             let probe = Probe::new(name, info.uuid, geometry.blocks, geometry.block_size, &source).await;
-            let findings = judge::judge(probe.map(|probe| probe.being(partition.as_ref()))).await;
+            let probe = probe.map(|probe| probe.being(partition.as_ref()));
+            let findings = judge::judge(engine.registry(), probe).await;
             runtime.examining(None);
             findings
         }

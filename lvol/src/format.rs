@@ -1,12 +1,11 @@
-//! Formats: set-up knowledge of on-disk metadata. One trait, one list.
+//! Formats: set-up knowledge of on-disk metadata. One trait; the list is the [`Registry`](crate::plugin::Registry).
 //!
-//! A format is asked in the order of [`FORMATS`] and the first that says [`Taste::Mine`] is proposed as the owner; [`judge`](crate::judge)
-//! decides whether anything else on the disk speaks against it. Adding a format means writing a file, and a line here.
+//! A format is asked in the order of [`Registry::formats`](crate::plugin::Registry::formats) and the first that says [`Taste::Mine`] is proposed
+//! as the owner; [`judge`](crate::judge) decides whether anything else on the disk speaks against it. Adding one means writing a file, and a line in
+//! `plugin/builtin.rs`; or, outside this tree, handing a plug-in to the engine (docs/writing-a-format.md).
 use crate::{
     group::{Assembly, Enrolled, LogicalVolume, Member},
-    link::Link,
-    lvm2::Lvm2,
-    part::{self, Partition},
+    part::Partition,
     probe::{Probe, ReadError},
 };
 use bdev::Table;
@@ -83,18 +82,3 @@ pub trait Format: Send + Sync {
         false
     }
 }
-
-/// Every format, in the order of asking. GPT comes first because its protective MBR is an MBR too. Members of groups come last: a
-/// partition table on one means that somebody has partitioned it since, or that it lies below, and `judge` says so.
-pub static FORMATS: [&dyn Format; 10] = [
-    &part::gpt::Gpt,
-    &part::mbr::Mbr,
-    &part::apple::Apple,
-    &part::sun::Sun,
-    &part::sgi::Sgi,
-    &part::bsd::Bsd,
-    &part::amiga::Amiga,
-    &part::atari::Atari,
-    &Link,
-    &Lvm2,
-];

@@ -14,6 +14,8 @@ pub enum Member {
     Lvm2(Arc<lvm2::PhysicalVolume>),
     /// A child of a drive link.
     Link(Arc<link::Child>),
+    /// What a format of another tree has to say, in its own bytes.
+    Other(Arc<[u8]>),
 }
 
 /// A disk that has something to contribute.

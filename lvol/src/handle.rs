@@ -1,7 +1,7 @@
 //! The engine for everybody else: the same methods whether it runs here or in a process of its own.
 use crate::{
     Applied, Change, ChangeError, Create, DiskInfo, Engine, EngineError, Found, Group, Notification, Offers, Past,
-    Plan, Refusal, Request, Stamp, border::wire::Call, keeper::Keeper, keeper::Whereabouts,
+    Plan, Refusal, Request, Stamp, border::wire::Call, keeper::Keeper, keeper::Whereabouts, plugin::Plugins,
 };
 use bdev::{Graph, NodeInfo};
 use serde::{Serialize, de::DeserializeOwned};
@@ -181,6 +181,22 @@ impl Handle {
         match &self.at {
             At::Here(engine) => Ok(engine.groups()),
             At::There(keeper) => ask(keeper, Call::Groups).await,
+        }
+    }
+
+    /// [`Engine::plugins`].
+    pub async fn plugins(&self) -> Answer<Plugins> {
+        match &self.at {
+            At::Here(engine) => Ok(engine.plugins()),
+            At::There(keeper) => ask(keeper, Call::Plugins).await,
+        }
+    }
+
+    /// [`Engine::verbs`], as JSON.
+    pub async fn verbs(&self) -> Result<Value, ChangeError> {
+        match &self.at {
+            At::Here(engine) => shape(&engine.verbs()),
+            At::There(keeper) => keeper.call(&Call::Verbs).await,
         }
     }
 

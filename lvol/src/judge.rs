@@ -10,8 +10,9 @@
 //! A signature that lies inside a proposed partition is the partition's and not the disk's (MD 0.90 at the end of a last partition that
 //! reaches the end of the disk).
 use crate::{
-    format::{FORMATS, Mine, Proposal, Taste},
+    format::{Mine, Proposal, Taste},
     group::Member,
+    plugin::Registry,
     probe::{Probe, ReadError},
 };
 use bdev::Table;
@@ -56,12 +57,14 @@ pub struct Findings {
     pub member: Option<Member>,
     /// Every signature found on the disk itself, in plain words.
     pub signatures: Vec<String>,
+    /// Their kinds, as `spec::magic` has them.
+    pub kinds: Vec<&'static str>,
     /// What else an administrator should know.
     pub notes: Vec<String>,
 }
 
 /// Looks at a disk and decides. Reads only.
-pub async fn judge(disk: Result<Probe<'_>, ReadError>) -> Findings {
+pub async fn judge(registry: &Registry, disk: Result<Probe<'_>, ReadError>) -> Findings {
     let disk = match disk {
         Ok(disk) => disk,
         Err(why) => return unreadable(why),
@@ -69,7 +72,7 @@ pub async fn judge(disk: Result<Probe<'_>, ReadError>) -> Findings {
     let mut owner: Option<(&'static str, Mine)> = None;
     let mut traces: Vec<(&'static str, String)> = Vec::new();
     let mut own: Vec<&'static str> = Vec::new();
-    for format in FORMATS {
+    for format in registry.formats() {
         match format.taste(&disk).await {
             Ok(Taste::No) => {}
             Ok(Taste::Traces(why)) => {
@@ -123,6 +126,7 @@ fn decide(
     let listed = words.join(" and ");
     let mut findings = Findings {
         signatures: words,
+        kinds: signatures.iter().map(|found| found.kind).collect(),
         ..Findings::default()
     };
     // A boot sector of a file system carries the MBR's mark; its traces say nothing the signature does not say better.

@@ -6,7 +6,7 @@
 //!        ▼
 //!   Probe ── signatures ──┐
 //!        │                ├─► Findings: new · claimed · unclaimed · ambiguous, always with the reason
-//!        └── FORMATS taste┘        │ claimed
+//!        └── formats taste┘        │ claimed
 //!                                  ▼
 //!                      tables for the graph (partitions as disks) ── examined in turn, until nothing new appears
 //!                                 ▲
@@ -32,6 +32,7 @@ pub mod lvm2;
 mod offers;
 pub mod part;
 pub mod plan;
+pub mod plugin;
 pub mod probe;
 pub mod process;
 
@@ -45,3 +46,4 @@ pub use judge::{Findings, Verdict};
 pub use offers::Offers;
 pub use part::Partition;
 pub use plan::{Plan, Refusal, Request, Stamp};
+pub use plugin::{Plugin, PluginError, Registry};

@@ -1,7 +1,7 @@
 //! The engine in a process of its own: what runs in it. Its end of the two sockets are its standard input and output, which is the way to hand
 //! open files to a child that needs no `unsafe`. It ends when the process that serves hosts does.
 use crate::{
-    ChangeError, ChangeKind, Engine, EngineError,
+    ChangeError, ChangeKind, Engine, EngineError, Registry,
     border::{
         Runtime,
         line::Line,
@@ -18,8 +18,8 @@ use std::{
     sync::Arc,
 };
 
-/// Runs the engine until the line ends. `state` is the state directory, where plans are kept.
-pub fn run(state: &Path) -> io::Result<()> {
+/// Runs the engine until the line ends. `state` is the state directory, where plans are kept; `registry` must be that of the process that serves hosts.
+pub fn run(state: &Path, registry: Registry) -> io::Result<()> {
     let socket = |fd: io::Result<OwnedFd>| fd.map(UnixStream::from);
     let main = socket(io::stdin().as_fd().try_clone_to_owned())?;
     let asking = socket(io::stdout().as_fd().try_clone_to_owned())?;
@@ -30,12 +30,12 @@ pub fn run(state: &Path) -> io::Result<()> {
         std::process::exit(101);
     }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(main, asking, state))
+    runtime.block_on(serve(main, asking, state, registry))
 }
 
-async fn serve(main: UnixStream, asking: UnixStream, state: &Path) -> io::Result<()> {
+async fn serve(main: UnixStream, asking: UnixStream, state: &Path, registry: Registry) -> io::Result<()> {
     let (line, mut calls) = Line::start(main, asking)?;
-    let engine = Engine::over(Runtime::from(line.clone()));
+    let engine = Engine::over(Runtime::from(line.clone()), registry);
     engine.keep_in(state)?;
     // Everything that the engine before this one knew is known again, and what it was writing is finished, before anybody may ask.
     engine.rescan().await;
@@ -96,6 +96,8 @@ async fn answer(engine: &Engine, call: Call) -> Result<Vec<u8>, ChangeError> {
         Call::Disks => serde_json::to_vec(&engine.disks()),
         Call::Disk { name } => serde_json::to_vec(&engine.disk(&name)),
         Call::Groups => serde_json::to_vec(&engine.groups()),
+        Call::Plugins => serde_json::to_vec(&engine.plugins()),
+        Call::Verbs => serde_json::to_vec(&engine.verbs()),
         Call::VolumesOf { group } => serde_json::to_vec(&engine.volumes_of(&group)),
         Call::Volumes => serde_json::to_vec(&engine.volumes()),
         Call::Found { only } => serde_json::to_vec(&engine.found(only.as_deref())),

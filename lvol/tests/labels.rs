@@ -1,7 +1,7 @@
 //! Disks labelled by the real tools, judged by us, compared with `sfdisk --json` and `blkid -p`. A tool that is missing skips its story with a
 //! message. No test here writes through us, and one proves that judging writes nothing.
 use lvol::{
-    Findings, Partition, Verdict, judge,
+    Findings, Partition, Registry, Verdict, judge,
     probe::{Probe, ReadError, Reading, Source},
 };
 use serde_json::Value;
@@ -141,7 +141,13 @@ impl Image {
             block_size,
         };
         let blocks = self.size() / u64::from(block_size);
-        now(async { judge::judge(Probe::new("d", Uuid::from_u128(7), blocks, block_size, &source).await).await })
+        now(async {
+            judge::judge(
+                Registry::builtin(),
+                Probe::new("d", Uuid::from_u128(7), blocks, block_size, &source).await,
+            )
+            .await
+        })
     }
 
     fn judge(&self) -> Findings {
@@ -880,7 +886,13 @@ fn a_disk_that_cannot_be_read_says_where() {
             })
         }
     }
-    let found = now(async { judge::judge(Probe::new("d", Uuid::nil(), 1 << 20, 512, &Bad).await).await });
+    let found = now(async {
+        judge::judge(
+            Registry::builtin(),
+            Probe::new("d", Uuid::nil(), 1 << 20, 512, &Bad).await,
+        )
+        .await
+    });
     assert_eq!(
         (found.verdict, found.reason.as_str()),
         (

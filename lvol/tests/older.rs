@@ -1,7 +1,7 @@
 //! Older partition tables made by parted and sfdisk, judged by us, compared with what those print. The table goes back to the disk bit for bit.
 //! A tool that is missing skips its story by name.
 use lvol::{
-    Findings, Partition, Verdict, judge,
+    Findings, Partition, Registry, Verdict, judge,
     probe::{Probe, Reading, Source},
 };
 use spec::{Extent, amiga, apple, atari, bsd, sgi, sun};
@@ -34,7 +34,7 @@ fn judge_as(bytes: &[u8], block_size: u32, being: Option<&Partition>) -> Finding
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let probe = Probe::new("d", Uuid::from_u128(7), blocks, block_size, &source).await;
-        judge::judge(probe.map(|probe| probe.being(being))).await
+        judge::judge(Registry::builtin(), probe.map(|probe| probe.being(being))).await
     })
 }
 

@@ -74,7 +74,7 @@ pub type Sifted<T> = (Vec<(u32, T)>, Vec<(u32, Refusal)>);
 
 /// Divides `entries` into those that lie inside `allowed` and overlap no other, and the rest with the reasons. Both lists keep the
 /// order of numbers. Of two that overlap neither is served: nothing tells which one is right.
-pub(crate) fn sift<T>(
+pub fn sift<T>(
     entries: impl Iterator<Item = (u32, T)>,
     allowed: Extent,
     extent: impl Fn(&T) -> Option<Extent>,

@@ -75,8 +75,13 @@ impl Start {
         Start::command(dir, launcher).arg(&config.to_string_lossy())
     }
 
+    /// `serve` of another program that is `ashlar` and more.
+    pub fn of(program: &Path, dir: &Path) -> Start {
+        Start::by(dir, Command::new(program))
+    }
+
     fn command(dir: &Path, launcher: &[&str]) -> Start {
-        let mut command = match launcher {
+        let command = match launcher {
             [] => Command::new(binary()),
             [program, arguments @ ..] => {
                 // Whoever it becomes may not reach the tree, which can lie in a home that is closed to others.
@@ -89,6 +94,10 @@ impl Start {
                 command
             }
         };
+        Start::by(dir, command)
+    }
+
+    fn by(dir: &Path, mut command: Command) -> Start {
         command
             .arg("--socket")
             .arg(dir.join("rpc.sock"))

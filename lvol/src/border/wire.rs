@@ -104,6 +104,8 @@ pub enum Call {
         name: String,
     },
     Groups,
+    Plugins,
+    Verbs,
     VolumesOf {
         group: String,
     },
@@ -167,6 +169,8 @@ impl Call {
             | Disks
             | Disk { .. }
             | Groups
+            | Plugins
+            | Verbs
             | VolumesOf { .. }
             | Volumes
             | Found { .. }

@@ -46,7 +46,7 @@ pub(super) fn assemble(members: &[Enrolled<'_>]) -> Assembly {
         .iter()
         .filter_map(|one| match one.member {
             Member::Lvm2(pv) => Some((one, pv.as_ref())),
-            Member::Link(_) => None,
+            _ => None,
         })
         .collect();
     let mut by_id: BTreeMap<Id, Vec<Disk<'_>>> = BTreeMap::new();

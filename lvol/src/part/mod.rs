@@ -88,11 +88,20 @@ pub enum Partition {
     Amiga(Plain),
     /// From an Atari table.
     Atari(Plain),
+    /// From a table that a plug-in of another tree knows.
+    #[serde(untagged)]
+    Other {
+        /// The plug-in's name.
+        scheme: String,
+        /// What its table says.
+        #[serde(flatten)]
+        plain: Plain,
+    },
 }
 
 impl Partition {
     /// The scheme's short name, and what the older ones have in common.
-    pub fn plain(&self) -> Option<(&'static str, &Plain)> {
+    pub fn plain(&self) -> Option<(&str, &Plain)> {
         Some(match self {
             Partition::Gpt { .. } | Partition::Mbr { .. } => return None,
             Partition::Apple(plain) => ("apple", plain),
@@ -101,6 +110,7 @@ impl Partition {
             Partition::Sgi(plain) => ("sgi", plain),
             Partition::Amiga(plain) => ("amiga", plain),
             Partition::Atari(plain) => ("atari", plain),
+            Partition::Other { scheme, plain } => (scheme, plain),
         })
     }
 
@@ -170,22 +180,29 @@ fn proposal(disk: &Probe<'_>, partition: Partition, uuid: Uuid, aliases: Vec<Str
             Partition::Sgi(_) => "SGI Partition",
             Partition::Amiga(_) => "Amiga Partition",
             Partition::Atari(_) => "Atari Partition",
+            Partition::Other { .. } => "Partition",
         },
         partition: Some(partition),
         volume: None,
     }
 }
 
-/// A partition that an older table has, still in units of the table.
-struct Found {
-    number: u32,
-    extent: Extent,
-    kind: String,
-    name: String,
+/// A partition that a table has, still in units of the table.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it is.
+    pub extent: Extent,
+    /// Its type, in words.
+    pub kind: String,
+    /// Its name, or nothing.
+    pub name: String,
 }
 
-/// What an older table, whose units have `unit` bytes, makes of a disk. One without partitions that can be served is traces, not a claim.
-fn older(
+/// What a table that says no more than [`Plain`] makes of a disk: its units have `unit` bytes, `refused` are partitions that cannot be right, with the
+/// reason. One without partitions that can be served is traces, not a claim.
+pub fn older(
     disk: &Probe<'_>,
     what: &str,
     unit: u32,

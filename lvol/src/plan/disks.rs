@@ -1,6 +1,6 @@
 //! What a plan may look at: the disks as discovery sees them, and their bytes. In the running engine that is the graph; a test has images.
 use super::verb::Kind;
-use crate::{Group, Partition, Verdict, probe::Reading};
+use crate::{Group, Partition, Verdict, plugin::Registry, probe::Reading};
 use spec::Extent;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -47,6 +47,10 @@ impl Facts {
 
 /// The disks.
 pub trait Disks: Send + Sync {
+    /// Who knows what is on them, and what can be done to it.
+    fn registry(&self) -> &Registry {
+        Registry::builtin()
+    }
     /// Every disk's name.
     fn names(&self) -> Vec<String>;
     /// One disk by name, alias or UUID.

@@ -1,14 +1,7 @@
-//! Verbs: what can be done to disks, partitions, groups and volumes. One trait, one list; the command line, RPC and whatever else asks read what
-//! each takes from its description.
+//! Verbs: what can be done to disks, partitions, groups and volumes. One trait; plug-ins bring them, and the command line, RPC and whatever else asks
+//! read what each takes from its description.
 use super::{Code, Disks, Draft, Plan, Refusal, Stamp};
-use crate::{
-    link::edit as link,
-    lvm2::edit::{lv, pv, vg, vgs},
-    part::{
-        self,
-        edit::{PartitionCreate, label, partition},
-    },
-};
+use crate::part;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::{future::Future, pin::Pin};
@@ -181,53 +174,9 @@ pub trait Verb: Send + Sync {
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a>;
 }
 
-/// Every verb.
-pub static VERBS: &[&dyn Verb] = &[
-    &label::LabelCreate,
-    &label::LabelRepair,
-    &label::LabelRemove,
-    &PartitionCreate,
-    &partition::PartitionDelete,
-    &partition::PartitionResize,
-    &partition::PartitionChange,
-    &pv::PvCreate,
-    &pv::PvRemove,
-    &pv::PvResize,
-    &pv::PvChange,
-    &vg::VgCreate,
-    &vg::VgExtend,
-    &vg::VgReduce,
-    &vg::VgRename,
-    &vg::VgRemove,
-    &vg::VgChange,
-    &vgs::VgSplit,
-    &vgs::VgMerge,
-    &vgs::VgRestore,
-    &lv::LvCreate,
-    &lv::LvExtend,
-    &lv::LvReduce,
-    &lv::LvRename,
-    &lv::LvRemove,
-    &lv::LvChange,
-    &link::LinkCreate,
-    &link::LinkAdd,
-    &link::LinkExpand,
-    &link::LinkShrink,
-    &link::LinkRename,
-    &link::LinkDelete,
-];
-
-/// The verb of this name.
-pub fn find(name: &str) -> Result<&'static dyn Verb, Refusal> {
-    let found = VERBS.iter().find(|verb| verb.name() == name);
-    found.copied().ok_or_else(|| {
-        Refusal::new(Code::NoVerb, format!("there is no verb {name:?}")).but("`ashlar plan verbs` lists them")
-    })
-}
-
 /// Plans a request.
 pub async fn plan(disks: &dyn Disks, request: &Request, stamp: &Stamp) -> Result<Plan, Refusal> {
-    let verb = find(&request.verb)?;
+    let verb = disks.registry().verb(&request.verb)?;
     let kinds = kinds(disks, &request.object);
     if !kinds.contains(&verb.kind()) {
         let object = &request.object;

@@ -18,8 +18,8 @@ pub mod sweep;
 use bdev::{Table, table::Piece};
 use image::Image;
 use lvol::{
-    Findings, Group, LogicalVolume, Partition, Verdict,
-    format::{FORMATS, Proposal},
+    Findings, Group, LogicalVolume, Partition, Registry, Verdict,
+    format::Proposal,
     group::{Enrolled, Member},
     judge,
     part::edit::show::{self, Shown},
@@ -315,7 +315,10 @@ impl Lab {
         let findings = {
             let source = On { lab: self, name };
             let probe = now(Probe::new(name, node.uuid, node.blocks, node.block_size, &source));
-            now(judge::judge(probe.map(|probe| probe.being(node.partition.as_ref()))))
+            now(judge::judge(
+                Registry::builtin(),
+                probe.map(|probe| probe.being(node.partition.as_ref())),
+            ))
         };
         for proposal in findings.nodes.clone() {
             self.place(proposal, node.on_volume);
@@ -353,7 +356,7 @@ impl Lab {
     /// Puts groups together. The volumes that came, or are made of something else now.
     fn assemble(&mut self) -> Vec<String> {
         let mut groups = Vec::new();
-        for format in FORMATS {
+        for format in Registry::builtin().formats() {
             let candidates: Vec<(String, u64, u32, Member)> = self
                 .found
                 .nodes
@@ -392,7 +395,7 @@ impl Lab {
         }
         let mut came = Vec::new();
         for group in &mut groups {
-            let format = FORMATS.iter().find(|format| format.name() == group.format);
+            let format = Registry::builtin().format(&group.format);
             let disks = format.is_some_and(|format| format.volumes_are_disks());
             for volume in &mut group.volumes {
                 if let Some(node) = volume.node.take()

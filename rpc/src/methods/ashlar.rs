@@ -23,6 +23,7 @@ pub(super) fn lines() -> Lines {
         Line::new("ashlar_get_disks", Runtime, Look, BAD, get_disks),
         Line::new("ashlar_get_groups", Runtime, Look, BAD, get_groups),
         Line::new("ashlar_get_engine", Both, Look, Complaint::NoParams, get_engine),
+        Line::new("ashlar_get_plugins", Runtime, Look, Complaint::NoParams, get_plugins),
         Line::new("ashlar_create_disk", Runtime, Change, BAD, create_disk),
         Line::new("ashlar_delete_disk", Runtime, Change, BAD, delete_disk),
         Line::new("ashlar_rescan", Runtime, Change, Complaint::NoParams, rescan),
@@ -76,6 +77,11 @@ async fn get_groups(context: Arc<Context>, params: Groups) -> RpcResult<Vec<lvol
         groups.retain(|group| group.format == format);
     }
     Ok(groups)
+}
+
+/// Every class of plug-ins and every plug-in, with what it has claimed.
+async fn get_plugins(context: Arc<Context>, _: NoParams) -> RpcResult<lvol::plugin::Plugins> {
+    context.engine.plugins().await.map_err(engine_error)
 }
 
 fn yes() -> bool {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use lvol::change::ChangeError;
 use lvol::plan::refusal::Code;
-use lvol::plan::verb::VERBS;
 use lvol::{Applied, Past, Plan, Refusal, Request, Stamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -32,16 +31,8 @@ pub(super) fn lines() -> Lines {
 }
 
 /// Every verb with what it is done to and the options it takes.
-async fn get_verbs(_: Arc<Context>, _: NoParams) -> RpcResult<Value> {
-    let verb = |verb: &&dyn lvol::plan::Verb| {
-        json!({
-            "name": verb.name(),
-            "about": verb.about(),
-            "object": verb.kind(),
-            "options": verb.options(),
-        })
-    };
-    Ok(VERBS.iter().map(verb).collect())
+async fn get_verbs(context: Arc<Context>, _: NoParams) -> RpcResult<Value> {
+    context.engine.verbs().await.map_err(failed)
 }
 
 #[derive(Deserialize)]

@@ -70,8 +70,8 @@ impl Facts {
     }
 }
 
-/// The disk an object names, if its table may be changed.
-fn disk(draft: &Draft<'_>, name: &str) -> Result<Facts, Refusal> {
+/// The disk an object names, if its table may be changed: nobody uses it as a whole, and it can be read and written.
+pub fn disk(draft: &Draft<'_>, name: &str) -> Result<Facts, Refusal> {
     let facts = draft.facts(name)?;
     if let Some(user) = &facts.user {
         let why = format!("is used as a whole by {user}");
