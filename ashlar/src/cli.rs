@@ -268,11 +268,17 @@ pub struct How {
 
 /// `ashlar do`.
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub struct Do {
     /// What to do, for example `vg-create`.
-    pub verb: String,
+    #[arg(required_unless_present = "help")]
+    pub verb: Option<String>,
     /// To what: a disk, a partition, a group, a volume as `group/volume`.
-    pub object: String,
+    #[arg(required_unless_present = "help")]
+    pub object: Option<String>,
+    /// Tell what this verb does and which options it takes.
+    #[arg(short, long)]
+    pub help: bool,
     /// How, as NAME=VALUE. Lists are separated by commas; NAME alone is yes. `ashlar plan verbs VERB` tells what there is.
     #[arg(value_name = "NAME=VALUE", value_parser = pair)]
     pub options: Vec<(String, String)>,

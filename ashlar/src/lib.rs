@@ -61,7 +61,7 @@ fn perform(cli: &Cli, registry: Registry) -> Result<(), Box<dyn Error>> {
         Command::Label(command) => partition::label(&cli.ask, command),
         Command::Partition(command) => partition::run(&cli.ask, command),
         Command::Sfdisk(args) => partition::sfdisk(&cli.ask, args),
-        Command::Do(args) => plan::perform(&cli.ask, args),
+        Command::Do(args) => plan::perform(&cli.ask, args, &registry),
         Command::Can(args) => plan::can(&cli.ask, args),
         Command::Plan(command) => plan::run(&cli.ask, command),
         Command::Plugin(command) => Ok(plugin::run(&cli.ask, command)?),

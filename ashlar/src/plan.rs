@@ -42,16 +42,20 @@ pub fn run(ask: &cli::Ask, command: &cli::PlanCommand) -> Outcome {
 }
 
 /// Runs `ashlar do`.
-pub fn perform(ask: &cli::Ask, args: &cli::Do) -> Outcome {
+pub fn perform(ask: &cli::Ask, args: &cli::Do, registry: &lvol::Registry) -> Outcome {
+    let (name, object) = match (&args.verb, &args.object) {
+        (Some(name), Some(object)) if !args.help => (name, object),
+        (name, _) => return teach(registry, name.as_deref()),
+    };
     let mut client = ask::connect(ask)?;
     let known: Vec<Verb> = client.call("ashlar_get_verbs", ())?;
-    let verb = known.iter().find(|verb| verb.name == args.verb);
+    let verb = known.iter().find(|verb| verb.name == *name);
     let mut options = Map::new();
     for (name, value) in &args.options {
         let kind = verb.and_then(|verb| verb.options.iter().find(|option| option.name == *name));
         options.insert(name.clone(), typed(kind.map(|option| &option.kind), value));
     }
-    change(&mut client, ask, &args.verb, &args.object, options, &args.how)
+    change(&mut client, ask, name, object, options, &args.how)
 }
 
 fn params(verb: &str, object: &str, options: &Map<String, Value>, how: &cli::How) -> Value {
@@ -225,27 +229,71 @@ fn verbs(client: &mut Client, ask: &cli::Ask, name: Option<&str>) -> Outcome {
     }
     let mut all: Vec<Verb> = serde_json::from_value(all)?;
     let Some(name) = name else {
-        let rows = all.into_iter().map(|verb| vec![verb.name, verb.object, verb.about]);
-        ask::print_text(&human::table(&["VERB", "OBJECT", "WHAT IT DOES"], rows));
+        ask::print_text(&summary(all));
         return Ok(());
     };
     all.retain(|verb| verb.name == name);
     let verb = all
         .first()
         .ok_or_else(|| format!("there is no verb {name:?}; `ashlar plan verbs` lists them"))?;
+    ask::print_text(&describe(verb));
+    Ok(())
+}
+
+/// Verbs, a line each.
+fn summary(all: Vec<Verb>) -> String {
+    let rows = all.into_iter().map(|verb| vec![verb.name, verb.object, verb.about]);
+    human::table(&["VERB", "OBJECT", "WHAT IT DOES"], rows)
+}
+
+/// A verb and what it takes.
+fn describe(verb: &Verb) -> String {
     let rows = verb.options.iter().map(|option| {
-        let kind = match &option.kind {
-            Value::String(word) => word.clone(),
-            other => other["choice"]
-                .as_array()
-                .map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("|"))
-                .unwrap_or_default(),
-        };
         let must = if option.required { "required" } else { "" };
+        let kind = type_word(&option.kind);
         vec![option.name.clone(), kind, must.to_owned(), option.about.clone()]
     });
     let mut text = format!("{} {}: {}\n\n", verb.name, verb.object.to_uppercase(), verb.about);
     text += &human::table(&["OPTION", "TYPE", "", "WHAT IT IS"], rows);
+    text += &format!(
+        "\n`ashlar can OBJECT {}` says what each may be for an object now.\n",
+        verb.name
+    );
+    text
+}
+
+/// A type, in a word or as the words it may be.
+fn type_word(kind: &Value) -> String {
+    match kind {
+        Value::String(word) => word.clone(),
+        other => {
+            let words = other["choice"].as_array();
+            let words = words.map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("|"));
+            words.unwrap_or_default()
+        }
+    }
+}
+
+/// Runs `ashlar do [VERB] --help`: needs no running target, for what a verb takes is built in.
+fn teach(registry: &lvol::Registry, name: Option<&str>) -> Outcome {
+    let described = |verb: &'static dyn lvol::plan::Verb| {
+        let value = serde_json::to_value(lvol::plugin::VerbReport::from(verb))?;
+        serde_json::from_value::<Verb>(value)
+    };
+    let text = match name {
+        Some(name) => describe(&described(registry.verb(name)?)?),
+        None => {
+            let verbs = registry
+                .verbs()
+                .into_iter()
+                .map(described)
+                .collect::<Result<Vec<_>, _>>()?;
+            format!(
+                "ashlar do VERB OBJECT [NAME=VALUE…] [--dry-run]: changes what is on disks. `ashlar do VERB --help` tells what a verb takes.\n\n{}",
+                summary(verbs)
+            )
+        }
+    };
     ask::print_text(&text);
     Ok(())
 }
@@ -269,8 +317,72 @@ fn typed(kind: Option<&Value>, text: &str) -> Value {
 }
 
 #[derive(Deserialize)]
+struct Limit {
+    name: String,
+    #[serde(rename = "type")]
+    kind: Value,
+    required: bool,
+    about: String,
+    default: Option<Value>,
+    min: Option<u64>,
+    max: Option<u64>,
+    step: Option<u64>,
+    values: Option<Vec<Value>>,
+    #[serde(default)]
+    others: bool,
+    #[serde(default)]
+    not_with: Vec<String>,
+}
+
+impl Limit {
+    /// A value, for people: sizes in units.
+    fn word(&self, value: &Value) -> String {
+        match (value, self.kind == "size") {
+            (Value::Number(number), true) => number.as_u64().map_or_else(|| number.to_string(), human::size),
+            (Value::String(word), _) => word.clone(),
+            (other, _) => other.to_string(),
+        }
+    }
+
+    /// What it may be now, in a line.
+    fn now(&self) -> String {
+        let mut parts = Vec::new();
+        if let (Some(min), Some(max)) = (self.min, self.max) {
+            let step = self
+                .step
+                .filter(|step| *step != min)
+                .map(|step| format!(", by {}", self.word(&step.into())));
+            parts.push(format!(
+                "{} to {}{}",
+                self.word(&min.into()),
+                self.word(&max.into()),
+                step.unwrap_or_default()
+            ));
+        }
+        match self.values.as_deref() {
+            Some([]) => parts.push("nothing is possible now".into()),
+            Some(values) if self.kind != "flag" => {
+                let words: Vec<String> = values.iter().map(|value| self.word(value)).collect();
+                let more = if self.others { ", …" } else { "" };
+                parts.push(format!("{}{more}", words.join(", ")));
+            }
+            _ => {}
+        }
+        if let Some(default) = &self.default {
+            parts.push(format!("{} without it", self.word(default)));
+        }
+        if !self.not_with.is_empty() {
+            parts.push(format!("not with {}", self.not_with.join(", ")));
+        }
+        parts.join("; ")
+    }
+}
+
+#[derive(Deserialize)]
 struct Can {
     verb: String,
+    #[serde(default)]
+    limits: Vec<Limit>,
     possible: bool,
     code: Option<String>,
     reason: Option<String>,
@@ -298,7 +410,19 @@ pub fn can(ask: &cli::Ask, args: &cli::Can) -> Outcome {
                 why.join("; "),
             ]
         });
-        ask::print_text(&human::table(&["VERB", "NOW", "CODE", "WHY NOT"], rows));
+        let mut text = human::table(&["VERB", "NOW", "CODE", "WHY NOT"], rows);
+        let limits: Vec<&Limit> = all.iter().flat_map(|can| &can.limits).collect();
+        if !limits.is_empty() {
+            let rows = limits.into_iter().map(|limit| {
+                let name = match limit.required {
+                    true => format!("{} (required)", limit.name),
+                    false => limit.name.clone(),
+                };
+                vec![name, type_word(&limit.kind), limit.now(), limit.about.clone()]
+            });
+            text += &format!("\n{}", human::table(&["OPTION", "TYPE", "NOW", "WHAT IT IS"], rows));
+        }
+        ask::print_text(&text);
     }
     match (&args.verb, all.first()) {
         (Some(verb), Some(can)) if !can.possible => {

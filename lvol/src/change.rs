@@ -198,20 +198,20 @@ impl Engine {
         plan::verb::plan(&View(self), request, stamp).await
     }
 
-    /// Which verbs, or whether this one, are possible on an object now. Reads only.
+    /// Which verbs are possible on an object now; or whether this one is, and what its options may be. Reads only.
     pub async fn can(&self, verb: Option<&str>, object: &str) -> Result<Vec<Can>, Refusal> {
         let _work = self.inner.work.lock().await;
         self.settle().await;
         let (view, stamp) = (View(self), Stamp::now());
-        let one = verb.is_some();
-        let verbs = match verb {
-            Some(name) => vec![self.registry().verb(name)?],
-            None => self.registry().verbs(),
-        };
+        if let Some(name) = verb {
+            let verb = self.registry().verb(name)?;
+            return Ok(vec![plan::verb::can_how(&view, verb, object, &stamp).await]);
+        }
+        let verbs = self.registry().verbs();
         let kinds = plan::verb::kinds(&view, object);
         let mut all = Vec::with_capacity(verbs.len());
         // One that is for objects of another kind says nothing about this one.
-        for verb in verbs.into_iter().filter(|verb| one || kinds.contains(&verb.kind())) {
+        for verb in verbs.into_iter().filter(|verb| kinds.contains(&verb.kind())) {
             all.push(plan::verb::can(&view, verb, object, &stamp).await);
         }
         Ok(all)

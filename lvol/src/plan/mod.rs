@@ -16,6 +16,7 @@ pub mod carry;
 pub mod disks;
 pub mod draft;
 pub mod journal;
+pub mod limit;
 pub mod refusal;
 pub mod verb;
 
@@ -26,6 +27,7 @@ use uuid::Uuid;
 pub use carry::{Failure, Medium, carry_out};
 pub use disks::{Disks, Facts};
 pub use draft::Draft;
+pub use limit::{Guess, Limit};
 pub use refusal::{Code, Refusal};
 pub use verb::{Request, Verb};
 

@@ -1,6 +1,6 @@
 //! Verbs: what can be done to disks, partitions, groups and volumes. One trait; plug-ins bring them, and the command line, RPC and whatever else asks
 //! read what each takes from its description.
-use super::{Code, Disks, Draft, Plan, Refusal, Stamp};
+use super::{Code, Disks, Draft, Guess, Limit, Plan, Refusal, Stamp, limit};
 use crate::part;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -81,7 +81,7 @@ pub enum Type {
 }
 
 /// An option of a verb.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Opt {
     /// Its name.
     pub name: &'static str,
@@ -170,6 +170,11 @@ pub trait Verb: Send + Sync {
         let _ = (disks, object);
         Map::new()
     }
+    /// What its options may be on this object, as far as it knows: ranges, defaults, words. It is tried before it is told, so a guess may be too wide.
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let _ = (disks, object);
+        Vec::new()
+    }
     /// Drafts it, or says why not. Reads only.
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a>;
 }
@@ -222,6 +227,9 @@ pub struct Can {
     /// Options with which it is.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, Value>,
+    /// What its options may be: told when one verb is asked about, for each value is tried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
 }
 
 /// Tries a verb on an object, with the options that its description proposes. What comes of it is thrown away, so the answer is that of trying it.
@@ -238,5 +246,14 @@ pub async fn can(disks: &dyn Disks, verb: &'static dyn Verb, object: &str, stamp
         possible: why.is_none(),
         why,
         options: request.options,
+        limits: Vec::new(),
     }
+}
+
+/// The same, with what each option may be on this object now.
+pub async fn can_how(disks: &dyn Disks, verb: &'static dyn Verb, object: &str, stamp: &Stamp) -> Can {
+    let mut can = can(disks, verb, object, stamp).await;
+    let tried = can.why.as_ref().map(|why| why.code);
+    can.limits = limit::limits(disks, verb, object, stamp, tried).await;
+    can
 }

@@ -5,6 +5,7 @@ mod disks;
 mod harness;
 mod iscsi_auth;
 mod nvmf_texts;
+mod plugins;
 mod process;
 mod pypi;
 mod saved;

@@ -7,7 +7,7 @@ use crate::{
         vacate,
     },
     plan::{
-        Code, Disks, Draft, Refusal, Request, Verb,
+        Code, Disks, Draft, Guess, Refusal, Request, Verb,
         verb::{Kind, Opt, Planning, Type},
     },
 };
@@ -267,6 +267,17 @@ impl Verb for LinkShrink {
             FORCE_LOSE,
         ];
         OPTIONS
+    }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let groups = disks.groups().into_iter().filter(|group| group.format == "link");
+        let mut volumes = groups.flat_map(|group| group.volumes);
+        let bytes = volumes
+            .find(|volume| volume.disk == object)
+            .map(|volume| volume.what.bytes);
+        let less = bytes.map(|bytes| bytes.saturating_sub(DATA));
+        less.map(|less| Guess::range("size", DATA, less, DATA))
+            .into_iter()
+            .collect()
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {

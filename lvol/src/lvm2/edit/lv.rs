@@ -9,7 +9,7 @@ use super::{
     tags, volume_name, words,
 };
 use crate::plan::{
-    Code, Disks, Draft, Refusal, Request, Undo, Verb,
+    Code, Disks, Draft, Guess, Refusal, Request, Undo, Verb,
     verb::{Kind, Opt, Planning, Type},
 };
 use serde::Deserialize;
@@ -218,6 +218,46 @@ fn split(object: &str) -> Result<(&str, &str), Refusal> {
         .ok_or_else(|| Refusal::new(Code::WrongKind, format!("{object:?} is no group/volume")))
 }
 
+/// What a group has: bytes in an extent, and extents that nobody has. Nothing if it is not there.
+fn room(disks: &dyn Disks, vg: &str) -> Option<(u64, u64)> {
+    let group = disks
+        .groups_called(vg)
+        .into_iter()
+        .find(|group| group.format == "lvm2")?;
+    let seats = group.members.iter().filter(|seat| seat.allocatable);
+    let free = seats.map(|seat| seat.extents.saturating_sub(seat.used)).sum();
+    Some((group.extent_bytes, free))
+}
+
+/// The disks of a group.
+fn members(disks: &dyn Disks, vg: &str) -> Vec<String> {
+    let groups = disks
+        .groups_called(vg)
+        .into_iter()
+        .filter(|group| group.format == "lvm2");
+    groups
+        .flat_map(|group| group.members)
+        .filter_map(|seat| seat.disk)
+        .collect()
+}
+
+/// Powers of two that are sizes of a chunk.
+fn chunks(extent: u64) -> Vec<u64> {
+    (12..34)
+        .map(|shift| 1 << shift)
+        .take_while(|bytes| *bytes <= extent)
+        .collect()
+}
+
+/// How many extents a volume has.
+fn length(disks: &dyn Disks, object: &str) -> Option<u64> {
+    let vg = object.split('/').next().unwrap_or_default();
+    let groups = disks.groups_called(vg);
+    let group = groups.iter().find(|group| group.format == "lvm2")?;
+    let volume = group.volumes.iter().find(|volume| volume.disk == object)?;
+    Some(volume.what.bytes / group.extent_bytes.max(1))
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Create {
@@ -284,6 +324,20 @@ impl Verb for LvCreate {
     }
     fn example(&self, _: &dyn Disks, _: &str) -> Map<String, Value> {
         Map::from_iter([("extents".to_owned(), 1.into())])
+    }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let Some((extent, free)) = room(disks, object) else {
+            return Vec::new();
+        };
+        vec![
+            Guess::range("size", extent, extent.saturating_mul(free), extent).not_with(&["extents"]),
+            Guess::range("extents", 1, free, 1).not_with(&["size"]),
+            Guess::range("stripes", 1, 128, 1).or(1),
+            Guess::among("stripe_size", chunks(extent))
+                .or(CHUNK.min(extent))
+                .with("stripes", 2),
+            Guess::among("disks", members(disks, object)),
+        ]
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {
@@ -481,6 +535,24 @@ impl Verb for LvExtend {
         let _ = (disks, object);
         Map::from_iter([("extents".to_owned(), "+1".into())])
     }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let vg = object.split('/').next().unwrap_or_default();
+        let (Some((extent, free)), Some(now)) = (room(disks, vg), length(disks, object)) else {
+            return Vec::new();
+        };
+        vec![
+            Guess::range(
+                "size",
+                extent.saturating_mul(now + 1),
+                extent.saturating_mul(now + free),
+                extent,
+            )
+            .not_with(&["extents"]),
+            Guess::range("extents", now + 1, now + free, 1).not_with(&["size"]),
+            Guess::range("stripes", 1, 128, 1),
+            Guess::among("disks", members(disks, vg)),
+        ]
+    }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {
             let options: Extend = request.options()?;
@@ -582,6 +654,17 @@ impl Verb for LvReduce {
     fn example(&self, disks: &dyn Disks, object: &str) -> Map<String, Value> {
         let _ = (disks, object);
         Map::from_iter([("extents".to_owned(), "-1".into())])
+    }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let vg = object.split('/').next().unwrap_or_default();
+        let (Some((extent, _)), Some(now)) = (room(disks, vg), length(disks, object)) else {
+            return Vec::new();
+        };
+        let less = now.saturating_sub(1);
+        vec![
+            Guess::range("size", extent, extent.saturating_mul(less), extent).not_with(&["extents"]),
+            Guess::range("extents", 1, less, 1).not_with(&["size"]),
+        ]
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {

@@ -5,7 +5,7 @@ use super::{
     tags, vacate, words,
 };
 use crate::plan::{
-    Code, Disks, Draft, Facts, Refusal, Request, Verb,
+    Code, Disks, Draft, Facts, Guess, Refusal, Request, Verb,
     verb::{Kind, Opt, Planning, Type},
 };
 use serde::Deserialize;
@@ -80,6 +80,17 @@ impl Verb for PvCreate {
             ),
         ];
         OPTIONS
+    }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let Some(facts) = disks.facts(object) else {
+            return Vec::new();
+        };
+        let block = u64::from(facts.block_size).max(SECTOR);
+        vec![
+            Guess::range("metadata_copies", 0, 2, 1).or(1),
+            Guess::range("metadata_size", 4096, facts.bytes(), 4096).or(ALIGNMENT - AREA_START),
+            Guess::range("data_alignment", block, facts.bytes(), block).or(ALIGNMENT),
+        ]
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {
@@ -288,6 +299,12 @@ impl Verb for PvResize {
         let bytes = disks.facts(object).map(|facts| facts.bytes()).unwrap_or_default();
         let smaller = bytes.saturating_sub(ALIGNMENT).max(8 * ALIGNMENT);
         Map::from_iter([("size".to_owned(), smaller.into())])
+    }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let Some(facts) = disks.facts(object) else {
+            return Vec::new();
+        };
+        vec![Guess::range("size", SECTOR, facts.bytes(), SECTOR).or(facts.bytes())]
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Verdict,
     plan::{
-        Code, Disks, Draft, Refusal, Request, Undo, Verb,
+        Code, Disks, Draft, Guess, Refusal, Request, Undo, Verb,
         verb::{Kind, Opt, Planning, Type},
     },
 };
@@ -86,6 +86,9 @@ impl Verb for VgCreate {
     fn example(&self, disks: &dyn Disks, _: &str) -> Map<String, Value> {
         let disks: Vec<Value> = blank(disks).into_iter().map(Value::from).collect();
         Map::from_iter([("disks".to_owned(), disks.into())])
+    }
+    fn guesses(&self, _: &dyn Disks, _: &str) -> Vec<Guess> {
+        vec![Guess::range("extent_size", 128 << 10, 16 << 30, 128 << 10).or(EXTENT)]
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {

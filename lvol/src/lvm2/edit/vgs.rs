@@ -10,7 +10,7 @@ use super::{
     words,
 };
 use crate::plan::{
-    Code, Disks, Draft, Refusal, Request, Undo, Verb,
+    Code, Disks, Draft, Guess, Refusal, Request, Undo, Verb,
     verb::{Kind, Opt, Planning, Type},
 };
 use serde::Deserialize;
@@ -227,6 +227,11 @@ impl Verb for VgMerge {
         let name = other.map(|group| group.name.clone()).unwrap_or_default();
         Map::from_iter([("group".to_owned(), name.into())])
     }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let groups = disks.groups().into_iter();
+        let others = groups.filter(|group| group.name != object && group.format == "lvm2");
+        vec![Guess::among("group", others.map(|group| group.name))]
+    }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {
             let options: Merge = request.options()?;
@@ -357,6 +362,9 @@ impl Verb for VgRestore {
         last.map(|change| ("change".to_owned(), change.into()))
             .into_iter()
             .collect()
+    }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        vec![Guess::among("change", disks.archive(object))]
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {

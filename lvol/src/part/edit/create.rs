@@ -5,7 +5,7 @@ use super::{
     size,
 };
 use crate::plan::{
-    Code, Draft, Facts, Refusal, Request, Verb,
+    Code, Disks, Draft, Facts, Guess, Refusal, Request, Verb,
     verb::{Kind, Opt, Planning, Type},
 };
 use serde::Deserialize;
@@ -84,6 +84,16 @@ impl Verb for PartitionCreate {
             ),
         ];
         ALL
+    }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let Some(facts) = disks.facts(object) else {
+            return Vec::new();
+        };
+        let block = u64::from(facts.block_size);
+        vec![
+            Guess::range("size", block, facts.bytes(), block).not_with(&["end"]),
+            Guess::words("type", kind::words_of_all()).or("linux"),
+        ]
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(create(draft, request))

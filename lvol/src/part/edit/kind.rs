@@ -34,6 +34,11 @@ fn words(has: impl Fn(&(&str, &str, Option<Uuid>, Option<u8>)) -> bool) -> Strin
     all.join(", ")
 }
 
+/// Every word there is for a type, whether a table knows that type or not.
+pub fn words_of_all() -> impl Iterator<Item = &'static str> {
+    ALIASES.iter().map(|alias| alias.0)
+}
+
 fn alias(text: &str) -> Option<&'static (&'static str, &'static str, Option<Uuid>, Option<u8>)> {
     ALIASES
         .iter()

@@ -3,7 +3,7 @@ use super::{Dos, Gpt, Label, called, human, kind, load, misfit, not_a_member, pu
 use crate::{
     part,
     plan::{
-        Code, Disks, Draft, Facts, Refusal, Request, Verb,
+        Code, Disks, Draft, Facts, Guess, Refusal, Request, Verb,
         verb::{Kind, Opt, Planning, Type},
     },
 };
@@ -162,6 +162,18 @@ impl Verb for PartitionResize {
         less.map(|bytes| ("size".to_owned(), json!(bytes)))
             .into_iter()
             .collect()
+    }
+    fn guesses(&self, disks: &dyn Disks, object: &str) -> Vec<Guess> {
+        let facts = disks.facts(object);
+        let on = facts.and_then(|facts| disks.facts(facts.partition?.disk()));
+        let Some(disk) = on else {
+            return Vec::new();
+        };
+        let block = u64::from(disk.block_size);
+        vec![
+            Guess::range("size", block, disk.bytes(), block).not_with(&["end"]),
+            Guess::range("end", block, disk.bytes(), block).not_with(&["size"]),
+        ]
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(resize(draft, request))
@@ -365,6 +377,9 @@ impl Verb for PartitionChange {
             _ => false,
         };
         Map::from_iter([("bootable".to_owned(), Value::from(!bootable))])
+    }
+    fn guesses(&self, _: &dyn Disks, _: &str) -> Vec<Guess> {
+        vec![Guess::words("type", kind::words_of_all())]
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(change(draft, request))
