@@ -328,6 +328,16 @@ pub enum PlanCommand {
         /// The file, or - for standard input.
         file: PathBuf,
     },
+    /// Say in which order things are best stacked, and which stacks are refused by which rule. Without names: all rules.
+    #[command(
+        after_help = "Names are those of plug-ins, lowest first, separated by commas. A stack that breaks a hard rule leaves data wrong, lost or out of \
+                            reach, and is refused; the rest is advice.\n\nExample:\n  ashlar plan stack file,gpt,crypt,stripe"
+    )]
+    Stack {
+        /// What to stack, lowest first.
+        #[arg(value_delimiter = ',')]
+        features: Vec<String>,
+    },
     /// Take back what a change has written, if nothing has changed it since.
     Undo {
         /// Its number.

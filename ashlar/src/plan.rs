@@ -1,5 +1,6 @@
 //! `ashlar do`, `ashlar can` and `ashlar plan`: changes to what is on disks, planned, carried out and taken back.
 use crate::{ask, cli, human};
+use lvol::stack::{Feature, Rules};
 use rpc::client::{Client, ClientError};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -9,9 +10,13 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 /// Runs `ashlar plan`.
 pub fn run(ask: &cli::Ask, command: &cli::PlanCommand) -> Outcome {
+    if let cli::PlanCommand::Stack { features } = command {
+        return stack(ask, features);
+    }
     let mut client = ask::connect(ask)?;
     match command {
         cli::PlanCommand::Verbs { name } => verbs(&mut client, ask, name.as_deref()),
+        cli::PlanCommand::Stack { features } => stack(ask, features),
         cli::PlanCommand::Ls => list(&mut client, ask),
         cli::PlanCommand::Show { number, bytes } => {
             let plan: Value = client.call("ashlar_get_plans", json!({ "number": number }))?;
@@ -38,6 +43,52 @@ pub fn run(ask: &cli::Ask, command: &cli::PlanCommand) -> Outcome {
             }
             Ok(())
         }
+    }
+}
+
+/// Runs `ashlar plan stack`. The rules are built in, so no target is asked.
+fn stack(ask: &cli::Ask, features: &[String]) -> Outcome {
+    let rules = Rules::default();
+    let given: Vec<&str> = features.iter().map(String::as_str).collect();
+    let order = match given.is_empty() {
+        true => rules.rows().iter().map(|row| row.name).collect(),
+        false => rules.ordered(&given),
+    };
+    let broken = rules.check(&given);
+    let rows: Vec<&Feature> = order.iter().filter_map(|name| rules.get(name)).collect();
+    if ask.json {
+        ask::print_json(&json!({ "order": order, "rows": rows, "broken": broken }));
+    } else {
+        let lines = rows.into_iter().map(|row| {
+            let only = match row.exclusive {
+                None => String::new(),
+                Some((rule, true)) => rule.word().to_owned(),
+                Some((rule, false)) => format!("{} (advice)", rule.word()),
+            };
+            let layer = format!("{:?}", row.layer).to_lowercase();
+            vec![
+                row.name.to_owned(),
+                layer,
+                row.weight.to_string(),
+                only,
+                row.why.to_owned(),
+            ]
+        });
+        let mut text = match given.is_empty() {
+            true => String::new(),
+            false => format!("The best order, lowest first: {}\n\n", order.join(", ")),
+        };
+        text += &human::table(&["FEATURE", "LAYER", ">WEIGHT", "ONLY", "WHY"], lines);
+        for one in &broken {
+            let manner = if one.hard { "Refused" } else { "Advice" };
+            text += &format!("\n{manner}, {one}");
+        }
+        text += if broken.is_empty() { "" } else { "\n" };
+        ask::print_text(&text);
+    }
+    match broken.iter().find(|one| one.hard) {
+        Some(one) => Err(format!("{} is refused by the rule {}", given.join(", "), one.rule.word()).into()),
+        None => Ok(()),
     }
 }
 

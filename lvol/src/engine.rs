@@ -14,6 +14,7 @@ use crate::{
     part::Partition,
     plan::journal::Journal,
     plugin::Registry,
+    stack,
 };
 use bdev::{Event, Graph, GraphError, NodeInfo, NodeSpec, NodeState};
 use serde::{Deserialize, Serialize};
@@ -296,6 +297,15 @@ impl Engine {
 
     pub(crate) async fn build(&self, wish: Create) -> Result<(), GraphError> {
         let name = wish.spec.name.clone();
+        if !wish.origin.is_found() {
+            let runtime = &self.inner.runtime;
+            let look = |on: &str| runtime.info(on).map(|info| (info.table, info.geometry.blocks));
+            let distinct = stack::distinct(&wish.spec.table, &look);
+            distinct.map_err(|reason| GraphError::Invalid {
+                name: name.clone(),
+                reason,
+            })?;
+        }
         self.state().building.insert(name.clone(), wish.clone());
         let under = match &wish.origin {
             Origin::Discovery { format, .. } | Origin::Group { format, .. } => Some(format.clone()),

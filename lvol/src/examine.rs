@@ -8,14 +8,12 @@ use crate::{
     format::Proposal,
     judge::{self, Findings, Verdict},
     probe::{Probe, Reading, Source},
+    stack::rules::DEPTH_MAX,
 };
 use bdev::{GraphError, NodeInfo, NodeSpec, NodeState};
 use spec::{BlockRange, Extent};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
-
-/// Partitions in partitions in …: how deep we go. Nobody who means well nests deeper.
-const DEPTH_MAX: usize = 8;
 
 /// A node of the graph as something to read from.
 struct Node<'a> {

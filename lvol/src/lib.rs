@@ -35,6 +35,7 @@ pub mod plan;
 pub mod plugin;
 pub mod probe;
 pub mod process;
+pub mod stack;
 
 pub use change::{Applied, ChangeError, Past};
 pub use engine::{Create, DiskInfo, Engine, Found, Origin};

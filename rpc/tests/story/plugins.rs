@@ -1,4 +1,4 @@
-//! Who knows what about disks, and what a verb's options may be now.
+//! Who knows what about disks, what a verb's options may be now, and a stack that is refused.
 use super::harness::Process;
 use serde_json::{Value, json};
 
@@ -86,4 +86,21 @@ fn a_verb_tells_what_its_options_may_be_for_an_object_now() {
             .all(|can| can.get("limits").is_none()),
         "{all}"
     );
+}
+
+#[test]
+fn a_stripe_that_has_a_disk_twice_is_refused() {
+    let mut p = Process::started();
+    malloc(&mut p, "a");
+    let segments = json!([{"on": "a", "start": 0, "blocks": 4096}]);
+    p.ok(
+        "ashlar_create_disk",
+        json!({"name": "low", "table": {"kind": "linear", "segments": segments}}),
+    );
+    for on in [json!(["a", "a"]), json!(["a", "low"])] {
+        let table = json!({"kind": "stripe", "on": on, "chunk": 8});
+        let (code, _) = p.refused("ashlar_create_disk", json!({"name": "s", "table": table}));
+        assert_eq!(code, -22, "{on}");
+    }
+    assert_eq!(p.disks(), ["a", "low"]);
 }
