@@ -265,3 +265,25 @@ pub fn reach(draft: &Draft<'_>, disk: &str) -> BTreeSet<String> {
     }
     all
 }
+
+/// A disk and everything that must be there for it: what it is a partition of, and every member of the group that it is a volume of.
+pub fn needs(draft: &Draft<'_>, disk: &str) -> BTreeSet<String> {
+    let groups = draft.disks.groups();
+    let (mut all, mut todo) = (BTreeSet::new(), vec![disk.to_owned()]);
+    while let Some(name) = todo.pop() {
+        let Some(facts) = draft.disks.facts(&name).filter(|facts| !all.contains(&facts.name)) else {
+            continue;
+        };
+        let of = groups
+            .iter()
+            .find(|group| group.volumes.iter().any(|volume| volume.disk == facts.name));
+        todo.extend(
+            of.into_iter()
+                .flat_map(|group| &group.members)
+                .filter_map(|seat| seat.disk.clone()),
+        );
+        todo.extend(facts.partition.as_ref().map(|partition| partition.disk().to_owned()));
+        all.insert(facts.name);
+    }
+    all
+}

@@ -1,5 +1,5 @@
 //! The verbs.
-use super::chain::{Chain, reach, room};
+use super::chain::{Chain, needs, reach, room};
 use crate::{
     Verdict,
     lvm2::edit::{
@@ -100,6 +100,15 @@ async fn recruit(draft: &mut Draft<'_>, chain: &mut Chain, options: &Recruits) -
         if above.contains(&chain.disk()) {
             let why = format!("the drive link {:?} stands on {disk:?}", chain.record.name);
             return Err(Refusal::new(Code::InUse, why));
+        }
+        // Not only the volume itself: a group whose member the link is cannot be put together without the link, nor the link without its volume.
+        if needs(draft, &facts.name).iter().any(|one| own.contains(one)) {
+            let why = format!(
+                "{disk:?} needs the drive link {:?} to be there itself",
+                chain.record.name
+            );
+            return Err(Refusal::new(Code::InUse, why)
+                .but("take a disk that does not stand on the link, nor in a group with it"));
         }
         if above.iter().any(|one| !taken.insert(one.clone())) {
             let why = format!("{disk:?} is named twice, or is a part of another disk that is named");
