@@ -126,7 +126,10 @@ impl Handle {
     /// [`Engine::wait_for_examine`].
     pub async fn wait_for_examine(&self) -> Answer<()> {
         match &self.at {
-            At::Here(engine) => Ok(engine.wait_for_examine().await),
+            At::Here(engine) => {
+                engine.wait_for_examine().await;
+                Ok(())
+            }
             At::There(keeper) => ask(keeper, Call::WaitForExamine).await,
         }
     }
@@ -134,7 +137,10 @@ impl Handle {
     /// [`Engine::rescan`].
     pub async fn rescan(&self) -> Answer<()> {
         match &self.at {
-            At::Here(engine) => Ok(engine.rescan().await),
+            At::Here(engine) => {
+                engine.rescan().await;
+                Ok(())
+            }
             At::There(keeper) => ask(keeper, Call::Rescan).await,
         }
     }

@@ -4,6 +4,7 @@ use crate::{
     Change, ChangeError, ChangeKind, EngineError, Notification, Offers,
     border::{
         Side,
+        waiting::{Answer, Waiting},
         wire::{self, Call, Down, Question, Up},
     },
     events::Ring,
@@ -11,7 +12,6 @@ use crate::{
 use bdev::{Event, Graph, GraphError, Subscription};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    collections::HashMap,
     ffi::OsString,
     io,
     os::{
@@ -28,7 +28,7 @@ use std::{
 };
 use tokio::{
     process::Child,
-    sync::{broadcast, mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, watch},
     time::timeout,
 };
 
@@ -82,8 +82,7 @@ struct Told {
 /// One engine's life.
 struct Link {
     out: mpsc::UnboundedSender<Vec<u8>>,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Vec<u8>, ChangeError>>>>,
-    next: AtomicU64,
+    waiting: Waiting<ChangeError>,
     /// Events of the graph that the engine has not been told yet.
     events: Mutex<Subscription>,
 }
@@ -194,15 +193,9 @@ impl Keeper {
 }
 
 impl Link {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Vec<u8>, ChangeError>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The answer; nothing if the engine has ended.
-    async fn call(&self, call: &Call) -> Option<Result<Vec<u8>, ChangeError>> {
-        let number = self.next.fetch_add(1, Relaxed);
-        let (done, answer) = oneshot::channel();
-        self.waiting().insert(number, done);
+    async fn call(&self, call: &Call) -> Option<Answer<ChangeError>> {
+        let (number, answer) = self.waiting.begin();
         self.say(
             &Down::Call {
                 number,
@@ -312,8 +305,7 @@ async fn serve(
     let (out, mut outgoing) = mpsc::unbounded_channel::<Vec<u8>>();
     let link = Arc::new(Link {
         out,
-        waiting: Mutex::default(),
-        next: AtomicU64::new(0),
+        waiting: Waiting::default(),
         events: Mutex::new(side.graph().events()),
     });
     if let Some(keeper) = keeper.upgrade() {
@@ -363,7 +355,7 @@ async fn serve(
     };
     writer.abort();
     // Whoever waits for an answer learns that none will come.
-    link.waiting().clear();
+    link.waiting.give_up();
     ended
 }
 
@@ -398,10 +390,7 @@ fn hear(keeper: &Weak<Keeper>, side: &Arc<Side>, link: &Arc<Link>, message: Up, 
             if let Some(keeper) = keeper.upgrade() {
                 keeper.pump();
             }
-            let waiting = link.waiting().remove(&number);
-            if let Some(waiting) = waiting {
-                let _ = waiting.send(problem.map_or(Ok(bytes), Err));
-            }
+            link.waiting.end(number, problem.map_or(Ok(bytes), Err));
         }
         Up::Change(change) => {
             if let Some(keeper) = keeper.upgrade() {

@@ -69,10 +69,10 @@ fn pattern(at: u64, blocks: u64) -> Vec<u8> {
 
 /// Every block of the link: its bytes, or that it cannot be read.
 async fn read(engine: &Engine, name: &str) -> Vec<Result<Vec<u8>, String>> {
-    let blocks = graph(&engine).info(name).unwrap().geometry.blocks;
+    let blocks = graph(engine).info(name).unwrap().geometry.blocks;
     let mut all = Vec::new();
     for at in (0..blocks).step_by(64) {
-        let read = graph(&engine).read(name, BlockRange::new(at, 64)).await;
+        let read = graph(engine).read(name, BlockRange::new(at, 64)).await;
         all.push(read.map_err(|why| why.to_string()));
     }
     all

@@ -2,40 +2,36 @@
 //!
 //! There are two: commands and calls go back and forth on one, each answer bearing the number of what it answers; on the other the engine asks
 //! and waits, which it may, for it never stands in the way of an I/O.
-use super::wire::{self, Call, Command, Down, Question, Up};
+use super::{
+    waiting::Waiting,
+    wire::{self, Call, Command, Down, Question, Up},
+};
 use bdev::{Event, GraphError};
 use serde::de::DeserializeOwned;
 use std::{
-    collections::HashMap,
     io,
     os::unix::net::UnixStream,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 
 /// Events a slow subscriber may leave lying before it is told that it missed some.
 const BACKLOG: usize = 4096;
 
-type Waiting = Mutex<HashMap<u64, oneshot::Sender<Result<Vec<u8>, GraphError>>>>;
+/// Calls, with their numbers.
+pub type Calls = mpsc::UnboundedReceiver<(u64, Call)>;
 
 /// The engine's end.
 pub struct Line {
     out: mpsc::UnboundedSender<Vec<u8>>,
     asking: Mutex<UnixStream>,
-    waiting: Waiting,
+    waiting: Waiting<GraphError>,
     events: broadcast::Sender<Event>,
-    next: AtomicU64,
 }
 
 impl Line {
     /// The engine's end of these two sockets; calls come out of the second half of the answer, which ends with the line. On a runtime of tokio's.
-    pub fn start(
-        main: UnixStream,
-        asking: UnixStream,
-    ) -> io::Result<(Arc<Line>, mpsc::UnboundedReceiver<(u64, Call)>)> {
+    pub fn start(main: UnixStream, asking: UnixStream) -> io::Result<(Arc<Line>, Calls)> {
         main.set_nonblocking(true)?;
         let (mut from, mut to) = tokio::net::UnixStream::from_std(main)?.into_split();
         let (out, mut outgoing) = mpsc::unbounded_channel::<Vec<u8>>();
@@ -43,9 +39,8 @@ impl Line {
         let line = Arc::new(Line {
             out,
             asking: Mutex::new(asking),
-            waiting: Mutex::default(),
+            waiting: Waiting::default(),
             events: broadcast::Sender::new(BACKLOG),
-            next: AtomicU64::new(0),
         });
         tokio::spawn(async move {
             while let Some(frame) = outgoing.recv().await {
@@ -62,10 +57,7 @@ impl Line {
                     // Nobody may be listening.
                     Down::Event(event) => drop(reader.events.send(event)),
                     Down::Done { number, problem } => {
-                        let waiting = reader.waiting().remove(&number);
-                        if let Some(waiting) = waiting {
-                            let _ = waiting.send(problem.map_or(Ok(bytes), Err));
-                        }
+                        reader.waiting.end(number, problem.map_or(Ok(bytes), Err));
                     }
                     Down::Call { number, call: asked } => {
                         if call.send((number, asked)).is_err() {
@@ -74,13 +66,9 @@ impl Line {
                     }
                 }
             }
-            reader.waiting().clear();
+            reader.waiting.give_up();
         });
         Ok((line, calls))
-    }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Vec<u8>, GraphError>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a message.
@@ -93,9 +81,7 @@ impl Line {
     }
 
     pub(super) async fn command(&self, command: Command, bytes: Vec<u8>) -> Result<Vec<u8>, GraphError> {
-        let number = self.next.fetch_add(1, Relaxed);
-        let (done, answer) = oneshot::channel();
-        self.waiting().insert(number, done);
+        let (number, answer) = self.waiting.begin();
         self.say(&Up::Command { number, command }, &bytes);
         answer.await.unwrap_or(Err(GraphError::Stopped))
     }

@@ -13,6 +13,7 @@
 //! that was killed is replaced without a host, or a disk, noticing.
 pub mod line;
 mod side;
+pub(crate) mod waiting;
 pub mod wire;
 
 pub(crate) use side::PLAN;

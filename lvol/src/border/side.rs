@@ -226,15 +226,30 @@ impl Side {
     /// Answers a question: JSON.
     pub(crate) fn answer(&self, question: Question) -> Result<Vec<u8>, GraphError> {
         let json = match question {
+            Question::Unclaim { number } => {
+                self.unclaim(number);
+                serde_json::to_vec(&())
+            }
             Question::Info { name } => serde_json::to_vec(&self.graph.info(&name)),
             Question::List => serde_json::to_vec(&self.graph.list()),
             Question::Claim { name, by } => serde_json::to_vec(&self.claim(&name, &by)?),
-            Question::Unclaim { number } => serde_json::to_vec(&self.unclaim(number)),
             Question::Recall => serde_json::to_vec(&self.recall()),
-            Question::Remember { wish } => serde_json::to_vec(&self.remember(wish)),
-            Question::WaitFor { wish } => serde_json::to_vec(&self.wait_for(wish)),
-            Question::WaitNoMore { name } => serde_json::to_vec(&self.wait_no_more(&name)),
-            Question::Examining { name } => serde_json::to_vec(&self.examining(name)),
+            Question::Remember { wish } => {
+                self.remember(wish);
+                serde_json::to_vec(&())
+            }
+            Question::WaitFor { wish } => {
+                self.wait_for(wish);
+                serde_json::to_vec(&())
+            }
+            Question::WaitNoMore { name } => {
+                self.wait_no_more(&name);
+                serde_json::to_vec(&())
+            }
+            Question::Examining { name } => {
+                self.examining(name);
+                serde_json::to_vec(&())
+            }
             Question::Offers { volume } => {
                 serde_json::to_vec(&self.offers().is_some_and(|offers| offers.offers(&volume)))
             }
