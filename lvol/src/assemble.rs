@@ -229,10 +229,10 @@ async fn build(engine: &Engine, group: &mut Group) {
         // Renamed while somebody uses it: the same extents must not be there twice.
         if let Some(twin) = engine
             .runtime()
-            .info(&node.uuid.to_string())
-            .filter(|twin| twin.name != name)
+            .find(&node.uuid.to_string())
+            .filter(|twin| *twin != name)
         {
-            volume.inactive = Some(format!("is still in use as {:?}", twin.name));
+            volume.inactive = Some(format!("is still in use as {twin:?}"));
             continue;
         }
         let old: Vec<String> = {

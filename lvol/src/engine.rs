@@ -220,7 +220,7 @@ impl Engine {
         state.building.extend(wishes);
         drop(state);
         for node in list {
-            self.appeared(&node.name);
+            self.appeared(node);
         }
         let mut state = self.state();
         state.building.clear();
@@ -541,7 +541,11 @@ impl Engine {
         let mut events = self.inner.events.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(event) = events.try_recv() {
             match event {
-                Event::Added { name } => self.appeared(&name),
+                Event::Added { name } => {
+                    if let Some(node) = self.inner.runtime.fresh(&name) {
+                        self.appeared(node);
+                    }
+                }
                 Event::Removed { name } => self.vanished(&name),
                 Event::Resized { name, blocks } => self.resized(&name, blocks),
                 Event::Orphaned { name, reason } if self.state().known.contains_key(&name) => {
@@ -573,15 +577,13 @@ impl Engine {
         for node in list {
             match self.state().known.contains_key(&node.name) {
                 true => self.resized(&node.name, node.geometry.blocks),
-                false => self.appeared(&node.name),
+                false => self.appeared(node),
             }
         }
     }
 
-    fn appeared(&self, name: &str) {
-        let Some(info) = self.inner.runtime.info(name) else {
-            return;
-        };
+    fn appeared(&self, info: NodeInfo) {
+        let name = info.name.as_str();
         let mut state = self.state();
         if state.known.contains_key(name) {
             return;
@@ -698,12 +700,20 @@ impl Engine {
             let all = state.known.keys().chain(state.missing.keys());
             all.chain(state.inactive.keys()).cloned().collect()
         };
-        names.iter().filter_map(|name| self.disk(name)).collect()
+        let list = self.inner.runtime.list();
+        let mut nodes: BTreeMap<String, NodeInfo> = list.into_iter().map(|node| (node.name.clone(), node)).collect();
+        names
+            .iter()
+            .filter_map(|name| self.told_of(name, nodes.remove(name)))
+            .collect()
     }
 
     /// One disk by name, alias or UUID.
     pub fn disk(&self, name: &str) -> Option<DiskInfo> {
-        let node = self.inner.runtime.info(name);
+        self.told_of(name, self.inner.runtime.info(name))
+    }
+
+    fn told_of(&self, name: &str, node: Option<NodeInfo>) -> Option<DiskInfo> {
         let state = self.state();
         let Some(node) = node else {
             let Some((wish, why)) = state.missing.get(name) else {

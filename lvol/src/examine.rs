@@ -2,7 +2,7 @@
 //! a partition in use stays in use as long as its table says so. The caller holds the engine's line of work.
 use crate::{
     Engine, EngineError, Origin,
-    border::Runtime,
+    border::{End, Look, Reads, Runtime},
     engine::Create,
     events::ChangeKind,
     format::Proposal,
@@ -12,18 +12,31 @@ use crate::{
 };
 use bdev::{GraphError, NodeInfo, NodeSpec, NodeState};
 use spec::{BlockRange, Extent};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+};
 use uuid::Uuid;
 
-/// A node of the graph as something to read from.
+/// A node of the graph as something to read from, of which both ends were read when it was looked up.
 struct Node<'a> {
     runtime: &'a Runtime,
     name: &'a str,
+    /// Each is taken once.
+    ends: Mutex<Vec<End>>,
 }
 
 impl Source for Node<'_> {
     fn read(&self, extent: Extent) -> Reading<'_> {
         Box::pin(async move {
+            let taken = {
+                let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+                let at = ends.iter().position(|(end, _)| *end == extent);
+                at.map(|at| ends.swap_remove(at))
+            };
+            if let Some((_, bytes)) = taken {
+                return bytes;
+            }
             let count = u32::try_from(extent.count).map_err(|_| "too much at once".to_owned())?;
             self.runtime
                 .read(self.name, BlockRange::new(extent.start, count))
@@ -35,14 +48,20 @@ impl Source for Node<'_> {
 
 /// Looks at `name` and makes of it what is found.
 pub(crate) async fn examine(engine: &Engine, name: &str) {
-    let Some(info) = engine.runtime().info(name) else {
-        return;
-    };
-    let (may, parts, ours) = {
+    let (may, parts, ours, look) = {
         let state = engine.state();
         let Some(known) = state.known.get(name) else { return };
         let parts = known.parts.iter().chain(&known.volumes).cloned().collect();
-        (known.examine, parts, known.claim.is_some())
+        let look = match (known.examine && !state.suspects.contains(name), known.claim.is_some()) {
+            (false, _) => Reads::Nothing,
+            (true, false) => Reads::Unused,
+            (true, true) => Reads::Ours,
+        };
+        (known.examine, parts, known.claim.is_some(), look)
+    };
+    // What it is and what is at its ends, in one go: there may be thousands.
+    let Some(Look { info, ends }) = engine.runtime().look(name, look).await else {
+        return;
     };
     let findings = match excuse(engine, &info, may, &parts, ours) {
         Some(findings) => findings,
@@ -52,12 +71,12 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
                 known.partition.clone()
             });
             let (geometry, runtime) = (&info.geometry, engine.runtime());
-            let source = Node { runtime, name };
-            runtime.examining(Some(name));
+            let ends = Mutex::new(ends);
+            let source = Node { runtime, name, ends };
             let probe = Probe::new(name, info.uuid, geometry.blocks, geometry.block_size, &source).await;
             let probe = probe.map(|probe| probe.being(partition.as_ref()));
             let findings = judge::judge(engine.registry(), probe).await;
-            runtime.examining(None);
+            runtime.looked();
             findings
         }
     };
@@ -243,14 +262,9 @@ pub(crate) async fn place(
         .known
         .get(&node.name)
         .is_some_and(|known| known.origin == origin);
-    if let Some(there) = runtime.info(&node.name)
-        && mine
-    {
-        if let Some(twin) = runtime
-            .info(&node.uuid.to_string())
-            .filter(|twin| twin.name != node.name)
-        {
-            notes.push(twin_note(&node.name, &twin.name));
+    if mine && let Some(there) = runtime.info(&node.name) {
+        if let Some(twin) = runtime.find(&node.uuid.to_string()).filter(|twin| *twin != node.name) {
+            notes.push(twin_note(&node.name, &twin));
         }
         if there.table == node.table {
             return Ok(());
@@ -262,9 +276,9 @@ pub(crate) async fn place(
         return Ok(());
     }
     let mut uuid = node.uuid;
-    if let Some(twin) = runtime.info(&uuid.to_string()) {
+    if let Some(twin) = runtime.find(&uuid.to_string()) {
         // A cloned disk. Two volumes with one identity would be one volume with two paths to a host.
-        notes.push(twin_note(&node.name, &twin.name));
+        notes.push(twin_note(&node.name, &twin));
         uuid = Uuid::new_v5(&seed, node.name.as_bytes());
     }
     let spec = NodeSpec {

@@ -5,7 +5,7 @@ use crate::{
     border::{
         Side,
         waiting::{Answer, Waiting},
-        wire::{self, Call, Down, Question, Up},
+        wire::{self, Call, Down, Frame, Question, Up},
     },
     events::Ring,
 };
@@ -81,8 +81,9 @@ struct Told {
 
 /// One engine's life.
 struct Link {
-    out: mpsc::UnboundedSender<Vec<u8>>,
+    out: mpsc::UnboundedSender<Frame>,
     waiting: Waiting<ChangeError>,
+    graph: Graph,
     /// Events of the graph that the engine has not been told yet.
     events: Mutex<Subscription>,
 }
@@ -201,12 +202,12 @@ impl Link {
                 number,
                 call: call.clone(),
             },
-            &[],
+            Vec::new(),
         );
         answer.await.ok()
     }
 
-    fn say(&self, message: &Down, bytes: &[u8]) {
+    fn say(&self, message: &Down, bytes: Vec<u8>) {
         match wire::frame(message, bytes) {
             // The reader notices that the line has ended.
             Ok(frame) => drop(self.out.send(frame)),
@@ -215,10 +216,14 @@ impl Link {
     }
 
     /// Tells the engine what has happened, then `last`: whoever gets an answer knows everything that came of it.
-    fn tell(&self, last: Option<(&Down, &[u8])>) {
+    fn tell(&self, last: Option<(&Down, Vec<u8>)>) {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(event) = events.try_recv() {
-            self.say(&Down::Event(event), &[]);
+            let node = match &event {
+                Event::Added { name } => self.graph.info(name).map(Box::new),
+                _ => None,
+            };
+            self.say(&Down::Event { event, node }, Vec::new());
         }
         if let Some((message, bytes)) = last {
             self.say(message, bytes);
@@ -302,11 +307,12 @@ async fn serve(
 ) -> io::Result<()> {
     main.set_nonblocking(true)?;
     let (from, mut to) = tokio::net::UnixStream::from_std(main)?.into_split();
-    let (out, mut outgoing) = mpsc::unbounded_channel::<Vec<u8>>();
+    let (out, mut outgoing) = mpsc::unbounded_channel::<Frame>();
     let link = Arc::new(Link {
         out,
         waiting: Waiting::default(),
         events: Mutex::new(side.graph().events()),
+        graph: side.graph().clone(),
     });
     if let Some(keeper) = keeper.upgrade() {
         keeper.process.store(process.unwrap_or_default(), Relaxed);
@@ -382,7 +388,7 @@ fn hear(keeper: &Weak<Keeper>, side: &Arc<Side>, link: &Arc<Link>, message: Up, 
                     Ok(bytes) => (None, bytes),
                     Err(why) => (Some(why), Vec::new()),
                 };
-                link.tell(Some((&Down::Done { number, problem }, &bytes)));
+                link.tell(Some((&Down::Done { number, problem }, bytes)));
             });
         }
         Up::Answer { number, problem } => {
@@ -392,6 +398,7 @@ fn hear(keeper: &Weak<Keeper>, side: &Arc<Side>, link: &Arc<Link>, message: Up, 
             }
             link.waiting.end(number, problem.map_or(Ok(bytes), Err));
         }
+        Up::Looked => side.examining(None),
         Up::Change(change) => {
             if let Some(keeper) = keeper.upgrade() {
                 keeper.pump();
@@ -411,7 +418,7 @@ fn answer(side: &Side, mut socket: UnixStream) {
             Ok(json) => (None, json),
             Err(why) => (Some(why), Vec::new()),
         };
-        let sent = wire::frame(&problem, &json).and_then(|frame| wire::send_now(&mut socket, &frame));
+        let sent = wire::frame(&problem, json).and_then(|frame| wire::send_now(&mut socket, &frame));
         if sent.is_err() {
             return;
         }

@@ -37,6 +37,13 @@ pub enum ReadError {
     },
 }
 
+/// Both ends of a disk: what is read of every one.
+pub fn ends(blocks: u64, block_size: u32) -> [Extent; 2] {
+    let per = |bytes: u64| bytes.div_ceil(block_size.max(1).into()).min(blocks);
+    let (head, tail) = (per(magic::HEAD), per(magic::TAIL));
+    [Extent::new(0, head), Extent::new(blocks - tail, tail)]
+}
+
 /// A disk under examination.
 pub struct Probe<'a> {
     /// Its name, from which its partitions get theirs.
@@ -73,10 +80,9 @@ impl<'a> Probe<'a> {
             head: Vec::new(),
             tail: Vec::new(),
         };
-        let per = |bytes: u64| bytes.div_ceil(block_size.max(1).into()).min(blocks);
-        let (head, tail) = (per(magic::HEAD), per(magic::TAIL));
-        let head = probe.fetch(Extent::new(0, head)).await?;
-        probe.tail = probe.fetch(Extent::new(blocks - tail, tail)).await?;
+        let [head, tail] = ends(blocks, block_size);
+        let head = probe.fetch(head).await?;
+        probe.tail = probe.fetch(tail).await?;
         probe.head = head;
         Ok(probe)
     }

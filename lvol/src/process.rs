@@ -46,13 +46,13 @@ async fn serve(main: UnixStream, asking: UnixStream, state: &Path, registry: Reg
         loop {
             match changes.recv().await {
                 // What happens to nodes is told by the graph itself, for as long as there is one.
-                Ok(change) if change.kind == ChangeKind::Examined => told.say(&Up::Change(change), &[]),
+                Ok(change) if change.kind == ChangeKind::Examined => told.say(&Up::Change(change), Vec::new()),
                 Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             }
         }
     });
-    line.say(&Up::Ready, &[]);
+    line.say(&Up::Ready, Vec::new());
     while let Some((number, call)) = calls.recv().await {
         let (line, engine) = (line.clone(), engine.clone());
         tokio::spawn(async move { reply(&line, number, answer(&engine, call).await) });
@@ -62,10 +62,10 @@ async fn serve(main: UnixStream, asking: UnixStream, state: &Path, registry: Reg
 
 fn reply(line: &Arc<Line>, number: u64, answer: Result<Vec<u8>, ChangeError>) {
     match answer {
-        Ok(json) => line.say(&Up::Answer { number, problem: None }, &json),
+        Ok(json) => line.say(&Up::Answer { number, problem: None }, json),
         Err(problem) => {
             let problem = Some(problem);
-            line.say(&Up::Answer { number, problem }, &[]);
+            line.say(&Up::Answer { number, problem }, Vec::new());
         }
     }
 }

@@ -3,15 +3,17 @@
 //! There are two: commands and calls go back and forth on one, each answer bearing the number of what it answers; on the other the engine asks
 //! and waits, which it may, for it never stands in the way of an I/O.
 use super::{
+    Look, Reads,
     waiting::Waiting,
-    wire::{self, Call, Command, Down, Question, Up},
+    wire::{self, Call, Command, Down, Frame, Question, Up},
 };
-use bdev::{Event, GraphError};
+use bdev::{Event, GraphError, NodeInfo};
 use serde::de::DeserializeOwned;
 use std::{
+    collections::HashMap,
     io,
     os::unix::net::UnixStream,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{broadcast, mpsc};
 
@@ -21,12 +23,48 @@ const BACKLOG: usize = 4096;
 /// Calls, with their numbers.
 pub type Calls = mpsc::UnboundedReceiver<(u64, Call)>;
 
+/// What nodes are called, kept by what happens to them, so that looking for a twin costs no way to the other process.
+#[derive(Default)]
+struct Names {
+    /// By name, alias and UUID.
+    all: HashMap<String, String>,
+    /// What each node is called besides its name.
+    others: HashMap<String, Vec<String>>,
+    /// Added, and nobody has asked about them since.
+    fresh: HashMap<String, Box<NodeInfo>>,
+}
+
+impl Names {
+    fn add(&mut self, node: &NodeInfo) {
+        let mut others = node.aliases.clone();
+        others.push(node.uuid.to_string());
+        others.push(node.name.clone());
+        self.all
+            .extend(others.iter().map(|other| (other.clone(), node.name.clone())));
+        self.others.insert(node.name.clone(), others);
+    }
+
+    fn note(&mut self, event: &Event, node: Option<Box<NodeInfo>>) {
+        if let Some(node) = node {
+            self.add(&node);
+            self.fresh.insert(node.name.clone(), node);
+        }
+        if let Event::Removed { name } = event {
+            self.fresh.remove(name);
+            for other in self.others.remove(name).unwrap_or_default() {
+                self.all.remove(&other);
+            }
+        }
+    }
+}
+
 /// The engine's end.
 pub struct Line {
-    out: mpsc::UnboundedSender<Vec<u8>>,
+    out: mpsc::UnboundedSender<Frame>,
     asking: Mutex<UnixStream>,
     waiting: Waiting<GraphError>,
     events: broadcast::Sender<Event>,
+    names: Mutex<Names>,
 }
 
 impl Line {
@@ -34,13 +72,14 @@ impl Line {
     pub fn start(main: UnixStream, asking: UnixStream) -> io::Result<(Arc<Line>, Calls)> {
         main.set_nonblocking(true)?;
         let (mut from, mut to) = tokio::net::UnixStream::from_std(main)?.into_split();
-        let (out, mut outgoing) = mpsc::unbounded_channel::<Vec<u8>>();
+        let (out, mut outgoing) = mpsc::unbounded_channel::<Frame>();
         let (call, calls) = mpsc::unbounded_channel();
         let line = Arc::new(Line {
             out,
             asking: Mutex::new(asking),
             waiting: Waiting::default(),
             events: broadcast::Sender::new(BACKLOG),
+            names: Mutex::default(),
         });
         tokio::spawn(async move {
             while let Some(frame) = outgoing.recv().await {
@@ -54,8 +93,11 @@ impl Line {
             // An error is the end of the other process.
             while let Ok((message, bytes)) = wire::receive::<Down>(&mut from).await {
                 match message {
-                    // Nobody may be listening.
-                    Down::Event(event) => drop(reader.events.send(event)),
+                    Down::Event { event, node } => {
+                        reader.names().note(&event, node);
+                        // Nobody may be listening.
+                        let _ = reader.events.send(event);
+                    }
                     Down::Done { number, problem } => {
                         reader.waiting.end(number, problem.map_or(Ok(bytes), Err));
                     }
@@ -72,7 +114,7 @@ impl Line {
     }
 
     /// Sends a message.
-    pub fn say(&self, message: &Up, bytes: &[u8]) {
+    pub fn say(&self, message: &Up, bytes: Vec<u8>) {
         match wire::frame(message, bytes) {
             // The reader notices that the line has ended.
             Ok(frame) => drop(self.out.send(frame)),
@@ -82,14 +124,14 @@ impl Line {
 
     pub(super) async fn command(&self, command: Command, bytes: Vec<u8>) -> Result<Vec<u8>, GraphError> {
         let (number, answer) = self.waiting.begin();
-        self.say(&Up::Command { number, command }, &bytes);
+        self.say(&Up::Command { number, command }, bytes);
         answer.await.unwrap_or(Err(GraphError::Stopped))
     }
 
     pub(super) fn ask<T: DeserializeOwned>(&self, question: &Question) -> Result<T, GraphError> {
         let mut socket = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let mut asked = || -> io::Result<(Option<GraphError>, Vec<u8>)> {
-            wire::send_now(&mut *socket, &wire::frame(question, &[])?)?;
+            wire::send_now(&mut *socket, &wire::frame(question, Vec::new())?)?;
             wire::receive_now(&mut *socket)
         };
         match asked() {
@@ -97,6 +139,36 @@ impl Line {
             Ok((Some(problem), _)) => Err(problem),
             Err(_) => Err(GraphError::Stopped),
         }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn list(&self) -> Vec<NodeInfo> {
+        let list: Vec<NodeInfo> = self.ask(&Question::List).unwrap_or_default();
+        let mut names = self.names();
+        *names = Names::default();
+        list.iter().for_each(|node| names.add(node));
+        drop(names);
+        list
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<String> {
+        self.names().all.get(name).cloned()
+    }
+
+    pub(super) fn fresh(&self, name: &str) -> Option<NodeInfo> {
+        let noted = self.names().fresh.remove(name);
+        noted
+            .map(|node| *node)
+            .or_else(|| self.ask(&Question::Info { name: name.into() }).ok().flatten())
+    }
+
+    pub(super) async fn look(&self, name: &str, reads: Reads) -> Option<Look> {
+        let name = name.to_owned();
+        let answer = self.command(Command::Look { name, reads }, Vec::new()).await.ok()?;
+        super::side::looked(&answer)
     }
 
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {

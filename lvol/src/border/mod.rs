@@ -22,13 +22,38 @@ pub use side::{Recalled, Side};
 use crate::{Offers, engine::Create, plan::carry::Doing};
 use bdev::{Event, Graph, GraphError, NodeInfo, Subscription, Table};
 use line::Line;
-use spec::BlockRange;
+use serde::{Deserialize, Serialize};
+use spec::{BlockRange, Extent};
 use std::{fmt, sync::Arc};
 use tokio::sync::broadcast::{
     self,
     error::{RecvError, TryRecvError},
 };
-use wire::{Command, Question};
+use wire::{Command, Question, Up};
+
+/// One end of a disk, and what was read there, or why nothing.
+pub type End = (Extent, Result<Vec<u8>, String>);
+
+/// A node, and what is at its ends.
+#[derive(Debug)]
+pub struct Look {
+    /// The node.
+    pub info: NodeInfo,
+    /// What was read, or why not.
+    pub ends: Vec<End>,
+}
+
+/// What is read of a node that is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reads {
+    /// Nothing.
+    Nothing,
+    /// Both ends, unless somebody uses it.
+    Unused,
+    /// Both ends: who uses it is the engine.
+    Ours,
+}
 
 /// The engine's way to the runtime. Clones are the same way.
 #[derive(Clone)]
@@ -75,11 +100,44 @@ impl Runtime {
         }
     }
 
+    /// The name of a node, by name, alias or UUID.
+    pub fn find(&self, name: &str) -> Option<String> {
+        match &self.0 {
+            Way::Here(side) => side.graph().info(name).map(|info| info.name),
+            Way::There(line) => line.find(name),
+        }
+    }
+
+    /// A node that has just been added, as it was then.
+    pub fn fresh(&self, name: &str) -> Option<NodeInfo> {
+        match &self.0 {
+            Way::Here(side) => side.graph().info(name),
+            Way::There(line) => line.fresh(name),
+        }
+    }
+
+    /// A node and what is at its ends, which is then being looked at.
+    pub async fn look(&self, name: &str, reads: Reads) -> Option<Look> {
+        match &self.0 {
+            Way::Here(side) => side.look(name, reads).await,
+            Way::There(line) => line.look(name, reads).await,
+        }
+    }
+
+    /// Nothing is being looked at any more.
+    pub fn looked(&self) {
+        match &self.0 {
+            // Who ends here takes everything with him.
+            Way::Here(_) => {}
+            Way::There(line) => line.say(&Up::Looked, Vec::new()),
+        }
+    }
+
     /// All nodes, in the order in which they were built.
     pub fn list(&self) -> Vec<NodeInfo> {
         match &self.0 {
             Way::Here(side) => side.graph().list(),
-            Way::There(line) => line.ask(&Question::List).unwrap_or_default(),
+            Way::There(line) => line.list(),
         }
     }
 
@@ -235,17 +293,6 @@ impl Runtime {
         match &self.0 {
             Way::Here(side) => side.wait_no_more(name),
             Way::There(line) => drop(line.ask::<()>(&Question::WaitNoMore { name: name.into() })),
-        }
-    }
-
-    /// Notes which disk is being looked at: one that ends engines is left alone.
-    pub fn examining(&self, name: Option<&str>) {
-        match &self.0 {
-            // Who ends here takes everything with him.
-            Way::Here(_) => {}
-            Way::There(line) => drop(line.ask::<()>(&Question::Examining {
-                name: name.map(str::to_owned),
-            })),
         }
     }
 

@@ -1,9 +1,12 @@
 //! The runtime's end of the border: the graph, and what must outlive an engine.
-use super::wire::{Command, Question};
-use crate::{Offers, engine::Create};
-use bdev::{Claim, Graph, GraphError, Table};
+use super::{
+    End, Look, Reads,
+    wire::{Command, Question},
+};
+use crate::{Offers, engine::Create, probe};
+use bdev::{Claim, Graph, GraphError, NodeInfo, NodeState, Table};
 use serde::{Deserialize, Serialize};
-use spec::BlockRange;
+use spec::{BlockRange, Extent};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -195,11 +198,31 @@ impl Side {
     }
 
     /// A disk is looked at, or none any more. One that was looked at to the end is above suspicion.
-    fn examining(&self, name: Option<String>) {
+    pub(crate) fn examining(&self, name: Option<String>) {
         let mut kept = self.kept();
         if let Some(before) = std::mem::replace(&mut kept.examining, name) {
             kept.ended.remove(&before);
         }
+    }
+
+    pub(super) async fn look(&self, name: &str, reads: Reads) -> Option<Look> {
+        let info = self.graph.info(name)?;
+        let unused = info.claimed_by.is_none() && info.pinned_by.is_empty() && info.opens == 0;
+        let may = match reads {
+            Reads::Nothing => false,
+            Reads::Unused => unused,
+            Reads::Ours => true,
+        };
+        let mut ends = Vec::new();
+        if may && info.state == NodeState::Active {
+            for end in probe::ends(info.geometry.blocks, info.geometry.block_size) {
+                // At most what is read of every disk.
+                let count = u32::try_from(end.count).unwrap_or(u32::MAX);
+                let read = self.graph.read(&info.name, BlockRange::new(end.start, count)).await;
+                ends.push((end, read.map_err(|why| why.to_string())));
+            }
+        }
+        Some(Look { info, ends })
     }
 
     /// Carries a command out.
@@ -210,6 +233,13 @@ impl Side {
             Command::Remove { name, now } => self.remove(&name, now.as_deref()).await?,
             Command::Resize { name, blocks } => self.graph.resize(&name, blocks).await.map(drop)?,
             Command::Rescan => self.graph.rescan_all().await,
+            Command::Look { name, reads } => {
+                let look = self.look(&name, reads).await.ok_or(GraphError::NotFound(name))?;
+                if !look.ends.is_empty() {
+                    self.examining(Some(look.info.name.clone()));
+                }
+                return Ok(look_bytes(&look));
+            }
             Command::Read { name, start, blocks } => {
                 return self.graph.read(&name, BlockRange::new(start, blocks)).await;
             }
@@ -246,10 +276,6 @@ impl Side {
                 self.wait_no_more(&name);
                 serde_json::to_vec(&())
             }
-            Question::Examining { name } => {
-                self.examining(name);
-                serde_json::to_vec(&())
-            }
             Question::Offers { volume } => {
                 serde_json::to_vec(&self.offers().is_some_and(|offers| offers.offers(&volume)))
             }
@@ -257,5 +283,125 @@ impl Side {
         };
         // What is here is made of texts and numbers.
         json.map_err(|_| GraphError::Stopped)
+    }
+}
+
+/// What of a look is JSON: the node, and for each end where it is and what of it comes behind, or why nothing does.
+#[derive(Serialize, Deserialize)]
+struct Looked<T> {
+    info: T,
+    ends: Vec<(Extent, Result<Sent, String>)>,
+}
+
+/// What is sent of bytes: not the zeros before and behind. Most of what is read of most disks is zeros, and copying it from process to process
+/// would be most of the work of looking at a thousand.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Sent {
+    /// How many there are.
+    length: usize,
+    /// Zeros before what is sent.
+    from: usize,
+    /// What is sent ends here; zeros behind.
+    to: usize,
+}
+
+impl Sent {
+    fn of(bytes: &[u8]) -> Self {
+        // A run at a time, which the compiler makes wide.
+        const RUN: usize = 4096;
+        let some = |run: &[u8]| run.iter().fold(0, |any, byte| any | byte) != 0;
+        let length = bytes.len();
+        match bytes.chunks(RUN).position(some) {
+            Some(first) => {
+                let behind = bytes.rchunks(RUN).position(some).unwrap_or_default();
+                let (from, to) = (first * RUN, length - behind * RUN);
+                Self { length, from, to }
+            }
+            None => Self { length, from: 0, to: 0 },
+        }
+    }
+}
+
+/// The length of the JSON, the JSON, the bytes.
+fn look_bytes(look: &Look) -> Vec<u8> {
+    let shape = |(end, read): &End| {
+        let sent = read.as_ref().map(|bytes| Sent::of(bytes));
+        (*end, sent.map_err(Clone::clone))
+    };
+    let head = Looked {
+        info: &look.info,
+        ends: look.ends.iter().map(shape).collect(),
+    };
+    // What is here is made of texts and numbers.
+    let json = serde_json::to_vec(&head).unwrap_or_default();
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(json);
+    for ((_, read), (_, sent)) in look.ends.iter().zip(&head.ends) {
+        if let (Ok(read), Ok(sent)) = (read, sent) {
+            bytes.extend_from_slice(&read[sent.from..sent.to]);
+        }
+    }
+    bytes
+}
+
+/// … and back.
+pub(super) fn looked(bytes: &[u8]) -> Option<Look> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (json, mut rest) = rest.split_at_checked(u64::from_le_bytes(*length) as usize)?;
+    let head: Looked<NodeInfo> = serde_json::from_slice(json).ok()?;
+    let mut ends = Vec::new();
+    for (end, read) in head.ends {
+        let read = match read {
+            Ok(sent) => {
+                let (here, behind) = rest.split_at_checked(sent.to.checked_sub(sent.from)?)?;
+                rest = behind;
+                // Nobody sends more than is read of a disk.
+                let mut bytes = vec![
+                    0;
+                    usize::try_from(probe::READ_MAX)
+                        .ok()
+                        .filter(|most| sent.length <= *most)
+                        .map(|_| sent.length)?
+                ];
+                bytes.get_mut(sent.from..sent.to)?.copy_from_slice(here);
+                Ok(bytes)
+            }
+            Err(why) => Err(why),
+        };
+        ends.push((end, read));
+    }
+    Some(Look { info: head.info, ends })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_not_sent_and_come_all_the_same() {
+        let blocks = |parts: &[(u8, usize)]| {
+            parts
+                .iter()
+                .flat_map(|(byte, count)| vec![*byte; *count])
+                .collect::<Vec<u8>>()
+        };
+        for (bytes, sent) in [
+            (blocks(&[]), 0usize),
+            (blocks(&[(0, 73_728)]), 0),
+            (blocks(&[(0, 512), (7, 1), (0, 73_215)]), 4096),
+            (blocks(&[(0, 100_000), (7, 512)]), 512 + 100_000 % 4096),
+            (blocks(&[(1, 10), (0, 100_000), (7, 10)]), 100_020),
+        ] {
+            let what = Sent::of(&bytes);
+            assert!(
+                what.to - what.from <= sent.next_multiple_of(4096),
+                "{} of {}",
+                what.to - what.from,
+                bytes.len()
+            );
+            let mut again = vec![0; what.length];
+            again[what.from..what.to].copy_from_slice(&bytes[what.from..what.to]);
+            assert_eq!(again, bytes);
+        }
     }
 }

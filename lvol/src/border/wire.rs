@@ -2,8 +2,9 @@
 //!
 //! A frame is two little-endian 32-bit lengths, that of the JSON and that of the bytes, then both. The two ends are the same executable, so there is no
 //! version to agree on; a frame that cannot be read ends the line all the same, and with it the engine, which is then started anew.
+use super::Reads;
 use crate::{Request, Stamp, engine::Create, events::Change, plan::Plan};
-use bdev::{Event, GraphError, Table};
+use bdev::{Event, GraphError, NodeInfo, Table};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +34,11 @@ pub enum Command {
         blocks: u64,
     },
     Rescan,
+    /// Answered by the node and how many bytes each of its ends has, in JSON; the bytes come behind that.
+    Look {
+        name: String,
+        reads: Reads,
+    },
     /// Answered by the bytes.
     Read {
         name: String,
@@ -65,7 +71,6 @@ pub enum Question {
     Remember { wish: Create },
     WaitFor { wish: Create },
     WaitNoMore { name: String },
-    Examining { name: Option<String> },
     Offers { volume: String },
     Host { volume: String },
 }
@@ -203,6 +208,8 @@ pub enum Up {
         problem: Option<Problem>,
     },
     Change(Change),
+    /// The disk that was looked up last has been looked at to the end.
+    Looked,
 }
 
 /// To the engine.
@@ -210,7 +217,11 @@ pub enum Up {
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Down {
-    Event(Event),
+    /// With the node, if it has been added.
+    Event {
+        event: Event,
+        node: Option<Box<NodeInfo>>,
+    },
     /// The answer to a command.
     Done {
         number: u64,
@@ -224,18 +235,22 @@ pub enum Down {
 
 pub use crate::change::ChangeError as Problem;
 
-/// One message as a frame.
-pub fn frame(message: &impl Serialize, bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let json = serde_json::to_vec(message)?;
-    let (Ok(json_len), Ok(bytes_len)) = (u32::try_from(json.len()), u32::try_from(bytes.len())) else {
+/// One message as a frame; the bytes follow it as they are.
+pub struct Frame {
+    head: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+/// A message as a frame.
+pub fn frame(message: &impl Serialize, bytes: Vec<u8>) -> io::Result<Frame> {
+    let mut head = vec![0; 8];
+    serde_json::to_writer(&mut head, message)?;
+    let (Ok(json_len), Ok(bytes_len)) = (u32::try_from(head.len() - 8), u32::try_from(bytes.len())) else {
         return Err(io::Error::other("a message of more than 4 GiB"));
     };
-    let mut frame = Vec::with_capacity(8 + json.len() + bytes.len());
-    frame.extend_from_slice(&json_len.to_le_bytes());
-    frame.extend_from_slice(&bytes_len.to_le_bytes());
-    frame.extend_from_slice(&json);
-    frame.extend_from_slice(bytes);
-    Ok(frame)
+    head[..4].copy_from_slice(&json_len.to_le_bytes());
+    head[4..8].copy_from_slice(&bytes_len.to_le_bytes());
+    Ok(Frame { head, bytes })
 }
 
 fn lengths(head: [u8; 8]) -> io::Result<(usize, usize)> {
@@ -252,15 +267,16 @@ pub async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncReadExt + Unpin)
     let mut head = [0; 8];
     from.read_exact(&mut head).await?;
     let (json, bytes) = lengths(head)?;
-    let mut body = vec![0; json + bytes];
+    let (mut body, mut rest) = (vec![0; json], vec![0; bytes]);
     from.read_exact(&mut body).await?;
-    let rest = body.split_off(json);
+    from.read_exact(&mut rest).await?;
     Ok((serde_json::from_slice(&body)?, rest))
 }
 
 /// Sends a frame.
-pub async fn send(to: &mut (impl AsyncWriteExt + Unpin), frame: &[u8]) -> io::Result<()> {
-    to.write_all(frame).await
+pub async fn send(to: &mut (impl AsyncWriteExt + Unpin), frame: &Frame) -> io::Result<()> {
+    to.write_all(&frame.head).await?;
+    to.write_all(&frame.bytes).await
 }
 
 /// [`receive`], waiting.
@@ -268,15 +284,16 @@ pub fn receive_now<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<(T, 
     let mut head = [0; 8];
     from.read_exact(&mut head)?;
     let (json, bytes) = lengths(head)?;
-    let mut body = vec![0; json + bytes];
+    let (mut body, mut rest) = (vec![0; json], vec![0; bytes]);
     from.read_exact(&mut body)?;
-    let rest = body.split_off(json);
+    from.read_exact(&mut rest)?;
     Ok((serde_json::from_slice(&body)?, rest))
 }
 
 /// [`send`], waiting.
-pub fn send_now(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
-    to.write_all(frame)
+pub fn send_now(to: &mut impl Write, frame: &Frame) -> io::Result<()> {
+    to.write_all(&frame.head)?;
+    to.write_all(&frame.bytes)
 }
 
 #[cfg(test)]
@@ -286,7 +303,12 @@ mod tests {
     #[test]
     fn what_is_sent_is_received() {
         let call = Call::Disk { name: "d".into() };
-        let sent = frame(&Down::Call { number: 7, call }, b"behind").unwrap();
+        let mut sent = Vec::new();
+        send_now(
+            &mut sent,
+            &frame(&Down::Call { number: 7, call }, b"behind".to_vec()).unwrap(),
+        )
+        .unwrap();
         let (message, bytes) = receive_now::<Down>(&mut sent.as_slice()).unwrap();
         assert!(matches!(message, Down::Call { number: 7, call: Call::Disk { name } } if name == "d"));
         assert_eq!(bytes, b"behind");
