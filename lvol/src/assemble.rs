@@ -8,12 +8,15 @@ use crate::{
     engine::State,
     events::ChangeKind,
     examine,
-    group::{Enrolled, Group, GroupState, Member, Standing, Volume},
+    group::{Enrolled, Given, Group, GroupState, Member, Standing, Volume},
     judge::Verdict,
     plugin::Registry,
 };
 use bdev::NodeState;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 /// A disk that contributes something, taken out of the state.
 struct Candidate {
@@ -31,7 +34,11 @@ struct Candidate {
 pub(crate) async fn assemble(engine: &Engine) {
     let mut groups = Vec::new();
     for format in engine.registry().formats() {
-        let had = engine.state().groups.iter().any(|group| group.format == format.name());
+        let (before, lvm2) = {
+            let state = engine.state();
+            (state.groups.clone(), state.lvm2.clone())
+        };
+        let had = before.iter().any(|group| group.format == format.name());
         let (outer, inner): (Vec<_>, Vec<_>) = candidates(engine, format.name())
             .into_iter()
             .partition(|c| format.takes_volumes() || !c.on_volume);
@@ -49,7 +56,13 @@ pub(crate) async fn assemble(engine: &Engine) {
                 gone: one.gone,
             })
             .collect();
-        let mut assembly = format.assemble(&enrolled);
+        let mut assembly = format.assemble(
+            &enrolled,
+            Given {
+                before: &before,
+                lvm2: &lvm2,
+            },
+        );
         // As LVM2 without `scan_lvs`: what is on a volume is the business of whoever uses it, a virtual machine as a rule.
         assembly.standings.extend(inner.into_iter().map(|one| {
             let standing = Standing {
@@ -159,27 +172,29 @@ fn stand(engine: &Engine, format: &'static str, disk: &str, mut standing: Standi
 
 /// Removes volumes that no group wants. One that is in use stays, with a note; so do those of a group nobody can tell the truth about.
 async fn remove(engine: &Engine, groups: &mut [Group]) {
-    let there: Vec<String> = {
+    // One that is there stays with a group nobody can tell the truth about, whatever that says of it.
+    for group in groups.iter_mut().filter(|group| group.state == GroupState::Ambiguous) {
         let state = engine.state();
-        let volumes = state.known.iter().filter(|(_, known)| known.volume.is_some());
-        volumes.map(|(name, _)| name.clone()).collect()
-    };
-    let mut wanted: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for (g, group) in groups.iter().enumerate() {
-        for (v, volume) in group.volumes.iter().enumerate() {
-            if volume.node.is_some() || group.state == GroupState::Ambiguous {
-                wanted.insert(volume.disk.clone(), (g, v));
+        for volume in group.volumes.iter_mut().filter(|volume| volume.node.is_none()) {
+            let there = state.known.get(&volume.disk).and_then(|known| known.volume.as_ref());
+            if there.is_some_and(|there| there.id == volume.what.id) {
+                volume.inactive = None;
             }
         }
     }
-    for name in there {
-        if let Some((g, v)) = wanted.get(&name) {
-            let volume = &mut groups[*g].volumes[*v];
-            if volume.node.is_none() {
-                volume.inactive = None;
-            }
-            continue;
-        }
+    let unwanted: Vec<String> = {
+        let wanted: HashSet<&str> = groups
+            .iter()
+            .flat_map(|group| group.volumes.iter().map(move |volume| (group, volume)))
+            .filter(|(group, volume)| volume.node.is_some() || group.state == GroupState::Ambiguous)
+            .map(|(_, volume)| volume.disk.as_str())
+            .collect();
+        let state = engine.state();
+        let volumes = state.known.iter().filter(|(_, known)| known.volume.is_some());
+        let unwanted = volumes.filter(|(name, _)| !wanted.contains(name.as_str()));
+        unwanted.map(|(name, _)| name.clone()).collect()
+    };
+    for name in unwanted {
         let Err(why) = examine::remove_tree(engine, &name).await else {
             continue;
         };
@@ -208,15 +223,11 @@ async fn build(engine: &Engine, group: &mut Group) {
         format: group.format.clone(),
     };
     for volume in &mut group.volumes {
-        let Some(node) = volume.node.take() else { continue };
-        let (name, below) = (
-            node.name.clone(),
-            node.table.below().into_iter().map(str::to_owned).collect::<Vec<_>>(),
-        );
+        let Some(node) = volume.node.clone() else { continue };
         // Most volumes are as they were.
         {
             let mut state = engine.state();
-            if let Some(known) = state.known.get_mut(&name)
+            if let Some(known) = state.known.get_mut(&node.name)
                 && known.origin == origin
                 && known.spec.table == node.table
             {
@@ -226,6 +237,10 @@ async fn build(engine: &Engine, group: &mut Group) {
                 continue;
             }
         }
+        let (name, below) = (
+            node.name.clone(),
+            node.table.below().into_iter().map(str::to_owned).collect::<Vec<_>>(),
+        );
         // Renamed while somebody uses it: the same extents must not be there twice.
         if let Some(twin) = engine
             .runtime()
@@ -241,7 +256,7 @@ async fn build(engine: &Engine, group: &mut Group) {
             let on = there.map(|known| known.spec.table.below()).unwrap_or_default();
             on.into_iter().map(str::to_owned).collect()
         };
-        match examine::place(engine, origin.clone(), node.uuid, node, &mut group.notes).await {
+        match examine::place(engine, origin.clone(), node.uuid, (*node).clone(), &mut group.notes).await {
             Ok(()) => {
                 let mut state = engine.state();
                 for on in old.iter().filter(|on| !below.contains(on)) {
@@ -272,15 +287,15 @@ fn finish(engine: &Engine, groups: Vec<Group>) {
             known.claim = None;
         }
     }
-    let known: BTreeSet<&String> = state.known.keys().collect();
+    let known = &state.known;
     let inactive = |(g, group): (usize, &Group)| -> Vec<(String, (usize, usize))> {
-        let idle = |volume: &Volume| volume.inactive.is_some() && !volume.hidden && !known.contains(&volume.disk);
+        let idle = |volume: &Volume| volume.inactive.is_some() && !volume.hidden && !known.contains_key(&volume.disk);
         let volumes = group.volumes.iter().enumerate().filter(|(_, volume)| idle(volume));
         volumes.map(|(v, volume)| (volume.disk.clone(), (g, v))).collect()
     };
     state.inactive = groups.iter().enumerate().flat_map(inactive).collect();
-    let old = std::mem::replace(&mut state.groups, groups);
-    for group in &state.groups {
+    let old = std::mem::replace(&mut state.groups, Arc::new(groups));
+    for group in state.groups.iter() {
         if !old.contains(group) {
             let idle = group
                 .volumes

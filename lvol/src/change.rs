@@ -3,7 +3,9 @@
 use crate::{
     Engine, EngineError, Group, Offers, assemble,
     border::{Claim, PLAN, Runtime},
-    examine, part,
+    examine,
+    lvm2::Settings,
+    part,
     plan::{
         self, Disks, Facts, Failure, Medium, Plan, Refusal, Request, Stamp, Step, Undo, Write,
         carry::{self, Doing, Progress, carry_out},
@@ -17,7 +19,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use spec::{BlockRange, Extent};
-use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 /// Why a change did not happen.
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
@@ -83,12 +85,11 @@ impl Disks for View<'_> {
     fn facts(&self, name: &str) -> Option<Facts> {
         let disk = self.0.disk(name)?;
         let node = disk.node?;
-        let parts: BTreeSet<&String> = disk.parts.iter().collect();
-        let stranger = node.above.iter().find(|above| !parts.contains(above));
-        let (ours, format) = {
+        let (stranger, ours, format) = {
             let state = self.0.state();
             let known = state.known.get(&node.name)?;
-            (known.claim.is_some(), known.findings.format)
+            let stranger = node.above.iter().find(|above| !known.carries(above));
+            (stranger, known.claim.is_some(), known.findings.format)
         };
         let user = match (stranger, node.pinned_by.first(), &node.claimed_by) {
             (Some(above), _, _) => Some(format!("{above:?}, which stands on it")),
@@ -142,6 +143,10 @@ impl Disks for View<'_> {
 
     fn read<'a>(&'a self, name: &'a str, extent: Extent) -> Reading<'a> {
         read(self.0.runtime(), name, extent)
+    }
+
+    fn lvm2(&self) -> Settings {
+        self.0.lvm2()
     }
 
     fn archived(&self, group: &str, seqno: u64) -> Option<Vec<u8>> {

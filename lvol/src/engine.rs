@@ -9,8 +9,9 @@ use crate::{
     border::{Claim, Events, Runtime},
     events::{Change, ChangeKind, Notification, Ring},
     examine,
-    group::{Group, LogicalVolume, Standing},
+    group::{Group, LogicalVolume, Shared, Standing},
     judge::{Findings, Verdict},
+    lvm2,
     part::Partition,
     plan::journal::Journal,
     plugin::Registry,
@@ -99,7 +100,7 @@ pub struct DiskInfo {
     pub partition: Option<Partition>,
     /// If it is a volume of a group: what the group's metadata says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume: Option<LogicalVolume>,
+    pub volume: Option<Shared<LogicalVolume>>,
     /// How often it was tasted since it appeared.
     pub tasted: u64,
 }
@@ -111,7 +112,7 @@ pub enum Found {
     /// It is a partition.
     Partition(Partition),
     /// It is a volume of a group.
-    Volume(LogicalVolume),
+    Volume(Shared<LogicalVolume>),
 }
 
 /// What the engine keeps beside a node.
@@ -127,10 +128,17 @@ pub(crate) struct Known {
     /// Volumes of groups that stand on it.
     pub volumes: BTreeSet<String>,
     /// If it is such a volume.
-    pub volume: Option<LogicalVolume>,
+    pub volume: Option<Shared<LogicalVolume>>,
     /// If it is a member of a group: what assembly makes of it.
     pub standing: Option<Standing>,
     pub tasted: u64,
+}
+
+impl Known {
+    /// True if discovery has made it of this one.
+    pub fn carries(&self, node: &str) -> bool {
+        self.volumes.contains(node) || self.parts.iter().any(|part| part == node)
+    }
 }
 
 #[derive(Default)]
@@ -141,11 +149,13 @@ pub(crate) struct State {
     /// To be examined.
     pub pending: BTreeSet<String>,
     /// What members add up to, as of the last assembly.
-    pub groups: Vec<Group>,
+    pub groups: Arc<Vec<Group>>,
     /// Volumes that are not disks: their place in `groups`.
     pub inactive: BTreeMap<String, (usize, usize)>,
-    /// A member has come, changed or gone since.
+    /// A member has come, changed or gone since, or other settings count.
     pub reassemble: bool,
+    /// What the administrator wants of volume groups.
+    pub lvm2: lvm2::Settings,
     /// Who wanted a node that is being built, so that its event finds it.
     building: BTreeMap<String, Create>,
     /// Disks that two engines have ended over.
@@ -463,6 +473,32 @@ impl Engine {
         self.settle().await;
     }
 
+    /// The same engine, with what the administrator wants of volume groups. For before it has seen any.
+    pub fn with_lvm2(self, settings: lvm2::Settings) -> Self {
+        self.state().lvm2 = settings;
+        self
+    }
+
+    /// From now on this is what the administrator wants of volume groups; groups are put together anew if it is something else.
+    pub async fn set_lvm2(&self, settings: lvm2::Settings) {
+        let _work = self.inner.work.lock().await;
+        let changed = {
+            let mut state = self.state();
+            let changed = state.lvm2 != settings;
+            state.reassemble |= changed;
+            state.lvm2 = settings;
+            changed
+        };
+        if changed {
+            self.settle().await;
+        }
+    }
+
+    /// What the administrator wants of volume groups.
+    pub fn lvm2(&self) -> lvm2::Settings {
+        self.state().lvm2.clone()
+    }
+
     /// Tries again to build what is missing, and examines what has changed meanwhile. Cheap when nothing has.
     pub async fn rescan(&self) {
         let _work = self.inner.work.lock().await;
@@ -767,7 +803,7 @@ impl Engine {
     /// Every group of disks, by name.
     pub fn groups(&self) -> Vec<Group> {
         self.pump();
-        self.state().groups.clone()
+        self.state().groups.to_vec()
     }
 
     /// The volumes of the groups of this name that are disks.
@@ -791,7 +827,7 @@ impl Engine {
     }
 
     /// What its group's metadata says of a node, if it is a volume of one.
-    pub fn volume(&self, name: &str) -> Option<LogicalVolume> {
+    pub fn volume(&self, name: &str) -> Option<Shared<LogicalVolume>> {
         let node = self.inner.runtime.info(name)?;
         self.state().known.get(&node.name)?.volume.clone()
     }

@@ -48,22 +48,26 @@ impl Source for Node<'_> {
 
 /// Looks at `name` and makes of it what is found.
 pub(crate) async fn examine(engine: &Engine, name: &str) {
-    let (may, parts, ours, look) = {
+    let (may, ours, look) = {
         let state = engine.state();
         let Some(known) = state.known.get(name) else { return };
-        let parts = known.parts.iter().chain(&known.volumes).cloned().collect();
         let look = match (known.examine && !state.suspects.contains(name), known.claim.is_some()) {
             (false, _) => Reads::Nothing,
             (true, false) => Reads::Unused,
             (true, true) => Reads::Ours,
         };
-        (known.examine, parts, known.claim.is_some(), look)
+        (known.examine, known.claim.is_some(), look)
     };
     // What it is and what is at its ends, in one go: there may be thousands.
     let Some(Look { info, ends }) = engine.runtime().look(name, look).await else {
         return;
     };
-    let findings = match excuse(engine, &info, may, &parts, ours) {
+    let stranger = {
+        let state = engine.state();
+        let Some(known) = state.known.get(name) else { return };
+        info.above.iter().find(|above| !known.carries(above))
+    };
+    let findings = match excuse(engine, &info, may, stranger, ours) {
         Some(findings) => findings,
         None => {
             let partition = engine.state().known.get_mut(name).and_then(|known| {
@@ -83,8 +87,8 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
     apply(engine, &info, findings).await;
 }
 
-/// Why a disk is not looked at, if so.
-fn excuse(engine: &Engine, info: &NodeInfo, may: bool, parts: &BTreeSet<String>, ours: bool) -> Option<Findings> {
+/// Why a disk is not looked at, if so. `stranger` stands on it and is not discovery's.
+fn excuse(engine: &Engine, info: &NodeInfo, may: bool, stranger: Option<&String>, ours: bool) -> Option<Findings> {
     let not = |reason: String| {
         Some(Findings {
             reason,
@@ -107,7 +111,7 @@ fn excuse(engine: &Engine, info: &NodeInfo, may: bool, parts: &BTreeSet<String>,
                 .into(),
         );
     }
-    if let Some(above) = info.above.iter().find(|above| !parts.contains(above.as_str())) {
+    if let Some(above) = stranger {
         return not(format!("carries {above:?}"));
     }
     if !ours {

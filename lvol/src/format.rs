@@ -4,7 +4,7 @@
 //! as the owner; [`judge`](crate::judge) decides whether anything else on the disk speaks against it. Adding one means writing a file, and a line in
 //! `plugin/builtin.rs`; or, outside this tree, handing a plug-in to the engine (docs/writing-a-format.md).
 use crate::{
-    group::{Assembly, Enrolled, LogicalVolume, Member},
+    group::{Assembly, Enrolled, Given, LogicalVolume, Member, Shared},
     part::Partition,
     probe::{Probe, ReadError},
 };
@@ -28,7 +28,7 @@ pub struct Proposal {
     /// If it is a partition: what its table says of it.
     pub partition: Option<Partition>,
     /// If it is a volume of a group: what the group's metadata says of it.
-    pub volume: Option<LogicalVolume>,
+    pub volume: Option<Shared<LogicalVolume>>,
 }
 
 /// A disk that belongs to a format.
@@ -69,8 +69,8 @@ pub trait Format: Send + Sync {
         &[]
     }
     /// What all disks that contribute something add up to, in the order of their names. Only for formats that span disks.
-    fn assemble(&self, members: &[Enrolled<'_>]) -> Assembly {
-        let _ = members;
+    fn assemble(&self, members: &[Enrolled<'_>], given: Given<'_>) -> Assembly {
+        let _ = (members, given);
         Assembly::default()
     }
     /// Whether volumes of groups may be its members. Not those of LVM2: what is on them is the business of whoever uses them.

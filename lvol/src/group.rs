@@ -4,8 +4,49 @@
 //! that came last. So its `taste` only says what one disk contributes ([`Member`]), and [`Format::assemble`](crate::format::Format::assemble)
 //! looks at all contributions and says what they add up to. It is asked again whenever one comes, changes or goes.
 use crate::{format::Proposal, judge::Verdict, link, lvm2};
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{ops::Deref, sync::Arc};
+
+/// Something that is never changed and that many keep: cheap to clone, and compared only where it is not the very same.
+#[derive(Debug)]
+pub struct Shared<T>(Arc<T>);
+
+impl<T> From<T> for Shared<T> {
+    fn from(one: T) -> Self {
+        Self(Arc::new(one))
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: PartialEq> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl<T: Serialize> Serialize for Shared<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(Self::from)
+    }
+}
 
 /// What one disk contributes to a group. Compared to see whether anything has changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +74,15 @@ pub struct Enrolled<'a> {
     pub carries: bool,
     /// It was there and is gone: what it contributes is what was read then.
     pub gone: bool,
+}
+
+/// What assembly is told besides the members.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// What the members added up to the last time. All of it that is the same may be taken from there, and nothing else follows from it.
+    pub before: &'a [Group],
+    /// What the administrator wants of volume groups.
+    pub lvm2: &'a lvm2::Settings,
 }
 
 /// How a group is.
@@ -128,7 +178,7 @@ pub struct Volume {
     pub disk: String,
     /// What the metadata says of it.
     #[serde(flatten)]
-    pub what: LogicalVolume,
+    pub what: Shared<LogicalVolume>,
     /// A part of another volume, which nobody uses by itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
@@ -137,7 +187,10 @@ pub struct Volume {
     pub inactive: Option<String>,
     /// The node it wants to be.
     #[serde(skip)]
-    pub node: Option<Proposal>,
+    pub node: Option<Shared<Proposal>>,
+    /// If it is LVM2's: what it follows from, together with the group's basis.
+    #[serde(skip)]
+    pub source: Option<Arc<spec::lvm2::vg::LogicalVolume>>,
 }
 
 /// A group.
@@ -173,6 +226,9 @@ pub struct Group {
     pub volumes: Vec<Volume>,
     /// What else an administrator should know.
     pub notes: Vec<String>,
+    /// If it is LVM2's: what all its volumes follow from.
+    #[serde(skip)]
+    pub basis: Option<Shared<lvm2::assembly::Basis>>,
 }
 
 /// What assembly makes of one disk.

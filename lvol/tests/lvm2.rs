@@ -167,7 +167,7 @@ fn linear_and_striped_volumes_hold_what_lvm2_says() {
             assert_eq!(disk.volume.unwrap().bytes, expected.len() as u64);
         }
         assert_eq!(h.disk(&format!("{vg}/lin")).volume.unwrap().tags, ["t1", "t/2"]);
-        let kinds = h.disk(&format!("{vg}/str")).volume.unwrap().kinds;
+        let kinds = h.disk(&format!("{vg}/str")).volume.unwrap().kinds.clone();
         assert_eq!(kinds, ["striped"]);
         // Written through the volume it is where LVM2 will look for it.
         let name = format!("{vg}/str");
@@ -444,11 +444,11 @@ fn groups_that_are_not_ours_are_not_touched() {
         assert_eq!(
             state,
             [
-                ("away", GroupState::Foreign, "is exported; `vgimport` makes it usable"),
+                ("away", GroupState::Foreign, "is exported; `vg-import` makes it usable"),
                 (
                     "theirs",
                     GroupState::Foreign,
-                    "belongs to the host \"otherhost\" (its system id); `vgchange --systemid ''` there sets it free"
+                    "belongs to the host \"otherhost\" (its system id); `vgchange --systemid ''` there sets it free, `vg-adopt` takes it"
                 )
             ]
         );
@@ -456,7 +456,7 @@ fn groups_that_are_not_ours_are_not_touched() {
             h.said("away/a"),
             (
                 Verdict::Inactive,
-                "belongs to a group that is exported; `vgimport` makes it usable".into()
+                "belongs to a group that is exported; `vg-import` makes it usable".into()
             )
         );
         assert_eq!(h.said("theirs/t").0, Verdict::Inactive);

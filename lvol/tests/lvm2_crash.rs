@@ -116,6 +116,8 @@ fn ask(lvm: &Lvm, state: &Lab) {
         .found()
         .groups
         .iter()
+        // Of one that is exported LVM2 shows no volumes.
+        .filter(|group| !group.status.contains(&"EXPORTED".to_owned()))
         .flat_map(|group| &group.volumes)
         .map(|volume| format!("{} {} {}", volume.disk, volume.what.bytes, volume.what.id))
         .collect();
@@ -179,6 +181,87 @@ fn groups_are_old_or_new() {
     lab.change(&request("vg-extend", "g", json!({"disks": ["d3", "d4"]})));
     cut(&lab, "vg-reduce", "g", json!({"disks": ["d3"]}), lvm);
     cut(&lab, "vg-reduce", "g", json!({"disks": ["d3", "d4"]}), lvm);
+}
+
+#[test]
+fn whose_a_group_is_is_old_or_new() {
+    let (mut lab, lvm) = (lab(512), real());
+    let lvm = lvm.as_ref();
+    cut(&lab, "vg-export", "g", json!({}), lvm);
+    lab.change(&request("vg-export", "g", json!({})));
+    let volumes = |lab: &Lab| lab.found().nodes.keys().filter(|name| name.starts_with("g/")).count();
+    assert_eq!(volumes(&lab), 0);
+    cut(&lab, "vg-import", "g", json!({}), lvm);
+    lab.change(&request("vg-import", "g", json!({})));
+    assert_eq!(volumes(&lab), 2);
+    // LVM2 shows nothing of what is another host's.
+    cut(&lab, "vg-change", "g", json!({"system_id": "other"}), None);
+    lab.change(&request("vg-change", "g", json!({"system_id": "other"})));
+    assert_eq!(volumes(&lab), 0);
+    cut(&lab, "vg-adopt", "g", json!({}), None);
+    lab.change(&request("vg-adopt", "g", json!({})));
+    assert_eq!(volumes(&lab), 2);
+}
+
+#[test]
+fn copies_are_of_the_old_group_or_a_new_one() {
+    let mut lab = lab(512);
+    for at in 0..3 {
+        let old = lab.images()[&format!("d{at}")].clone();
+        let mut copy = Image::new(&format!("e{at}"), old.blocks, 512);
+        for at in 0..old.bytes() / MIB {
+            copy.write(at * MIB, &old.read(at * MIB, MIB));
+        }
+        lab.add(copy);
+    }
+    let volumes = |lab: &Lab, of: &str| lab.found().nodes.keys().filter(|name| name.starts_with(of)).count();
+    assert_eq!(volumes(&lab, "g/"), 0, "nobody knows which is the right one");
+    let swept = cut(&lab, "vg-import-clone", "h", json!({"disks": ["e2", "e0", "e1"]}), None);
+    assert!(swept.finished > 0);
+    for (disks, why) in [
+        (json!(["e0", "e1"]), "name a copy of each"),
+        (json!(["e0", "d0", "e1", "e2"]), "name one copy of each"),
+        (json!(["d3"]), "has its metadata on"),
+    ] {
+        let plan = lab.plan(&request("vg-import-clone", "h", json!({"disks": disks})));
+        let refused = plan.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    lab.change(&request("vg-import-clone", "h", json!({"disks": ["e2", "e0", "e1"]})));
+    assert_eq!((volumes(&lab, "g/"), volumes(&lab, "h/")), (2, 2));
+}
+
+#[test]
+fn what_is_missing_is_given_up_or_not() {
+    let mut lab = lab(512);
+    lab.change(&request("vg-extend", "g", json!({"disks": ["d3"]})));
+    let without = |lab: &Lab, disk: &str| {
+        let mut images = lab.images();
+        images.remove(disk);
+        lab.with(images)
+    };
+    let bare = without(&lab, "d3");
+    cut(&bare, "vg-reduce", "g", json!({"remove_missing": true}), None);
+    let torn = without(&lab, "d2");
+    let refused = torn.plan(&request("vg-reduce", "g", json!({"remove_missing": true})));
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("\"str\" needs what is missing")
+    );
+    let force = json!({"remove_missing": true, "force": true});
+    cut(&torn, "vg-reduce", "g", force, None);
+}
+
+#[test]
+fn one_seed_gives_other_identities_for_other_disks() {
+    let mut lab = lab(512);
+    lab.change(&request("vg-create", "same", json!({"disks": ["d3"]})));
+    lab.change(&request("vg-rename", "same", json!({"name": "other"})));
+    lab.change(&request("vg-create", "same", json!({"disks": ["d4"]})));
+    let ids: std::collections::BTreeSet<&String> = lab.found().groups.iter().map(|group| &group.id).collect();
+    assert_eq!(ids.len(), 3);
 }
 
 #[test]

@@ -5,7 +5,10 @@
 mod tool;
 
 use bdev::{Graph, NodeSpec, Table};
-use lvol::{Applied, Create, Engine, Origin, Request, Stamp, change::ChangeError, plan::Code};
+use lvol::{
+    Applied, Create, Engine, GroupState, Origin, Request, Stamp, Verdict, change::ChangeError, lvm2::Settings,
+    plan::Code,
+};
 use reactor::{Config, Reactors};
 use serde_json::{Value, json};
 use spec::lvm2::{
@@ -557,5 +560,142 @@ fn what_we_cannot_run_survives_our_changes() {
         for row in rows.iter().filter(|row| row["lv_name"] != "plain") {
             assert!(now.contains(row), "{row:?} is not in {now:?}");
         }
+    });
+}
+
+#[test]
+fn groups_that_travel_are_taken_for_what_they_are() {
+    let Some(lvm) = Lvm::new("groups that travel", &[32 * MIB, 48 * MIB, 32 * MIB, 48 * MIB], 512) else {
+        return;
+    };
+    house(&lvm, async |h| {
+        let vg = json!({"disks": ["d0", "d1"], "extent_size": "1m"});
+        h.act("vg-create", "box", vg).await;
+        h.act("lv-create", "box", json!({"name": "lin", "extents": 5})).await;
+        h.act("lv-create", "box", json!({"name": "str", "extents": 6, "stripes": 2}))
+            .await;
+        let state = |h: &House| h.engine.groups()[0].state;
+
+        // Disks neither join nor leave.
+        h.act("vg-change", "box", json!({"resizeable": false})).await;
+        check(&h, &lvm, "resizeable n");
+        let disks = |disk: &str| json!({"disks": [disk]});
+        for (verb, options) in [
+            ("vg-extend", disks("d2")),
+            ("vg-reduce", disks("d1")),
+            ("vg-split", json!({"name": "part", "disks": ["d1"]})),
+        ] {
+            let (code, why) = h.refused(verb, "box", options).await;
+            assert_eq!(code, Code::Unsupported, "{verb}: {why}");
+        }
+        assert!(!lvm.attempt("vgextend", &["-y", "box", "@2"]));
+        assert!(!lvm.attempt("vgsplit", &["box", "part", "@1"]));
+        h.act("vg-change", "box", json!({"resizeable": true})).await;
+
+        // Exported by us, imported by LVM2; and the other way round.
+        h.act("vg-export", "box", json!({})).await;
+        assert_eq!(state(&h), GroupState::Foreign);
+        assert_eq!(
+            lvm.report("vgs", "vg_exported,vg_attr", &[])[0]["vg_exported"],
+            "exported"
+        );
+        assert!(
+            lvm.report("pvs", "pv_exported", &["-S", "vg_name=box"])
+                .iter()
+                .all(|pv| pv["pv_exported"] == "exported")
+        );
+        let (code, _) = h.refused("lv-create", "box", json!({"extents": 1})).await;
+        assert_eq!(code, Code::Foreign);
+        lvm.run("vgimport", &["box"]);
+        h.look().await;
+        check(&h, &lvm, "vgimport");
+        lvm.run("vgexport", &["box"]);
+        h.look().await;
+        assert_eq!(state(&h), GroupState::Foreign);
+        h.act("vg-import", "box", json!({})).await;
+        check(&h, &lvm, "vg-import");
+
+        // Given to another host by LVM2, and adopted.
+        lvm.run("vgchange", &["-y", "--systemid", "other", "box"]);
+        h.look().await;
+        assert_eq!(state(&h), GroupState::Foreign);
+        assert_eq!(h.refused("vg-import", "box", json!({})).await.0, Code::Nothing);
+        h.act("vg-adopt", "box", json!({})).await;
+        check(&h, &lvm, "vg-adopt");
+        assert!(text(&lvm, "box").flags.is_empty());
+
+        // As LVM2 has it where this machine has a system id: what comes is ours, and what is ours is told by its flags.
+        let settings = |id: Option<&str>| Settings {
+            system_id: id.map(str::to_owned),
+            ..Settings::default()
+        };
+        h.engine.set_lvm2(settings(Some("us"))).await;
+        h.act("vg-export", "box", json!({})).await;
+        h.act("vg-import", "box", json!({})).await;
+        h.act("lv-create", "box", json!({"name": "new", "extents": 1})).await;
+        h.act(
+            "lv-create",
+            "box",
+            json!({"name": "still", "extents": 1, "read_only": true}),
+        )
+        .await;
+        assert_eq!(state(&h), GroupState::Complete);
+        let row = &lvm.report("vgs", "vg_systemid,lv_count", &["--foreign"])[0];
+        assert_eq!((row["vg_systemid"].as_str(), row["lv_count"].as_str()), ("us", "4"));
+        let vg = text(&lvm, "box");
+        assert_eq!((vg.status.contains(&"WRITE".into()), vg.is_writable()), (false, true));
+        let writable: Vec<bool> = vg.logical.iter().map(|lv| lv.is_writable()).collect();
+        assert_eq!(writable, [true, true, true, false]);
+        assert!(vg.logical.iter().all(|lv| !lv.status.contains(&"WRITE".into())));
+        h.act("lv-change", "box/new", json!({"read_only": true})).await;
+        assert!(
+            h.engine
+                .runtime()
+                .graph()
+                .unwrap()
+                .info("box/new")
+                .unwrap()
+                .geometry
+                .read_only
+        );
+        h.act("vg-change", "box", json!({"system_id": ""})).await;
+        check(&h, &lvm, "system id ''");
+        h.engine.set_lvm2(settings(None)).await;
+
+        // Copies of all its disks.
+        for (from, to) in [(0, 2), (1, 3)] {
+            fs::copy(&lvm.images[from], &lvm.images[to]).unwrap();
+        }
+        h.look().await;
+        assert_eq!(h.engine.disk("d2").unwrap().verdict, Verdict::Ambiguous);
+        h.act("vg-import-clone", "copy", json!({"disks": ["d2", "d3"]})).await;
+        check(&h, &lvm, "vg-import-clone");
+        assert_eq!(h.engine.groups().len(), 2);
+        h.act("lv-extend", "copy/lin", json!({"extents": "+2"})).await;
+        check(&h, &lvm, "an extended copy");
+
+        // One member goes for good.
+        h.act("lv-remove", "copy/str", json!({})).await;
+        for lv in ["lin", "new", "still"] {
+            let on = h.engine.groups()[0]
+                .volumes
+                .iter()
+                .find(|v| v.what.name == lv)
+                .unwrap()
+                .what
+                .segments[0]
+                .on[0]
+                .0
+                .clone();
+            println!("{lv} is on {on}");
+        }
+        h.engine.delete("d3", true).await.unwrap();
+        h.act("vg-reduce", "copy", json!({"remove_missing": true, "force": true}))
+            .await;
+        lvm.run("vgck", &["copy"]);
+        assert_eq!(
+            lvm.report("vgs", "pv_count", &["-S", "vg_name=copy"])[0]["pv_count"],
+            "1"
+        );
     });
 }

@@ -22,14 +22,20 @@ pub enum LvmCommand {
     Vgcreate(VgCreate),
     /// Take disks into a group.
     Vgextend(VgDisks),
-    /// Let disks go from a group.
-    Vgreduce(VgDisks),
+    /// Let disks go from a group, or give up those that are missing.
+    Vgreduce(VgReduce),
     /// Give a group another name.
     Vgrename(Rename),
     /// Remove groups.
     Vgremove(Names),
     /// Change a group's tags and policies.
     Vgchange(VgChange),
+    /// Mark groups as nobody's, so that their disks can go to another host.
+    Vgexport(Names),
+    /// Take exported groups in.
+    Vgimport(Names),
+    /// Make copies of a group's disks a group of their own, with other identities.
+    Vgimportclone(VgImportClone),
     /// Make a group of some members of another one.
     Vgsplit(VgSplit),
     /// Take all of a group into another one.
@@ -188,7 +194,7 @@ pub struct VgCreate {
     pub common: Common,
 }
 
-/// `vgextend`, `vgreduce`.
+/// `vgextend`.
 #[derive(Clone, Debug, Args)]
 pub struct VgDisks {
     /// The group.
@@ -196,6 +202,36 @@ pub struct VgDisks {
     /// Disks.
     #[arg(required = true)]
     pub disks: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
+}
+
+/// `vgreduce`.
+#[derive(Clone, Debug, Args)]
+pub struct VgReduce {
+    /// The group.
+    pub name: String,
+    /// Disks.
+    #[arg(required_unless_present = "removemissing", conflicts_with = "removemissing")]
+    pub disks: Vec<String>,
+    /// Give up the members that are missing; with --force the volumes on them, too.
+    #[arg(long)]
+    pub removemissing: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
+}
+
+/// `vgimportclone`.
+#[derive(Clone, Debug, Args)]
+pub struct VgImportClone {
+    /// The copies: one of each physical volume of the group.
+    #[arg(required = true)]
+    pub disks: Vec<String>,
+    /// What the new group is called.
+    #[arg(short = 'n', long)]
+    pub basevgname: String,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub common: Common,
@@ -213,7 +249,7 @@ pub struct Rename {
     pub common: Common,
 }
 
-/// `vgremove`, `lvremove`.
+/// `vgremove`, `vgexport`, `vgimport`, `lvremove`.
 #[derive(Clone, Debug, Args)]
 pub struct Names {
     /// What is to go.
@@ -245,6 +281,9 @@ pub struct VgChange {
     /// Whether its volumes become active by themselves.
     #[arg(long, value_parser = ["y", "n"])]
     pub setautoactivation: Option<String>,
+    /// The host it belongs to, nobody if it is empty. A group of another host's is taken over.
+    #[arg(long)]
+    pub systemid: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub common: Common,

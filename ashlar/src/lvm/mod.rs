@@ -150,11 +150,16 @@ fn tasks<'a>(client: &mut Client, command: &'a LvmCommand) -> Result<(Vec<Task>,
                 .disks
                 .iter()
                 .map(|disk| format!("Removed \"{disk}\" from volume group \"{}\"", args.name));
-            let said = said.collect::<Vec<_>>().join("\n  ");
-            (
-                vec![Task::new("vg-reduce", &args.name, json!({ "disks": args.disks }), said)],
-                &args.common,
-            )
+            let said = match args.removemissing {
+                true => format!("Wrote out consistent volume group {}.", args.name),
+                false => said.collect::<Vec<_>>().join("\n  "),
+            };
+            let options = json!({
+                "disks": args.disks,
+                "remove_missing": args.removemissing.then_some(true),
+                "force": (args.removemissing && args.common.force > 0).then_some(true),
+            });
+            (vec![Task::new("vg-reduce", &args.name, options, said)], &args.common)
         }
         LvmCommand::Vgrename(args) => {
             let said = format!("Volume group \"{}\" successfully renamed to \"{}\"", args.old, args.new);
@@ -181,9 +186,48 @@ fn tasks<'a>(client: &mut Client, command: &'a LvmCommand) -> Result<(Vec<Task>,
             };
             (args.names.iter().map(task).collect(), &args.common)
         }
-        LvmCommand::Vgchange(args) => {
+        LvmCommand::Vgexport(args) => {
             let task = |name: &String| {
+                let said = format!("Volume group \"{name}\" successfully exported");
+                Task::new("vg-export", name, json!({}), said)
+            };
+            (args.names.iter().map(task).collect(), &args.common)
+        }
+        LvmCommand::Vgimport(args) => {
+            let task = |name: &String| {
+                let said = format!("Volume group \"{name}\" successfully imported");
+                Task::new("vg-import", name, json!({}), said)
+            };
+            (args.names.iter().map(task).collect(), &args.common)
+        }
+        LvmCommand::Vgimportclone(args) => {
+            let said = format!(
+                "Volume group \"{}\" successfully made of {}",
+                args.basevgname,
+                args.disks.join(", ")
+            );
+            let options = json!({ "disks": args.disks });
+            let task = Task::new("vg-import-clone", &args.basevgname, options, said);
+            (vec![task], &args.common)
+        }
+        LvmCommand::Vgchange(args) => {
+            // A group that is another host's takes no other change.
+            let others: Vec<String> = match args.systemid {
+                None => Vec::new(),
+                Some(_) => {
+                    let foreign = report::groups(client)?
+                        .into_iter()
+                        .filter(|group| group.state == "foreign");
+                    foreign.map(|group| group.name).collect()
+                }
+            };
+            let task = |name: &String| {
+                if others.iter().any(|other| *other == path(name)) {
+                    let said = format!("Volume group \"{name}\" successfully changed");
+                    return Task::new("vg-adopt", name, json!({ "system_id": args.systemid }), said);
+                }
                 let options = json!({
+                    "system_id": args.systemid,
                     "add_tags": args.addtag,
                     "del_tags": args.deltag,
                     "resizeable": yes(&args.resizeable),

@@ -9,7 +9,7 @@
 use super::Child;
 use crate::{
     format::Proposal,
-    group::{Assembly, Enrolled, Group, GroupState, LogicalVolume, Member, Seat, Standing, Stretch, Volume},
+    group::{Assembly, Enrolled, Group, GroupState, LogicalVolume, Member, Seat, Shared, Standing, Stretch, Volume},
     judge::Verdict,
 };
 use bdev::{
@@ -237,7 +237,7 @@ fn group(
             format!("lacks {missing} of its {count} children and is read-only, with gaps"),
         ),
     };
-    let what = LogicalVolume {
+    let what = Shared::from(LogicalVolume {
         group: name.clone(),
         name: name.clone(),
         id: record.link.to_string(),
@@ -248,7 +248,7 @@ fn group(
         skipped: false,
         allocation: None,
         segments: stretches,
-    };
+    });
     let inactive = if state == GroupState::Ambiguous {
         Some(reason.clone())
     } else if missing == count {
@@ -259,17 +259,20 @@ fn group(
     let volume = Volume {
         disk: disk(name),
         hidden: false,
-        node: inactive.is_none().then(|| Proposal {
-            name: disk(name),
-            uuid: record.link,
-            aliases: Vec::new(),
-            table: table(pieces),
-            product: PRODUCT,
-            partition: None,
-            volume: Some(what.clone()),
+        node: inactive.is_none().then(|| {
+            Shared::from(Proposal {
+                name: disk(name),
+                uuid: record.link,
+                aliases: Vec::new(),
+                table: table(pieces),
+                product: PRODUCT,
+                partition: None,
+                volume: Some(what.clone()),
+            })
         }),
         inactive,
         what,
+        source: None,
     };
     Group {
         name: name.clone(),
@@ -286,6 +289,7 @@ fn group(
         members: seats,
         volumes: vec![volume],
         notes,
+        basis: None,
     }
 }
 

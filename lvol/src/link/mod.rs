@@ -3,7 +3,7 @@
 //! The bytes are in [`spec::link`], the rules in docs/formats/link.md.
 use crate::{
     format::{Format, Mine, Taste, Tasting},
-    group::{Assembly, Enrolled, Member},
+    group::{Assembly, Enrolled, Given, Member},
     probe::Probe,
 };
 use spec::link::{COPIES, COPY, Error, Record};
@@ -27,7 +27,7 @@ impl Format for Link {
         // Both copies lie in what is read of every disk.
         Box::pin(async move { Ok(taste(disk.windows().head)) })
     }
-    fn assemble(&self, members: &[Enrolled<'_>]) -> Assembly {
+    fn assemble(&self, members: &[Enrolled<'_>], _: Given<'_>) -> Assembly {
         assembly::assemble(members)
     }
     fn takes_volumes(&self) -> bool {

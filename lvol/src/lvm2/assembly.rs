@@ -5,17 +5,20 @@
 //! 2. A disk belongs to the group whose text lists its identity, with a text of its own or without. One whose own text names a group
 //!    that lists it no more was removed while it was away.
 //! 3. A member that is not there, or that was not there when the text was written (`MISSING`), makes the group partial: volumes that need it
-//!    are not active, the others are.
+//!    are not active, the others are. The administrator may want none of them ([`Activation::Complete`]), or all with gaps
+//!    ([`Activation::Partial`]). A gap is as long as its segment: of a stripe no row is whole without one of its disks.
 //! 4. Two disks of one identity are copies. Nothing of their group becomes active until one is gone; what is active stays.
-//! 5. A group with a system id belongs to that host, an exported one to nobody, one with a lock type or `CLUSTERED` to several who talk to
+//! 5. A group with a system id that is not ours belongs to that host, an exported one to nobody, one with a lock type or `CLUSTERED` to several who talk to
 //!    a lock manager: none is touched.
 //! 6. Two groups of one name: neither becomes active, for their volumes would have the same names.
 //! 7. A volume is active if all its segments are linear or striped, on extents that exist and that no other volume has, and no other volume is made
 //!    of it. The origin of a snapshot is not: writes to it that the snapshot does not see would destroy the snapshot.
-use super::PhysicalVolume;
+use super::{Activation, PhysicalVolume};
 use crate::{
     format::Proposal,
-    group::{Assembly, Enrolled, Group, GroupState, LogicalVolume, Member, Seat, Standing, Stretch, Volume},
+    group::{
+        Assembly, Enrolled, Given, Group, GroupState, LogicalVolume, Member, Seat, Shared, Standing, Stretch, Volume,
+    },
     judge::Verdict,
 };
 use bdev::{
@@ -26,7 +29,10 @@ use spec::lvm2::{
     Id, SECTOR,
     vg::{self, Shape, VolumeGroup, has, kind_name},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 use uuid::{Uuid, uuid};
 
 /// Namespace of the UUIDs that volumes get, for LVM2's own identities are none.
@@ -41,7 +47,32 @@ pub fn name(vg: &str, lv: &str) -> String {
 
 type Disk<'a> = (&'a Enrolled<'a>, &'a PhysicalVolume);
 
-pub(super) fn assemble(members: &[Enrolled<'_>]) -> Assembly {
+/// What the volumes of a group follow from, besides what the text says of each. While it stays the same, a volume of which the text says the same is
+/// the same.
+#[derive(Debug, PartialEq)]
+pub struct Basis {
+    id: Id,
+    name: String,
+    extent_size: u64,
+    status: Vec<String>,
+    flags: Vec<String>,
+    state: GroupState,
+    reason: String,
+    activation: Activation,
+    spots: Vec<Spot>,
+}
+
+/// A physical volume as far as volumes depend on it.
+#[derive(Debug, PartialEq)]
+struct Spot {
+    word: String,
+    /// Its disk with blocks and block size, or why there is none.
+    disk: Result<(String, u64, u32), String>,
+    start: u64,
+    count: u64,
+}
+
+pub(super) fn assemble(members: &[Enrolled<'_>], given: Given<'_>) -> Assembly {
     let disks: Vec<Disk<'_>> = members
         .iter()
         .filter_map(|one| match one.member {
@@ -53,8 +84,8 @@ pub(super) fn assemble(members: &[Enrolled<'_>]) -> Assembly {
     let mut texts: BTreeMap<Id, Vec<Disk<'_>>> = BTreeMap::new();
     for &disk in &disks {
         by_id.entry(disk.1.id).or_default().push(disk);
-        if let Some((group, _)) = &disk.1.text {
-            texts.entry(group.id).or_default().push(disk);
+        if let Some(text) = &disk.1.text {
+            texts.entry(text.vg.id).or_default().push(disk);
         }
     }
     // Rule 1.
@@ -62,9 +93,9 @@ pub(super) fn assemble(members: &[Enrolled<'_>]) -> Assembly {
         .values()
         .filter_map(|from| {
             let all = || from.iter().filter_map(|(_, pv)| pv.text.as_ref());
-            let (best, sum) = all().max_by_key(|(group, _)| group.seqno)?;
-            let split = all().any(|(group, other)| group.seqno == best.seqno && other != sum);
-            Some((best.as_ref(), split))
+            let best = all().max_by_key(|text| text.vg.seqno)?;
+            let split = all().any(|text| text.vg.seqno == best.vg.seqno && text.checksum != best.checksum);
+            Some((&best.vg, split))
         })
         .collect();
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
@@ -76,7 +107,9 @@ pub(super) fn assemble(members: &[Enrolled<'_>]) -> Assembly {
         .iter()
         .map(|(vg, split)| {
             let twins = names.get(vg.name.as_str()).is_some_and(|n| *n > 1);
-            group(vg, *split, twins, &by_id, &mut standings)
+            let id = vg.id.to_string();
+            let before = given.before.iter().find(|group| group.id == id);
+            group(vg, (*split, twins), &by_id, &mut standings, given, before)
         })
         .collect();
     groups.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
@@ -93,7 +126,7 @@ pub(super) fn assemble(members: &[Enrolled<'_>]) -> Assembly {
 
 /// What a disk is that no text lists.
 fn alone(pv: &PhysicalVolume, newest: &[(&VolumeGroup, bool)]) -> Standing {
-    let own = pv.text.as_ref().map(|(group, _)| group);
+    let own = pv.text.as_ref().map(|text| &text.vg);
     let now = own.and_then(|own| newest.iter().find(|(group, _)| group.id == own.id));
     let (verdict, reason) = match (own, now) {
         (Some(own), Some((group, _))) => (
@@ -130,11 +163,13 @@ enum Place<'a> {
 
 fn group<'a>(
     vg: &VolumeGroup,
-    split: bool,
-    twins: bool,
+    (split, twins): (bool, bool),
     by_id: &BTreeMap<Id, Vec<Disk<'a>>>,
     standings: &mut BTreeMap<&'a str, Standing>,
+    given: Given<'_>,
+    before: Option<&Group>,
 ) -> Group {
+    let activation = given.lvm2.activation;
     let mut notes = Vec::new();
     let mut places: BTreeMap<&str, (Place<'a>, &vg::PhysicalVolume)> = BTreeMap::new();
     let (mut seats, mut copies, mut missing) = (Vec::new(), Vec::new(), 0);
@@ -191,7 +226,8 @@ fn group<'a>(
         }
         places.insert(&pv.name, (place, pv));
     }
-    let (state, reason) = state(vg, split, twins, &copies, missing);
+    let ours = given.lvm2.system_id.as_deref();
+    let (state, reason) = state(vg, (split, twins), ours, &copies, missing);
     // Once for all: to ask for each would take the square of the time.
     let cows: BTreeSet<&str> = vg
         .logical
@@ -203,8 +239,42 @@ fn group<'a>(
         })
         .collect();
     let parts: BTreeMap<&str, &str> = vg.parts().into_iter().collect();
+    let kinds: BTreeMap<&str, String> = match parts.is_empty() {
+        true => BTreeMap::new(),
+        false => vg.logical.iter().map(|lv| (lv.name.as_str(), kinds(lv))).collect(),
+    };
     let overlaps: BTreeMap<&str, &str> = vg.overlaps().into_iter().collect();
-    let kinds: BTreeMap<&str, String> = vg.logical.iter().map(|lv| (lv.name.as_str(), kinds(lv))).collect();
+    let spots = places.iter().map(|(word, (place, pv))| {
+        let disk = match place {
+            Place::Disk(disk) => Ok((disk.disk.to_owned(), disk.blocks, disk.block_size)),
+            Place::Missing(why) => Err(why.clone()),
+        };
+        Spot {
+            word: (*word).to_owned(),
+            disk,
+            start: pv.pe_start,
+            count: pv.pe_count,
+        }
+    });
+    let basis = Basis {
+        id: vg.id,
+        name: vg.name.clone(),
+        extent_size: vg.extent_size,
+        status: vg.status.clone(),
+        flags: vg.flags.clone(),
+        state,
+        reason: reason.clone(),
+        activation,
+        spots: spots.collect(),
+    };
+    let before = before.filter(|before| before.basis.as_deref() == Some(&basis));
+    // By what they were read from: the text that was read has it, as long as it says the same.
+    let known: HashMap<*const vg::LogicalVolume, &Volume> = before
+        .into_iter()
+        .flat_map(|before| &before.volumes)
+        .filter(|volume| volume.node.is_some())
+        .filter_map(|volume| Some((Arc::as_ptr(volume.source.as_ref()?), volume)))
+        .collect();
     let at = Group {
         name: vg.name.clone(),
         format: "lvm2".into(),
@@ -213,15 +283,24 @@ fn group<'a>(
         reason,
         seqno: vg.seqno,
         extent_bytes: vg.extent_size * SECTOR,
-        status: vg.status.clone(),
+        status: status(vg),
         allocation: vg.allocation.clone(),
         system_id: vg.system_id.clone(),
         tags: vg.tags.clone(),
         members: seats,
         volumes: Vec::new(),
         notes,
+        basis: Some(basis.into()),
     };
     let volumes = vg.logical.iter().map(|lv| {
+        let alone = !parts.contains_key(lv.name.as_str()) && !overlaps.contains_key(lv.name.as_str());
+        if let Some(same) = known.get(&Arc::as_ptr(lv)).filter(|_| alone) {
+            // Whether it could be built is not for assembly to say.
+            return Volume {
+                inactive: None,
+                ..(*same).clone()
+            };
+        }
         let inactive = if let Some(whole) = parts.get(lv.name.as_str()) {
             let kind = kinds.get(whole).map(String::as_str).unwrap_or_default();
             Some(format!("is a part of {whole:?} ({kind}), which cannot be run here"))
@@ -231,40 +310,76 @@ fn group<'a>(
             Some(format!("belongs to a group that {}", at.reason))
         } else if let Some(other) = overlaps.get(lv.name.as_str()) {
             Some(format!("has extents that {other:?} has too; the metadata is damaged"))
+        } else if state == GroupState::Partial && activation == Activation::Complete {
+            Some(format!(
+                "belongs to a group that {}, and nothing of such a group is to become active (`activation: complete`)",
+                at.reason
+            ))
         } else {
             idle(vg, lv)
         };
         let node = match &inactive {
-            None => node(vg, lv, &places),
+            None => node(vg, lv, &places, activation),
             Some(why) => Err(why.clone()),
         };
-        let what = LogicalVolume {
+        let what = Shared::from(LogicalVolume {
             group: vg.name.clone(),
             name: lv.name.clone(),
             id: lv.id.to_string(),
             kinds: lv.kinds().0.into_iter().collect(),
             tags: lv.tags.clone(),
             bytes: lv.extents().saturating_mul(vg.extent_size).saturating_mul(SECTOR),
-            read_only: !has(&lv.status, "WRITE"),
+            read_only: !lv.is_writable(),
             skipped: has(&lv.flags, "ACTIVATION_SKIP"),
             allocation: lv.allocation.clone(),
             segments: lv.segments.iter().map(stretch).collect(),
-        };
+        });
         Volume {
             disk: name(&vg.name, &lv.name),
             hidden: !lv.is_visible() && !cows.contains(lv.name.as_str()),
             inactive: node.as_ref().err().cloned(),
-            node: node.ok().map(|node| Proposal {
-                volume: Some(what.clone()),
-                ..node
+            node: node.ok().map(|node| {
+                Shared::from(Proposal {
+                    volume: Some(what.clone()),
+                    ..node
+                })
             }),
             what,
+            source: Some(lv.clone()),
         }
     });
-    Group {
-        volumes: volumes.collect(),
-        ..at
+    let volumes: Vec<Volume> = volumes.collect();
+    let mut notes = at.notes.clone();
+    if activation == Activation::Partial && state == GroupState::Partial {
+        notes.extend(volumes.iter().filter_map(gaps));
     }
+    Group { volumes, notes, ..at }
+}
+
+/// What the metadata says of the group; that its volumes may be written to in one way, not two.
+fn status(vg: &VolumeGroup) -> Vec<String> {
+    let mut status = vg.status.clone();
+    if vg.is_writable() && !has(&status, "WRITE") {
+        status.push("WRITE".into());
+    }
+    status
+}
+
+/// What to know of a volume that has gaps.
+fn gaps(volume: &Volume) -> Option<String> {
+    let Table::Mapped { pieces, .. } = &volume.node.as_ref()?.table else {
+        return None;
+    };
+    let gap = |piece: &Piece| matches!(piece, Piece::Gap { .. }).then(|| piece.blocks());
+    let (all, gone): (u64, u64) = pieces.iter().fold((0, 0), |(all, gone), piece| {
+        (all + piece.blocks(), gone + gap(piece).unwrap_or_default())
+    });
+    (gone > 0).then(|| {
+        format!(
+            "{} is active with gaps: reads and writes of {gone} of its {all} blocks fail",
+            volume.disk
+        )
+    })
 }
 
 fn stretch(segment: &vg::Segment) -> Stretch {
@@ -309,13 +424,13 @@ fn member(vg: &VolumeGroup, word: &str, own: &PhysicalVolume, twin: Option<&str>
     let mut notes = own.notes.clone();
     notes.extend(own.damage.iter().map(|why| format!("{why}; a copy elsewhere counts")));
     match &own.text {
-        Some((text, _)) if text.id != vg.id => notes.push(format!(
+        Some(text) if text.vg.id != vg.id => notes.push(format!(
             "its own metadata is of another group, {:?} ({})",
-            text.name, text.id
+            text.vg.name, text.vg.id
         )),
-        Some((text, _)) if text.seqno < vg.seqno => notes.push(format!(
+        Some(text) if text.vg.seqno < vg.seqno => notes.push(format!(
             "its own metadata is out of date (change {}, the group has {})",
-            text.seqno, vg.seqno
+            text.vg.seqno, vg.seqno
         )),
         _ => {}
     }
@@ -337,7 +452,13 @@ fn member(vg: &VolumeGroup, word: &str, own: &PhysicalVolume, twin: Option<&str>
 }
 
 /// Rules 1 and 3 to 6.
-fn state(vg: &VolumeGroup, split: bool, twins: bool, copies: &[String], missing: usize) -> (GroupState, String) {
+fn state(
+    vg: &VolumeGroup,
+    (split, twins): (bool, bool),
+    ours: Option<&str>,
+    copies: &[String],
+    missing: usize,
+) -> (GroupState, String) {
     let of = vg.physical.len();
     if split {
         let why = format!(
@@ -360,10 +481,12 @@ fn state(vg: &VolumeGroup, split: bool, twins: bool, copies: &[String], missing:
         );
     }
     if has(&vg.status, "EXPORTED") {
-        return (GroupState::Foreign, "is exported; `vgimport` makes it usable".into());
+        return (GroupState::Foreign, "is exported; `vg-import` makes it usable".into());
     }
-    if let Some(host) = &vg.system_id {
-        let why = format!("belongs to the host {host:?} (its system id); `vgchange --systemid ''` there sets it free");
+    if let Some(host) = vg.system_id.as_deref().filter(|host| Some(*host) != ours) {
+        let why = format!(
+            "belongs to the host {host:?} (its system id); `vgchange --systemid ''` there sets it free, `vg-adopt` takes it"
+        );
         return (GroupState::Foreign, why);
     }
     if vg.lock_type.is_some() || has(&vg.status, "CLUSTERED") {
@@ -413,10 +536,13 @@ fn node(
     vg: &VolumeGroup,
     lv: &vg::LogicalVolume,
     places: &BTreeMap<&str, (Place<'_>, &vg::PhysicalVolume)>,
+    activation: Activation,
 ) -> Result<Proposal, String> {
+    // Gaps are counted in blocks of the disks that are there.
+    let mut gaps: Vec<(usize, u64)> = Vec::new();
     let mut block_sizes = BTreeSet::new();
     let mut pieces = Vec::with_capacity(lv.segments.len());
-    for segment in &lv.segments {
+    'segments: for segment in &lv.segments {
         let Shape::Striped { chunk, stripes } = &segment.shape else {
             return Err("has segments that cannot be run here".into());
         };
@@ -425,6 +551,12 @@ fn node(
         for stripe in stripes {
             let (disk, pv) = match places.get(stripe.on.as_str()) {
                 None => return Err(format!("stands on {:?}, which is no physical volume", stripe.on)),
+                Some((Place::Missing(_), _)) if activation == Activation::Partial => {
+                    let sectors = segment.count.saturating_mul(vg.extent_size);
+                    gaps.push((pieces.len(), sectors));
+                    pieces.push(Piece::Gap { blocks: 0 });
+                    continue 'segments;
+                }
                 Some((Place::Missing(why), _)) => return Err(why.clone()),
                 Some((Place::Disk(_), pv)) if stripe.extent + each > pv.pe_count => {
                     return Err(format!("has extents outside of {}", stripe.on));
@@ -476,7 +608,19 @@ fn node(
     if block_sizes.len() > 1 {
         return Err("is on disks whose blocks differ in size".into());
     }
-    let read_only = !has(&lv.status, "WRITE") || !has(&vg.status, "WRITE");
+    if pieces.iter().all(|piece| matches!(piece, Piece::Gap { .. })) {
+        return Err("has no extents that are whole on disks that are there".into());
+    }
+    let per = block_sizes.first().map(|size| u64::from(*size) / SECTOR);
+    for (at, sectors) in gaps {
+        let Some(per) = per.filter(|per| sectors.is_multiple_of((*per).max(1))) else {
+            return Err("has a gap that does not fall on the blocks of the disks".into());
+        };
+        pieces[at] = Piece::Gap {
+            blocks: sectors / per.max(1),
+        };
+    }
+    let read_only = !lv.is_writable() || !vg.is_writable();
     let linear: Option<Vec<Segment>> = pieces
         .iter()
         .map(|piece| match piece {

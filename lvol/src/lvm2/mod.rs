@@ -5,7 +5,7 @@
 //! used is no reason to give up the disk: that is what there are several for.
 use crate::{
     format::{Format, Mine, Taste, Tasting},
-    group::{Assembly, Enrolled, Member},
+    group::{Assembly, Enrolled, Given, Member},
     probe::{Probe, ReadError},
 };
 use spec::{
@@ -14,14 +14,19 @@ use spec::{
         Area, Id,
         label::{self, Label},
         mda::{self, Header},
-        vg::{self, VolumeGroup},
+        vg,
     },
 };
 use std::sync::Arc;
+use text::Text;
+
+pub use settings::{Activation, Settings};
 
 pub mod assembly;
 pub mod edit;
+pub mod settings;
 pub mod space;
+pub mod text;
 pub mod whole;
 
 /// Bytes that are read at once.
@@ -40,8 +45,8 @@ impl Format for Lvm2 {
     fn taste<'a>(&'a self, disk: &'a Probe<'a>) -> Tasting<'a> {
         Box::pin(taste(disk))
     }
-    fn assemble(&self, members: &[Enrolled<'_>]) -> Assembly {
-        assembly::assemble(members)
+    fn assemble(&self, members: &[Enrolled<'_>], given: Given<'_>) -> Assembly {
+        assembly::assemble(members, given)
     }
 }
 
@@ -52,8 +57,8 @@ pub struct PhysicalVolume {
     pub id: Id,
     /// Its header says that some group uses it.
     pub used: bool,
-    /// The newest text on it, and that text's checksum. Nothing if it has none: it may have no metadata area, or be in no group.
-    pub text: Option<(Arc<VolumeGroup>, u32)>,
+    /// The newest text on it. Nothing if it has none: it may have no metadata area, or be in no group.
+    pub text: Option<Arc<Text>>,
     /// Metadata areas in use.
     pub areas: usize,
     /// What is wrong with areas that cannot be used.
@@ -90,21 +95,22 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
         notes: Vec::new(),
     };
     for area in &label.metadata {
-        match text(disk, *area).await {
+        match text_of(disk, *area).await {
             Ok(None) => {}
             Ok(Some(None)) => pv.areas += 1,
-            Ok(Some(Some((group, checksum)))) => {
+            Ok(Some(Some(text))) => {
                 pv.areas += 1;
-                if let Some((other, _)) = &pv.text
-                    && other.seqno != group.seqno
+                if let Some(other) = &pv.text
+                    && other.vg.seqno != text.vg.seqno
                 {
-                    let (old, new) = (other.seqno.min(group.seqno), other.seqno.max(group.seqno));
+                    let (a, b) = (other.vg.seqno, text.vg.seqno);
+                    let (old, new) = (a.min(b), a.max(b));
                     pv.notes.push(format!(
                         "one of its metadata areas is out of date (change {old}, the other has {new})"
                     ));
                 }
-                if pv.text.as_ref().is_none_or(|(other, _)| other.seqno < group.seqno) {
-                    pv.text = Some((Arc::new(group), checksum));
+                if pv.text.as_ref().is_none_or(|other| other.vg.seqno < text.vg.seqno) {
+                    pv.text = Some(text);
                 }
             }
             Err(why) => pv
@@ -120,7 +126,7 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
 }
 
 /// The text of an area: nothing if it is set aside, nothing inside if it is empty.
-async fn text(disk: &Probe<'_>, area: Area) -> Result<Option<Option<(VolumeGroup, u32)>>, Problem> {
+async fn text_of(disk: &Probe<'_>, area: Area) -> Result<Option<Option<Arc<Text>>>, Problem> {
     let sector = bytes(disk, area.offset, mda::HEADER).await?;
     let header = Header::parse(&sector, area.offset)?;
     if header.is_ignored() {
@@ -133,7 +139,7 @@ async fn text(disk: &Probe<'_>, area: Area) -> Result<Option<Option<(VolumeGroup
     let mut text = bytes(disk, first.offset, first.size).await?;
     text.extend(bytes(disk, rest.offset, rest.size).await?);
     Header::check(committed, &text)?;
-    Ok(Some(Some((VolumeGroup::parse(&text)?, committed.checksum))))
+    Ok(Some(Some(text::read(&text, committed.checksum)?)))
 }
 
 /// Any bytes of the disk, whatever its blocks are. The length is bounded by the caller.

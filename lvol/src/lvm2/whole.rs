@@ -6,6 +6,7 @@
 //!
 //! A disk that leaves loses its text before the others commit: until then it is a member without a text of its own. Marks in the labels (`USED`) are
 //! cleared first and set last, for LVM2 mends one that is missing and does not believe one that is too many.
+use super::{edit::words, text};
 use crate::{
     group::{Group, GroupState},
     plan::{Code, Draft, Facts, Refusal, Undo, verb::Request},
@@ -15,15 +16,15 @@ use spec::lvm2::{
     label::{self, Label},
     mda::{self, Header, Location},
     text::{Data, Section},
-    vg::{Shape, VolumeGroup},
+    vg::{Shape, VolumeGroup, WRITE_LOCKED, has},
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A physical volume, to be written to.
 #[derive(Clone, Debug)]
 pub struct Pv {
     /// Its disk.
-    pub disk: Facts,
+    pub disk: Arc<Facts>,
     /// Its label.
     pub label: Label,
     /// Its areas that are sound and in use.
@@ -71,7 +72,7 @@ impl Pv {
     }
 
     /// The newest text on it.
-    async fn text(&self, draft: &mut Draft<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    pub(super) async fn text(&self, draft: &mut Draft<'_>) -> Result<Option<Vec<u8>>, Refusal> {
         let mut newest: Option<(u64, Vec<u8>)> = None;
         for header in &self.areas {
             let Ok(Some(pieces)) = header.pieces(header.committed) else {
@@ -87,10 +88,10 @@ impl Pv {
             if self.areas.len() == 1 {
                 return Ok(Some(text));
             }
-            if let Ok(group) = VolumeGroup::parse(&text)
-                && newest.as_ref().is_none_or(|(seqno, _)| *seqno < group.seqno)
+            if let Ok(read) = text::read(&text, header.committed.checksum)
+                && newest.as_ref().is_none_or(|(seqno, _)| *seqno < read.vg.seqno)
             {
-                newest = Some((group.seqno, text));
+                newest = Some((read.vg.seqno, text));
             }
         }
         Ok(newest.map(|(_, text)| text))
@@ -121,6 +122,8 @@ pub struct Whole {
     pub tree: Section,
     /// What that says.
     pub vg: VolumeGroup,
+    /// The tree that it was read from.
+    read: Section,
     /// Its physical volumes that are there, in the text's order.
     pub pvs: Vec<Pv>,
     /// The text as it is.
@@ -148,6 +151,11 @@ pub fn find(draft: &Draft<'_>, name: &str) -> Result<Group, Refusal> {
 impl Whole {
     /// Reads the group of this name or identity. Refused if it is not ours to change, or not all of it is there.
     pub async fn read(draft: &mut Draft<'_>, name: &str) -> Result<Self, Refusal> {
+        Self::read_if(draft, name, &[GroupState::Complete]).await
+    }
+
+    /// Reads the group of this name or identity, if it is as said. What may be done to a group that is not complete is for the caller to know.
+    pub async fn read_if(draft: &mut Draft<'_>, name: &str, states: &[GroupState]) -> Result<Self, Refusal> {
         let seen = find(draft, name)?;
         let no = |code| {
             Err(Refusal::new(
@@ -156,7 +164,8 @@ impl Whole {
             ))
         };
         match seen.state {
-            GroupState::Complete => {}
+            state if states.contains(&state) => {}
+            GroupState::Complete => return no(Code::Nothing),
             GroupState::Partial => return no(Code::Incomplete),
             GroupState::Foreign => return no(Code::Foreign),
             GroupState::Ambiguous => return no(Code::Ambiguous),
@@ -167,31 +176,48 @@ impl Whole {
                 pvs.push(Pv::read(draft, disk).await?);
             }
         }
-        let mut best: Option<(Vec<u8>, Section, VolumeGroup)> = None;
+        let mut best: Option<(Vec<u8>, Arc<text::Text>)> = None;
         for pv in &pvs {
-            let Some(text) = pv.text(draft).await? else { continue };
-            if best.as_ref().is_some_and(|(have, ..)| *have == text) {
+            let Some(bytes) = pv.text(draft).await? else { continue };
+            if best.as_ref().is_some_and(|(have, _)| *have == bytes) {
                 continue;
             }
-            let Ok(tree) = Section::parse(&text) else { continue };
-            let Ok(vg) = VolumeGroup::of(&tree) else { continue };
-            if best.as_ref().is_none_or(|(_, _, have)| have.seqno < vg.seqno) && vg.id.to_string() == seen.id {
-                best = Some((text, tree, vg));
+            let checksum = spec::lvm2::crc(spec::lvm2::CRC_SEED, &bytes);
+            let Ok(text) = text::read(&bytes, checksum) else {
+                continue;
+            };
+            if best.as_ref().is_none_or(|(_, have)| have.vg.seqno < text.vg.seqno) && text.vg.id.to_string() == seen.id
+            {
+                best = Some((bytes, text));
             }
         }
         match best {
-            Some((text, tree, vg)) if vg.seqno == seen.seqno => Ok(Self {
+            Some((bytes, text)) if text.vg.seqno == seen.seqno => Ok(Self {
                 seen,
-                tree,
-                vg,
+                tree: text.tree.clone(),
+                vg: text.vg.clone(),
+                read: text.tree.clone(),
                 pvs,
-                text,
+                text: bytes,
                 leaving: Vec::new(),
             }),
             _ => Err(Refusal::new(
                 Code::Damaged,
                 format!("no sound text of the volume group {:?} can be read", seen.name),
             )),
+        }
+    }
+
+    /// The group that a text tells of, on these copies of its physical volumes. Nothing of it is archived: the group itself is elsewhere.
+    pub fn of_copies(text: &text::Text, pvs: Vec<Pv>) -> Self {
+        Self {
+            seen: unseen(&text.vg.name, text.vg.id, text.vg.extent_size),
+            tree: text.tree.clone(),
+            vg: text.vg.clone(),
+            read: text.tree.clone(),
+            pvs,
+            text: Vec::new(),
+            leaving: Vec::new(),
         }
     }
 
@@ -216,22 +242,8 @@ impl Whole {
         tree.set("version", Data::Integer(1));
         let vg = VolumeGroup::of(&tree).map_err(|why| Refusal::new(Code::BadName, why.to_string()))?;
         Ok(Self {
-            seen: Group {
-                name: name.to_owned(),
-                format: "lvm2".into(),
-                id: id.to_string(),
-                state: GroupState::Complete,
-                reason: String::new(),
-                seqno: 0,
-                extent_bytes: extent_size * SECTOR,
-                status: Vec::new(),
-                allocation: None,
-                system_id: None,
-                tags: Vec::new(),
-                members: Vec::new(),
-                volumes: Vec::new(),
-                notes: Vec::new(),
-            },
+            seen: unseen(name, id, extent_size),
+            read: tree.clone(),
             tree,
             vg,
             pvs: Vec::new(),
@@ -255,6 +267,62 @@ impl Whole {
         section(group, "logical_volumes")
     }
 
+    /// Takes a volume away. LVM2 writes no section without a volume in it.
+    pub fn remove_volume(&mut self, name: &str) -> Result<(), Refusal> {
+        self.volumes()?.remove(name);
+        if self.volumes()?.items().is_empty() {
+            self.group()?.remove("logical_volumes");
+        }
+        Ok(())
+    }
+
+    /// Takes a physical volume out of the text that is not there.
+    pub fn forget(&mut self, word: &str) -> Result<(), Refusal> {
+        section(self.group()?, "physical_volumes")?.remove(word);
+        self.refresh()
+    }
+
+    /// Gives the group to a host by its system id, or to nobody.
+    pub fn own(&mut self, host: Option<&str>) -> Result<(), Refusal> {
+        match host {
+            Some(host) => self.group()?.set("system_id", Data::Text(host.to_owned())),
+            None => {
+                self.group()?.remove("system_id");
+            }
+        }
+        self.refresh()?;
+        self.lock()
+    }
+
+    /// Says who may write as LVM2 says it: another way where a group is a host's, so that one of before there was that leaves it alone.
+    fn lock(&mut self) -> Result<(), Refusal> {
+        let (write, locked) = (["WRITE".to_owned()], [WRITE_LOCKED.to_owned()]);
+        let owned = self.vg.system_id.is_some() || self.vg.lock_type.is_some();
+        let other = |status: &[String], flags: &[String]| match owned {
+            true => has(status, "WRITE"),
+            false => has(flags, WRITE_LOCKED),
+        };
+        let turn = |section: &mut Section| match owned {
+            true => {
+                words(section, "status", &[], &write);
+                words(section, "flags", &locked, &[]);
+            }
+            false => {
+                words(section, "flags", &[], &locked);
+                words(section, "status", &write, &[]);
+            }
+        };
+        if other(&self.vg.status, &self.vg.flags) {
+            turn(self.group()?);
+        }
+        let volumes = self.vg.logical.iter().filter(|lv| other(&lv.status, &lv.flags));
+        let volumes: Vec<String> = volumes.map(|lv| lv.name.clone()).collect();
+        for name in &volumes {
+            turn(self.volume(name)?);
+        }
+        self.refresh()
+    }
+
     /// The section of a volume.
     pub fn volume(&mut self, name: &str) -> Result<&mut Section, Refusal> {
         section(self.volumes()?, name)
@@ -268,12 +336,14 @@ impl Whole {
     /// Reads the tree again after a change of it.
     pub fn refresh(&mut self) -> Result<(), Refusal> {
         // A change of ours that makes no group is a mistake of ours, found before it is on a disk.
-        self.vg = VolumeGroup::of(&self.tree).map_err(|why| {
+        let vg = VolumeGroup::like(&self.tree, Some((&self.read, &self.vg)));
+        self.vg = vg.map_err(|why| {
             Refusal::new(
                 Code::Unsupported,
                 format!("the change would make a group that cannot be read: {why}"),
             )
         })?;
+        self.read = self.tree.clone();
         Ok(())
     }
 
@@ -347,6 +417,12 @@ impl Whole {
         self.refresh()
     }
 
+    /// Goes on from another text of the group.
+    pub fn become_again(&mut self, tree: Section, vg: VolumeGroup) {
+        self.read = tree.clone();
+        (self.tree, self.vg) = (tree, vg);
+    }
+
     /// The text as it is now is of a change half-way: nobody is to restore it.
     pub fn forget_text(&mut self) {
         self.text.clear();
@@ -373,6 +449,7 @@ impl Whole {
         self.tree.set("creation_host", Data::Text(stamp.host));
         self.tree.set("creation_time", Data::Integer(stamp.time as i64));
         self.refresh()?;
+        self.lock()?;
         check(&self.vg)?;
         if !self.text.is_empty() {
             let old = self.text.clone();
@@ -502,6 +579,27 @@ impl Whole {
         }
         draft.barrier("take the text away");
         Ok(())
+    }
+}
+
+/// A group that nobody has seen yet.
+fn unseen(name: &str, id: Id, extent_size: u64) -> Group {
+    Group {
+        name: name.to_owned(),
+        format: "lvm2".into(),
+        id: id.to_string(),
+        state: GroupState::Complete,
+        reason: String::new(),
+        seqno: 0,
+        extent_bytes: extent_size * SECTOR,
+        status: Vec::new(),
+        allocation: None,
+        system_id: None,
+        tags: Vec::new(),
+        members: Vec::new(),
+        volumes: Vec::new(),
+        notes: Vec::new(),
+        basis: None,
     }
 }
 

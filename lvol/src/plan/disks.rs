@@ -1,6 +1,6 @@
 //! What a plan may look at: the disks as discovery sees them, and their bytes. In the running engine that is the graph; a test has images.
 use super::verb::Kind;
-use crate::{Group, Partition, Verdict, plugin::Registry, probe::Reading};
+use crate::{Group, Partition, Verdict, lvm2::Settings, plugin::Registry, probe::Reading};
 use spec::Extent;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -69,6 +69,10 @@ pub trait Disks: Send + Sync {
     }
     /// Blocks of a disk; the caller has checked that they are there, and asks for at most [`READ_MAX`](crate::probe::READ_MAX) bytes.
     fn read<'a>(&'a self, name: &'a str, extent: Extent) -> Reading<'a>;
+    /// What the administrator wants of volume groups.
+    fn lvm2(&self) -> Settings {
+        Settings::default()
+    }
     /// A text that was archived: of this group, before the change of this number.
     fn archived(&self, group: &str, seqno: u64) -> Option<Vec<u8>>;
     /// The changes of a group whose texts are archived, oldest first.

@@ -2,14 +2,14 @@
 use super::{Archived, Bytes, Code, Disks, Facts, Plan, Refusal, Request, Stamp, Step, Target, Undo, Write};
 use crate::{Group, probe::READ_MAX};
 use spec::{Extent, lvm2};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
 
 /// A block that the step under way changes.
 struct Block {
     before: Vec<u8>,
     after: Vec<u8>,
-    what: Vec<String>,
+    what: Vec<Arc<str>>,
 }
 
 /// A plan in the making.
@@ -18,13 +18,14 @@ pub struct Draft<'a> {
     pub disks: &'a dyn Disks,
     stamp: Stamp,
     fresh: u32,
-    /// A checksum of the start of everything that was read.
+    /// A checksum of the disks that were looked at, and of the start of everything that was read and written.
     seen: u32,
     /// Blocks of the step under way, by disk and number.
-    now: BTreeMap<(String, u64), Block>,
+    now: BTreeMap<(Arc<str>, u64), Block>,
     /// What earlier steps have made of blocks.
-    then: BTreeMap<(String, u64), Vec<u8>>,
-    facts: BTreeMap<String, Facts>,
+    then: BTreeMap<(Arc<str>, u64), Vec<u8>>,
+    /// Disks by every name that they were asked for.
+    facts: BTreeMap<String, Arc<Facts>>,
     /// The group that each member is of, once somebody has asked.
     members: Option<BTreeMap<String, String>>,
     plan: Plan,
@@ -62,8 +63,8 @@ impl<'a> Draft<'a> {
         &self.stamp
     }
 
-    /// A fresh identity; the same one at the same place of the same plan. It follows from the seed, from verb and object, and from what was read
-    /// so far, so that a script may use one seed throughout.
+    /// A fresh identity; the same one at the same place of the same plan. It follows from the seed, from verb and object, from the disks that were
+    /// looked at, and from what was read and written so far, so that a script may use one seed throughout.
     pub fn uuid(&mut self) -> Uuid {
         self.fresh += 1;
         let Request { verb, object, .. } = &self.plan.request;
@@ -81,25 +82,23 @@ impl<'a> Draft<'a> {
     }
 
     /// What there is to know of a disk.
-    pub fn facts(&self, disk: &str) -> Result<Facts, Refusal> {
-        let found = self.disks.facts(disk);
-        found.ok_or_else(|| {
-            Refusal::new(Code::NotFound, format!("there is no disk {disk:?}")).but("`ashlar disk ls` lists them")
-        })
-    }
-
-    fn known(&mut self, disk: &str) -> Result<Facts, Refusal> {
+    pub fn facts(&mut self, disk: &str) -> Result<Arc<Facts>, Refusal> {
         if let Some(facts) = self.facts.get(disk) {
             return Ok(facts.clone());
         }
-        let facts = self.facts(disk)?;
+        let facts = self.disks.facts(disk).map(Arc::new);
+        let facts = facts.ok_or_else(|| {
+            Refusal::new(Code::NotFound, format!("there is no disk {disk:?}")).but("`ashlar disk ls` lists them")
+        })?;
+        self.seen = lvm2::crc(self.seen, facts.uuid.as_bytes());
+        self.facts.insert(facts.name.clone(), facts.clone());
         self.facts.insert(disk.to_owned(), facts.clone());
         Ok(facts)
     }
 
     /// `len` bytes of a disk as they will be after the steps so far.
     pub async fn read(&mut self, disk: &str, offset: u64, len: u64) -> Result<Vec<u8>, Refusal> {
-        let facts = self.known(disk)?;
+        let facts = self.facts(disk)?;
         let (first, end) = span(&facts, offset, len)?;
         let bytes = self.blocks(&facts, first, end).await?;
         self.seen = lvm2::crc(self.seen, &bytes[..bytes.len().min(4096)]);
@@ -124,7 +123,8 @@ impl<'a> Draft<'a> {
             bytes.extend(read);
             at += count;
         }
-        let range = (facts.name.clone(), first)..(facts.name.clone(), end);
+        let name: Arc<str> = facts.name.as_str().into();
+        let range = (name.clone(), first)..(name, end);
         let mut place = |block: u64, with: &[u8]| {
             let from = ((block - first) * size) as usize;
             bytes[from..from + size as usize].copy_from_slice(with);
@@ -140,7 +140,7 @@ impl<'a> Draft<'a> {
 
     /// Writes `bytes` in the step under way. A write that changes nothing is none.
     pub async fn put(&mut self, disk: &str, offset: u64, bytes: &[u8], what: &str) -> Result<(), Refusal> {
-        let facts = self.known(disk)?;
+        let facts = self.facts(disk)?;
         if facts.read_only {
             return Err(Refusal::new(Code::ReadOnly, format!("{disk:?} cannot be written to")));
         }
@@ -150,13 +150,15 @@ impl<'a> Draft<'a> {
         let mut after = before.clone();
         let skip = (offset - first * size as u64) as usize;
         after[skip..skip + bytes.len()].copy_from_slice(bytes);
+        self.seen = lvm2::crc(self.seen, &bytes[..bytes.len().min(4096)]);
+        let (name, what): (Arc<str>, Arc<str>) = (facts.name.as_str().into(), what.into());
         for ((block, before), after) in (first..end).zip(before.chunks(size)).zip(after.chunks(size)) {
-            let key = (facts.name.clone(), block);
+            let key = (name.clone(), block);
             match self.now.get_mut(&key) {
                 Some(there) => {
                     there.after = after.to_vec();
-                    if !there.what.iter().any(|have| have == what) {
-                        there.what.push(what.to_owned());
+                    if !there.what.contains(&what) {
+                        there.what.push(what.clone());
                     }
                 }
                 None if before == after => {}
@@ -164,7 +166,7 @@ impl<'a> Draft<'a> {
                     let block = Block {
                         before: before.to_vec(),
                         after: after.to_vec(),
-                        what: vec![what.to_owned()],
+                        what: vec![what.clone()],
                     };
                     self.now.insert(key, block);
                 }
@@ -182,25 +184,25 @@ impl<'a> Draft<'a> {
             }
             let size = with.after.len() as u64;
             let offset = block * size;
-            self.then.insert((disk.clone(), block), with.after.clone());
             match writes.last_mut() {
-                Some(last) if last.disk == disk && last.offset + last.len() == offset => {
-                    last.before.0.extend(with.before);
-                    last.after.0.extend(with.after);
-                    with.what.into_iter().for_each(|what| {
-                        if !last.what.contains(&what) {
-                            last.what.push(what);
+                Some(last) if *last.disk == *disk && last.offset + last.len() == offset => {
+                    last.before.0.extend_from_slice(&with.before);
+                    last.after.0.extend_from_slice(&with.after);
+                    for what in &with.what {
+                        if !last.what.iter().any(|have| **have == **what) {
+                            last.what.push((**what).to_owned());
                         }
-                    });
+                    }
                 }
                 _ => writes.push(Write {
-                    disk,
+                    disk: (*disk).to_owned(),
                     offset,
-                    what: with.what,
+                    what: with.what.iter().map(|what| (**what).to_owned()).collect(),
                     before: Bytes(with.before),
-                    after: Bytes(with.after),
+                    after: Bytes(with.after.clone()),
                 }),
             }
+            self.then.insert((disk, block), with.after);
         }
         if !writes.is_empty() {
             self.plan.steps.push(Step {

@@ -101,13 +101,22 @@ impl Journal {
     /// Writes a plan down before it begins.
     pub fn begin(&self, plan: &Plan) -> io::Result<Entry> {
         let abridged = !plan.intent && plan.bytes() > BYTES_MAX;
-        let mut plan = plan.clone();
-        for text in std::mem::take(&mut plan.archive) {
-            self.archive(&text)?;
+        for text in &plan.archive {
+            self.archive(text)?;
         }
-        if abridged {
-            plan.steps.clear();
-        }
+        // A plan of many bytes is not copied with them.
+        let plan = Plan {
+            request: plan.request.clone(),
+            stamp: plan.stamp.clone(),
+            summary: plan.summary.clone(),
+            warnings: plan.warnings.clone(),
+            disks: plan.disks.clone(),
+            releases: plan.releases.clone(),
+            steps: if abridged { Vec::new() } else { plan.steps.clone() },
+            intent: plan.intent,
+            undo: plan.undo.clone(),
+            archive: Vec::new(),
+        };
         let entry = Entry {
             version: 1,
             number: self.next.fetch_add(1, Ordering::Relaxed),

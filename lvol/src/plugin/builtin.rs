@@ -8,7 +8,7 @@ use crate::{
     },
     lvm2::{
         Lvm2,
-        edit::{lv, pv, vg, vgs},
+        edit::{clone::VgImportClone, lv, owner, pv, vg, vgs},
     },
     part::{
         amiga::Amiga,
@@ -36,7 +36,7 @@ static PARTITION_VERBS: [&dyn Verb; 7] = [
 ];
 
 /// What can be done to volume groups.
-static LVM2_VERBS: [&dyn Verb; 19] = [
+static LVM2_VERBS: [&dyn Verb; 23] = [
     &pv::PvCreate,
     &pv::PvRemove,
     &pv::PvResize,
@@ -47,6 +47,10 @@ static LVM2_VERBS: [&dyn Verb; 19] = [
     &vg::VgRename,
     &vg::VgRemove,
     &vg::VgChange,
+    &owner::VgExport,
+    &owner::VgImport,
+    &owner::VgAdopt,
+    &VgImportClone,
     &vgs::VgSplit,
     &vgs::VgMerge,
     &vgs::VgRestore,

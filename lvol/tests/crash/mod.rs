@@ -20,8 +20,9 @@ use image::Image;
 use lvol::{
     Findings, Group, LogicalVolume, Partition, Registry, Verdict,
     format::Proposal,
-    group::{Enrolled, Member},
+    group::{Enrolled, Given, Member, Shared},
     judge,
+    lvm2::Settings,
     part::edit::show::{self, Shown},
     plan::{
         Disks, Facts, Medium, Plan, Refusal, Request, Stamp,
@@ -95,7 +96,7 @@ pub struct Node {
     /// If it is a partition: what its table says.
     pub partition: Option<Partition>,
     /// If it is a volume: what its group says.
-    pub volume: Option<LogicalVolume>,
+    pub volume: Option<Shared<LogicalVolume>>,
     /// It is a volume of a group, or lies on one.
     on_volume: bool,
 }
@@ -180,6 +181,10 @@ pub struct Lab {
     images: Mutex<BTreeMap<String, Image>>,
     log: Mutex<Vec<Event>>,
     found: Found,
+    /// The groups that were found the last time.
+    before: Vec<Group>,
+    /// What is wanted of volume groups; another look makes it count.
+    pub settings: Settings,
     users: BTreeMap<String, String>,
     archive: Mutex<BTreeMap<(String, u64), Vec<u8>>>,
 }
@@ -190,6 +195,8 @@ impl Clone for Lab {
             images: Mutex::new(self.images()),
             log: Mutex::default(),
             found: self.found.clone(),
+            before: self.before.clone(),
+            settings: self.settings.clone(),
             users: self.users.clone(),
             archive: Mutex::new(self.archive.lock().unwrap().clone()),
         }
@@ -272,7 +279,7 @@ impl Lab {
 
     /// Looks at everything again.
     pub fn discover(&mut self) -> &mut Self {
-        self.found = Found::default();
+        self.before = std::mem::take(&mut self.found).groups;
         for (name, image) in self.images() {
             let node = Node {
                 uuid: image.uuid,
@@ -384,7 +391,11 @@ impl Lab {
                     gone: false,
                 })
                 .collect();
-            let assembly = format.assemble(&enrolled);
+            let lvm2 = &self.settings;
+            let assembly = format.assemble(&enrolled, Given { before: &[], lvm2 });
+            // What is taken from before is what it would be anyway.
+            let before = &self.before;
+            assert_eq!(format.assemble(&enrolled, Given { before, lvm2 }), assembly);
             for (disk, standing) in assembly.standings {
                 let findings = &mut self.found.nodes.get_mut(&disk).unwrap().findings;
                 findings.verdict = standing.verdict;
@@ -398,7 +409,7 @@ impl Lab {
             let format = Registry::builtin().format(&group.format);
             let disks = format.is_some_and(|format| format.volumes_are_disks());
             for volume in &mut group.volumes {
-                if let Some(node) = volume.node.take()
+                if let Some(node) = volume.node.clone()
                     && self
                         .found
                         .nodes
@@ -407,7 +418,7 @@ impl Lab {
                 {
                     let below = node.table.below().into_iter().any(|on| self.found.nodes[on].on_volume);
                     came.push(node.name.clone());
-                    self.place(node, !disks || below);
+                    self.place((*node).clone(), !disks || below);
                 }
             }
         }
@@ -492,7 +503,7 @@ impl Disks for Lab {
             format: node
                 .findings
                 .format
-                .filter(|_| node.findings.verdict == Verdict::Claimed),
+                .filter(|_| matches!(node.findings.verdict, Verdict::Claimed | Verdict::Ambiguous)),
             signatures: node.findings.signatures.clone(),
             parts: node.parts.clone(),
             partition: node.partition.clone(),
@@ -505,6 +516,9 @@ impl Disks for Lab {
     }
     fn read<'a>(&'a self, name: &'a str, extent: Extent) -> Reading<'a> {
         Box::pin(async move { self.get(name, extent) })
+    }
+    fn lvm2(&self) -> Settings {
+        self.settings.clone()
     }
     fn archived(&self, group: &str, seqno: u64) -> Option<Vec<u8>> {
         self.archive.lock().unwrap().get(&(group.to_owned(), seqno)).cloned()

@@ -8,12 +8,19 @@
 //! ```
 //!
 //! The grammar is that of LVM2's `device_mapper/libdm-config.c`; depth and number of items are bounded here.
+//!
+//! A change of a group of 10,000 volumes leaves all but one as they were. So sections are shared: a clone costs nothing until it is changed, and a
+//! text that is read [with another at hand](Section::parse_like) takes from it every volume of which the bytes are the same.
 use std::{borrow::Cow, ops::Deref, sync::Arc};
 
 /// Deepest nesting. LVM2's own goes to four: group, volumes, volume, segment.
 const DEPTH_MAX: usize = 16;
 /// Most items in a tree. A group of 10,000 volumes has about 200,000.
 const ITEMS_MAX: usize = 1 << 20;
+/// Sections from this depth on have a copy of their bytes: volumes. Whoever keeps one must not keep the whole text for it.
+const OWN: usize = 3;
+/// How far a section is looked for behind where it is expected in the other text: so many may have gone in between.
+const AHEAD: usize = 16;
 
 /// Why a text is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +45,7 @@ pub enum Data {
     List(Vec<Data>),
 }
 
-/// Bytes of the text that was read, which all of a tree share, or bytes of their own. A tree of 10,000 volumes has half a million of them.
+/// Bytes of the text that was read, which a tree or a volume of it shares, or bytes of their own. A tree of 10,000 volumes has half a million.
 #[derive(Clone)]
 struct Run {
     text: Arc<[u8]>,
@@ -186,6 +193,14 @@ impl Item {
         }
     }
 
+    /// Whether this is its name, without a copy of it.
+    fn is_called(&self, name: &str) -> bool {
+        match self.name.first() {
+            Some(b'"') => self.name() == name,
+            _ => *self.name == *name.as_bytes(),
+        }
+    }
+
     /// The value, if it is a field.
     pub fn value(&self) -> Option<&Value> {
         match &self.what {
@@ -213,14 +228,31 @@ impl Item {
 
 /// Items in order, and the white space and comments behind the last.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Section {
+pub struct Section(Arc<Body>);
+
+#[derive(Clone, Debug, Default)]
+struct Body {
     items: Vec<Item>,
     after: Run,
+    /// What it was read from, and how many items that has with all inside. Nothing once it was changed.
+    source: Option<(Run, usize)>,
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        // Where it was read from does not matter.
+        std::ptr::eq(self, other) || self.items == other.items && self.after == other.after
+    }
 }
 
 impl Section {
     /// Reads a whole text. A zero at its end, as on disk, belongs to it.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
+        Self::parse_like(text, &Self::default())
+    }
+
+    /// Reads a whole text of which parts may be those of another one; they are taken from there. The result is the same as without.
+    pub fn parse_like(text: &[u8], other: &Self) -> Result<Self, Error> {
         if u32::try_from(text.len()).is_err() {
             return Err(Error {
                 line: 1,
@@ -230,10 +262,27 @@ impl Section {
         let mut parser = Parser {
             text,
             shared: text.into(),
+            base: 0,
             at: 0,
             items: 0,
         };
-        parser.section(0)
+        parser.section(0, Some(other))
+    }
+
+    /// The very bytes it was read from, if it was not changed since.
+    pub fn source(&self) -> Option<&[u8]> {
+        self.0.source.as_ref().map(|(source, _)| &**source)
+    }
+
+    /// True if it is the other one, not only like it.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn body(&mut self) -> &mut Body {
+        let body = Arc::make_mut(&mut self.0);
+        body.source = None;
+        body
     }
 
     /// The text, byte for byte as it was read where nothing was changed.
@@ -244,8 +293,11 @@ impl Section {
     }
 
     fn write(&self, bytes: &mut Vec<u8>) {
+        if let Some(source) = self.source() {
+            return bytes.extend_from_slice(source);
+        }
         // As deep as the parser went.
-        for item in &self.items {
+        for item in &self.0.items {
             bytes.extend_from_slice(&item.before);
             bytes.extend_from_slice(&item.name);
             match &item.what {
@@ -261,22 +313,22 @@ impl Section {
                 }
             }
         }
-        bytes.extend_from_slice(&self.after);
+        bytes.extend_from_slice(&self.0.after);
     }
 
     /// All items, in order.
     pub fn items(&self) -> &[Item] {
-        &self.items
+        &self.0.items
     }
 
     /// The first item of this name.
     pub fn get(&self, name: &str) -> Option<&Item> {
-        self.items.iter().find(|item| item.name() == name)
+        self.0.items.iter().find(|item| item.is_called(name))
     }
 
     /// The first item of this name, to change it.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Item> {
-        self.items.iter_mut().find(|item| item.name() == name)
+        self.body().items.iter_mut().find(|item| item.is_called(name))
     }
 
     /// The value of the first item of this name.
@@ -300,7 +352,7 @@ impl Section {
                     value,
                 }
             }
-            None => self.items.push(Item {
+            None => self.body().items.push(Item {
                 before: b"\n"[..].into(),
                 name: name.as_bytes().into(),
                 what: What::Field {
@@ -313,10 +365,10 @@ impl Section {
 
     /// Adds a section behind the last item.
     pub fn add(&mut self, name: &str, mut inside: Section) {
-        if inside.after.is_empty() {
-            inside.after = b"\n"[..].into();
+        if inside.0.after.is_empty() {
+            inside.body().after = b"\n"[..].into();
         }
-        self.items.push(Item {
+        self.body().items.push(Item {
             before: b"\n\n"[..].into(),
             name: name.as_bytes().into(),
             what: What::Section {
@@ -338,8 +390,8 @@ impl Section {
 
     /// Takes the first item of this name away.
     pub fn remove(&mut self, name: &str) -> Option<Item> {
-        let at = self.items.iter().position(|item| item.name() == name)?;
-        Some(self.items.remove(at))
+        let at = self.0.items.iter().position(|item| item.is_called(name))?;
+        Some(self.body().items.remove(at))
     }
 }
 
@@ -358,7 +410,9 @@ fn unescaped(raw: &[u8]) -> String {
 
 struct Parser<'a> {
     text: &'a [u8],
+    /// What runs are cut from: the text from `base` on, or a section of it.
     shared: Arc<[u8]>,
+    base: usize,
     at: usize,
     items: usize,
 }
@@ -385,12 +439,57 @@ impl<'a> Parser<'a> {
 
     /// What was read from there on.
     fn run(&self, from: usize) -> Run {
-        Run {
-            text: self.shared.clone(),
-            // Checked: the text is shorter than 4 GiB.
-            start: from as u32,
-            end: self.at as u32,
+        match from.checked_sub(self.base) {
+            Some(start) if self.at - self.base <= self.shared.len() => Run {
+                text: self.shared.clone(),
+                // Checked: the text is shorter than 4 GiB.
+                start: start as u32,
+                end: (self.at - self.base) as u32,
+            },
+            // It goes on behind what was taken for its section's end.
+            _ => self.text[from..self.at].into(),
         }
+    }
+
+    /// Where the section ends that begins here, as it seems: at the `}` that closes it.
+    fn end(&self) -> usize {
+        let (mut at, mut depth) = (self.at, 0usize);
+        let until = |from: usize, stop: u8| {
+            let rest = self.text.get(from..).unwrap_or_default();
+            from + rest.iter().position(|b| *b == stop).unwrap_or(rest.len())
+        };
+        while let Some(byte) = self.text.get(at) {
+            match byte {
+                b'}' if depth == 0 => return at,
+                b'}' => depth -= 1,
+                b'{' => depth += 1,
+                b'#' => at = until(at, b'\n'),
+                b'\'' => at = until(at + 1, b'\''),
+                b'"' => loop {
+                    at += 1;
+                    match self.text.get(at) {
+                        Some(b'\\') => at += 1,
+                        None | Some(b'"') => break,
+                        Some(_) => {}
+                    }
+                },
+                _ => {}
+            }
+            at += 1;
+        }
+        self.text.len()
+    }
+
+    /// The section that begins here, if it is byte for byte this one.
+    fn same(&mut self, other: &Section) -> Option<Section> {
+        let (source, items) = other.0.source.as_ref()?;
+        let rest = self.text.get(self.at..)?.strip_prefix(&**source)?;
+        if rest.first() != Some(&b'}') || self.items + items > ITEMS_MAX {
+            return None;
+        }
+        self.at += source.len();
+        self.items += items;
+        Some(other.clone())
     }
 
     fn skip(&mut self) {
@@ -407,18 +506,43 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn section(&mut self, depth: usize) -> Result<Section, Error> {
+    /// What is inside of a section of this depth, up to its `}`. `other` is what may be the same.
+    fn section(&mut self, depth: usize, other: Option<&Section>) -> Result<Section, Error> {
         if depth > DEPTH_MAX {
             return self.wrong("sections are nested too deep");
         }
-        let mut items = Vec::new();
+        if depth != OWN {
+            return self.inside(depth, other);
+        }
+        if let Some(same) = other.and_then(|other| self.same(other)) {
+            return Ok(same);
+        }
+        let own = self.text[self.at..self.end()].into();
+        let whole = (std::mem::replace(&mut self.shared, own), self.base);
+        self.base = self.at;
+        let inside = self.inside(depth, None);
+        (self.shared, self.base) = whole;
+        inside
+    }
+
+    fn inside(&mut self, depth: usize, other: Option<&Section>) -> Result<Section, Error> {
+        let (from, counted) = (self.at, self.items);
+        let others = other.map(Section::items).unwrap_or_default();
+        // Where in the other one we are.
+        let mut there = 0;
+        let mut items = Vec::with_capacity(others.len());
         loop {
             let before = self.space();
             match self.peek() {
                 None if depth > 0 => return self.wrong("the text ends inside of a section"),
                 Some(b'}') if depth == 0 => return self.wrong("a section ends that did not begin"),
                 None | Some(b'}') => {
-                    return Ok(Section { items, after: before });
+                    let source = self.run(from);
+                    return Ok(Section(Arc::new(Body {
+                        items,
+                        after: before,
+                        source: Some((source, self.items - counted)),
+                    })));
                 }
                 Some(_) => {}
             }
@@ -433,7 +557,13 @@ impl<'a> Parser<'a> {
                 Some(b'{') => {
                     let between = self.run(from);
                     self.at += 1;
-                    let inside = self.section(depth + 1)?;
+                    let ahead = others.get(there..).unwrap_or_default();
+                    let found = ahead.iter().take(AHEAD).position(|item| item.name == name);
+                    let other = found.and_then(|skipped| {
+                        there += skipped + 1;
+                        ahead.get(skipped)?.section()
+                    });
+                    let inside = self.section(depth + 1, other)?;
                     // `section` ends at a `}` when it is inside.
                     self.at += 1;
                     What::Section { between, inside }
@@ -611,6 +741,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_the_same_is_shared_and_what_is_not_is_read() {
+        let volume = |name: &str, size: u32| {
+            format!("{name} {{\nsize = {size}\ntags = [\"}}\", '{{'] # }}\nin {{ x = 1 }}\n}}\n")
+        };
+        let text = |volumes: &[String]| format!("vg {{\nlvs {{\n{}}}\n}}\nversion = 1\n", volumes.concat());
+        let inside = |tree: &Section, name: &str| {
+            let lvs = tree.section("vg").and_then(|vg| vg.section("lvs"));
+            lvs.and_then(|lvs| lvs.section(name)).cloned().unwrap()
+        };
+        let all: Vec<String> = (0..9).map(|n| volume(&format!("v{n}"), n)).collect();
+        let old = Section::parse(text(&all).as_bytes()).unwrap();
+        let mut changed = all.clone();
+        changed[3] = volume("v3", 33);
+        changed.remove(5);
+        changed.push(volume("v9", 9));
+        let changed = text(&changed);
+        let new = Section::parse_like(changed.as_bytes(), &old).unwrap();
+        assert_eq!(new, Section::parse(changed.as_bytes()).unwrap());
+        assert_eq!(new.to_bytes(), changed.as_bytes());
+        for (name, same) in [("v2", true), ("v3", false), ("v4", true), ("v8", true)] {
+            assert_eq!(inside(&new, name).is(&inside(&old, name)), same, "{name}");
+        }
+        assert_eq!(inside(&new, "v3").value("size").and_then(Value::integer), Some(33));
+        // A change of one does not show in the other.
+        let mut edited = new.clone();
+        let lvs = edited.get_mut("vg").and_then(|vg| vg.section_mut()).unwrap();
+        let lvs = lvs.get_mut("lvs").and_then(|lvs| lvs.section_mut()).unwrap();
+        let v2 = lvs.get_mut("v2").and_then(|v2| v2.section_mut()).unwrap();
+        v2.set("size", Data::Integer(22));
+        assert_eq!(new.to_bytes(), changed.as_bytes());
+        assert_eq!(
+            String::from_utf8(edited.to_bytes()).unwrap(),
+            changed.replace("size = 2\n", "size = 22\n")
+        );
+        assert!(edited.source().is_none() && inside(&edited, "v4").is(&inside(&old, "v4")));
+    }
+
+    #[test]
     fn bytes_that_are_no_utf_8_are_kept() {
         let text = b"a = \"gr\xf6\xdfe\"";
         let tree = Section::parse(text).unwrap();
@@ -645,8 +813,14 @@ mod tests {
             for (at, byte) in cuts {
                 if let Some(place) = text.get_mut(at) { *place = byte }
             }
-            if let Ok(tree) = Section::parse(&text) {
-                prop_assert_eq!(tree.to_bytes(), text);
+            // One that is read with another at hand is the same, and refused alike.
+            let alone = Section::parse(&text);
+            prop_assert_eq!(&Section::parse_like(&text, &Section::parse(SAMPLE.as_bytes()).unwrap()), &alone);
+            if let Ok(mut tree) = alone {
+                prop_assert_eq!(tree.to_bytes(), &*text);
+                tree.set("a", Data::Integer(1));
+                prop_assert_eq!(tree.items().iter().filter(|item| item.section().is_some()).count(),
+                    Section::parse(&tree.to_bytes()).unwrap().items().iter().filter(|item| item.section().is_some()).count());
             }
         }
 

@@ -8,8 +8,14 @@ use super::{
     text::{Data, Section, Value},
 };
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
+/// How far a volume is looked for behind where it is expected in a tree that was read before: so many may have gone in between.
+const AHEAD: usize = 16;
 /// Largest group: extents are counted in 32 bits.
 const EXTENTS_MAX: u64 = u32::MAX as u64;
 
@@ -143,6 +149,11 @@ impl LogicalVolume {
     pub fn is_visible(&self) -> bool {
         has(&self.status, "VISIBLE")
     }
+
+    /// True if it may be written to.
+    pub fn is_writable(&self) -> bool {
+        is_writable(&self.status, &self.flags)
+    }
 }
 
 /// A volume group.
@@ -171,11 +182,18 @@ pub struct VolumeGroup {
     /// Its physical volumes, in the text's order.
     pub physical: Vec<PhysicalVolume>,
     /// Its logical volumes, in the text's order.
-    pub logical: Vec<LogicalVolume>,
+    pub logical: Vec<Arc<LogicalVolume>>,
     /// What made this text: a command, as a rule.
     pub description: Option<String>,
     /// Where that was.
     pub creation_host: Option<String>,
+}
+
+/// Instead of `WRITE`, where a group belongs to a host: an LVM2 of before there were such groups takes it for read-only.
+pub const WRITE_LOCKED: &str = "WRITE_LOCKED";
+
+fn is_writable(status: &[String], flags: &[String]) -> bool {
+    has(status, "WRITE") || has(flags, WRITE_LOCKED)
 }
 
 /// True if a list of status words or flags has this one.
@@ -193,6 +211,11 @@ pub fn is_name(name: &str) -> bool {
         && !name.starts_with('-')
 }
 
+/// Letters, digits and `_.-`, with a letter or a digit in front: what a host is called to whom groups belong (`lvmsystemid(7)`).
+pub fn is_system_id(text: &str) -> bool {
+    is_name(text) && !text.contains('+') && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
 impl VolumeGroup {
     /// Reads a text.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
@@ -201,6 +224,11 @@ impl VolumeGroup {
 
     /// The group a tree describes.
     pub fn of(tree: &Section) -> Result<Self, Error> {
+        Self::like(tree, None)
+    }
+
+    /// The group a tree describes. What the tree shares with one that was read before is taken from there; the result is the same as without.
+    pub fn like(tree: &Section, before: Option<(&Section, &Self)>) -> Result<Self, Error> {
         let says = |name: &str| tree.value(name);
         if says("contents").and_then(Value::text) != Some("Text Format Volume Group")
             || says("version").and_then(Value::integer) != Some(1)
@@ -221,11 +249,32 @@ impl VolumeGroup {
         }
         let mut physical = Vec::new();
         for (word, section) in at.sections("physical_volumes") {
-            physical.push(PhysicalVolume::of(word, section)?);
+            physical.push(PhysicalVolume::of(word.into_owned(), section)?);
         }
-        let mut logical = Vec::new();
+        let mut known = before.into_iter().flat_map(|(tree, vg)| {
+            let group = tree.section(&vg.name);
+            let volumes = group.and_then(|group| group.section("logical_volumes"));
+            let sections = volumes.map(Section::items).unwrap_or_default().iter();
+            sections.filter_map(|item| item.section()).zip(&vg.logical)
+        });
+        let mut next = known.next();
+        let mut logical = Vec::with_capacity(before.map_or(0, |(_, vg)| vg.logical.len() + 1));
         for (lv, section) in at.sections("logical_volumes") {
-            logical.push(LogicalVolume::of(lv, section)?);
+            // Those that have gone in between are passed over; one that has changed is there under its name.
+            let ahead = known.clone().take(AHEAD);
+            if let Some(gone) = next.into_iter().chain(ahead).position(|(_, had)| *had.name == *lv) {
+                (0..gone).for_each(|_| next = known.next());
+            }
+            match next {
+                Some((was, had)) if *had.name == *lv => {
+                    logical.push(match was.is(section) {
+                        true => had.clone(),
+                        false => Arc::new(LogicalVolume::of(lv.into_owned(), section)?),
+                    });
+                    next = known.next();
+                }
+                _ => logical.push(Arc::new(LogicalVolume::of(lv.into_owned(), section)?)),
+            }
         }
         once(physical.iter().map(|pv| pv.name.as_str()), "physical volume")?;
         once(physical.iter().map(|pv| pv.id.as_str()), "physical volume")?;
@@ -249,31 +298,35 @@ impl VolumeGroup {
         })
     }
 
+    /// True if its volumes may be written to.
+    pub fn is_writable(&self) -> bool {
+        is_writable(&self.status, &self.flags)
+    }
+
     /// Logical volumes that others are made of, with the name of one that is.
     pub fn parts(&self) -> Vec<(&str, &str)> {
-        let names: BTreeSet<&str> = self.logical.iter().map(|lv| lv.name.as_str()).collect();
         let words: BTreeSet<&str> = self.physical.iter().map(|pv| pv.name.as_str()).collect();
-        let mut parts = Vec::new();
+        let mut mentioned: Vec<(&str, &str)> = Vec::new();
         for lv in &self.logical {
             for segment in &lv.segments {
                 match &segment.shape {
                     // A stripe is looked up among the physical volumes first.
-                    Shape::Striped { stripes, .. } => parts.extend(
-                        stripes
-                            .iter()
-                            .filter(|stripe| !words.contains(stripe.on.as_str()))
-                            .filter_map(|stripe| Some((*names.get(stripe.on.as_str())?, lv.name.as_str()))),
-                    ),
-                    Shape::Other { mentions, .. } => parts.extend(
-                        mentions
-                            .iter()
-                            .filter_map(|name| Some((*names.get(name.as_str())?, lv.name.as_str()))),
-                    ),
+                    Shape::Striped { stripes, .. } => {
+                        let others = stripes.iter().filter(|stripe| !words.contains(stripe.on.as_str()));
+                        mentioned.extend(others.map(|stripe| (stripe.on.as_str(), lv.name.as_str())));
+                    }
+                    Shape::Other { mentions, .. } => {
+                        mentioned.extend(mentions.iter().map(|name| (name.as_str(), lv.name.as_str())));
+                    }
                 }
             }
         }
-        parts.retain(|(part, whole)| part != whole);
-        parts
+        // As a rule there are none, and no list of ten thousand names is needed.
+        if !mentioned.is_empty() {
+            let names: HashSet<&str> = self.logical.iter().map(|lv| lv.name.as_str()).collect();
+            mentioned.retain(|(part, whole)| names.contains(part) && part != whole);
+        }
+        mentioned
     }
 
     /// Logical volumes whose extents another one has too, each with one such. LVM2 never makes such a group.
@@ -313,7 +366,7 @@ impl VolumeGroup {
 }
 
 fn once<'a>(names: impl Iterator<Item = &'a str>, what: &str) -> Result<(), Error> {
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::with_capacity(names.size_hint().0);
     for name in names {
         if !seen.insert(name) {
             return Err(Error::Twice(format!("{what} {name}")));
@@ -490,11 +543,9 @@ impl<'a> Place<'a> {
         };
         list.iter().filter_map(word).collect()
     }
-    fn sections(&self, name: &str) -> impl Iterator<Item = (String, &'a Section)> + use<'a> {
+    fn sections(&self, name: &str) -> impl Iterator<Item = (Cow<'a, str>, &'a Section)> + use<'a> {
         let items = self.1.section(name).map(Section::items).unwrap_or_default();
-        items
-            .iter()
-            .filter_map(|item| Some((item.name().into_owned(), item.section()?)))
+        items.iter().filter_map(|item| Some((item.name(), item.section()?)))
     }
 }
 
@@ -671,6 +722,40 @@ creation_time = 1795888800	# Sat Nov 28
         assert_eq!(vg.overlaps(), []);
         assert_eq!(kind_name("thin-pool"), Some("thin pool"));
         assert_eq!(vg.description.as_deref(), Some("Write from lvcreate -l 3 vg."));
+    }
+
+    #[test]
+    fn a_changed_text_is_read_like_any_and_shares_what_is_the_same() {
+        let tree = Section::parse(SAMPLE.as_bytes()).unwrap();
+        let vg = VolumeGroup::of(&tree).unwrap();
+        let id = "rVhyVb-hkX8-1dAz-WUyW-Zh6D-pmGs-4yYrd1";
+        for (from, to, same) in [
+            ("seqno = 7", "seqno = 8", "data pool pool_tdata"),
+            ("extent_count = 4\n", "extent_count = 2\n", ""),
+            ("data {", "more {", "pool pool_tdata"),
+            ("pool {", "pool2 {", "data pool_tdata"),
+            (id, "rVhyVb-hkX8-1dAz-WUyW-Zh6D-pmGs-4yYrd2", "data pool"),
+        ] {
+            let text = SAMPLE.replacen(from, to, 1);
+            let new = Section::parse_like(text.as_bytes(), &tree).unwrap();
+            let read = VolumeGroup::like(&new, Some((&tree, &vg)));
+            assert_eq!(read, VolumeGroup::parse(text.as_bytes()), "{to}");
+            let Ok(read) = read else { continue };
+            let known = |lv: &&Arc<LogicalVolume>| vg.logical.iter().any(|had| Arc::ptr_eq(had, lv));
+            let names: Vec<&str> = read.logical.iter().filter(known).map(|lv| lv.name.as_str()).collect();
+            assert_eq!(names.join(" "), same, "{to}");
+        }
+    }
+
+    #[test]
+    fn who_may_write_is_told_in_two_ways() {
+        let vg = VolumeGroup::parse(SAMPLE.as_bytes()).unwrap();
+        assert!(vg.is_writable() && vg.logical[0].is_writable());
+        let locked = SAMPLE
+            .replace(", \"WRITE\"", "")
+            .replace("flags = []\ntags", "flags = [\"WRITE_LOCKED\"]\ntags");
+        let vg = VolumeGroup::parse(locked.as_bytes()).unwrap();
+        assert!(vg.is_writable() && !vg.logical[0].is_writable());
     }
 
     #[test]

@@ -15,13 +15,13 @@ use crate::{
     plan::{Code, Draft, Facts, Refusal},
 };
 use spec::link::{CHILDREN_MAX, COPIES, COPY, Child, DATA, Record};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A child, to be written to.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// Its disk.
-    pub disk: Facts,
+    pub disk: Arc<Facts>,
     /// What its disk shows; nothing if it joins.
     shown: Option<Seen>,
 }
@@ -33,7 +33,7 @@ pub struct Chain {
     /// The disks of its children, in order.
     pub places: Vec<Place>,
     /// Disks that leave.
-    leaving: Vec<Facts>,
+    leaving: Vec<Arc<Facts>>,
     /// The change that counts.
     current: u64,
     /// The newest change on any child.
@@ -147,7 +147,7 @@ impl Chain {
     }
 
     /// Takes a disk in, at the end. The caller has made sure that it may be written over.
-    pub fn join(&mut self, draft: &mut Draft<'_>, disk: Facts) -> Result<(), Refusal> {
+    pub fn join(&mut self, draft: &mut Draft<'_>, disk: Arc<Facts>) -> Result<(), Refusal> {
         if self.record.children.len() == CHILDREN_MAX {
             let why = format!("a drive link has at most {CHILDREN_MAX} children");
             return Err(Refusal::new(Code::NoSpace, why));
@@ -181,7 +181,7 @@ impl Chain {
     }
 
     /// Lets the last child go.
-    pub fn leave(&mut self) -> Option<Facts> {
+    pub fn leave(&mut self) -> Option<Arc<Facts>> {
         self.record.children.pop()?;
         let place = self.places.pop()?;
         self.leaving.push(place.disk.clone());

@@ -326,7 +326,7 @@ impl Verb for LinkShrink {
                     break;
                 }
                 // Something is left, so this ends before the first child.
-                free.extend(chain.leave().map(|disk| disk.name));
+                free.extend(chain.leave().map(|disk| disk.name.clone()));
             }
             draft.warn(format!(
                 "The last {} bytes of {} are lost; what is on it must have been made shorter before.",

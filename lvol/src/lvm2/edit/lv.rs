@@ -4,9 +4,9 @@ use super::{
         space::{Allowed, Policy, Run, Space},
         whole::Whole,
     },
-    allowed, fresh,
+    allowed, flag, fresh,
     size::{self, Amount, Of, Sign},
-    tags, volume_name, words,
+    tags, volume_name,
 };
 use crate::plan::{
     Code, Disks, Draft, Guess, Refusal, Request, Undo, Verb,
@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use spec::lvm2::{
     SECTOR,
     text::{Data, Section},
-    vg::{LogicalVolume, Segment, Shape, has},
+    vg::{LogicalVolume, Segment, Shape, WRITE_LOCKED, has},
 };
 
 /// Bytes of a new volume that are zeroed: whatever was there before is not to be taken for what is there now.
@@ -168,7 +168,7 @@ fn chunk(whole: &Whole, wanted: &Option<Value>) -> Result<u64, Refusal> {
 }
 
 /// The volume, if it is one that can be changed here.
-fn plain<'a>(whole: &'a Whole, name: &str) -> Result<&'a LogicalVolume, Refusal> {
+pub(super) fn plain<'a>(whole: &'a Whole, name: &str) -> Result<&'a LogicalVolume, Refusal> {
     let vg = &whole.vg;
     let lv = vg.logical.iter().find(|lv| lv.name == name);
     let lv = lv.ok_or_else(|| {
@@ -814,11 +814,7 @@ impl Verb for LvRemove {
             let mut whole = Whole::read(draft, vg).await?;
             plain(&whole, name)?;
             draft.release(&request.object)?;
-            whole.volumes()?.remove(name);
-            // LVM2 writes no section without a volume in it.
-            if whole.volumes()?.items().is_empty() {
-                whole.group()?.remove("logical_volumes");
-            }
+            whole.remove_volume(name)?;
             whole.commit(draft, &format!("lv-remove {vg}/{name}")).await?;
             draft.say(format!("The volume {vg}/{name} is no more."));
             draft.warn(format!(
@@ -880,15 +876,11 @@ impl Verb for LvChange {
             let lv = plain(&whole, name)?.clone();
             let was = whole.tree.clone();
             let volume = whole.volume(name)?;
-            let flag = |volume: &mut Section, field: &str, word: &str, on: Option<bool>| {
-                let word = [word.to_owned()];
-                match on {
-                    Some(true) => words(volume, field, &word, &[]),
-                    Some(false) => words(volume, field, &[], &word),
-                    None => {}
-                }
-            };
-            flag(volume, "status", "WRITE", options.read_only.map(|on| !on));
+            if options.read_only.is_some_and(|on| on == lv.is_writable()) {
+                // How it is said depends on whose the group is, which is for the commit to see to.
+                flag(volume, "flags", WRITE_LOCKED, Some(false));
+                flag(volume, "status", "WRITE", options.read_only.map(|on| !on));
+            }
             flag(volume, "flags", "NOAUTOACTIVATE", options.autoactivation.map(|on| !on));
             flag(volume, "flags", "ACTIVATION_SKIP", options.activation_skip);
             tags(volume, &options.add_tags, &options.del_tags)?;
@@ -901,7 +893,7 @@ impl Verb for LvChange {
                 return Err(Refusal::new(Code::Nothing, "nothing would change"));
             }
             // To take away what hosts have, or the right to write to it, is for when they do not use it.
-            let writable = has(&lv.status, "WRITE");
+            let writable = lv.is_writable();
             let idle = options.activation_skip == Some(true) || options.autoactivation == Some(false);
             if idle || options.read_only.is_some_and(|on| on == writable) {
                 draft.release(&request.object)?;

@@ -1,5 +1,7 @@
 //! LVM2's verbs: what `pvcreate`, `vgextend`, `lvcreate` and the others do, as plans. One file for each kind of object.
+pub mod clone;
 pub mod lv;
+pub mod owner;
 pub mod pv;
 pub mod size;
 pub mod vg;
@@ -15,7 +17,7 @@ use crate::{
 };
 use spec::lvm2::{
     text::{Data, Section, Value},
-    vg::is_name,
+    vg::{is_name, is_system_id},
 };
 use std::collections::BTreeSet;
 
@@ -26,6 +28,18 @@ fn name(name: &str) -> Result<&str, Refusal> {
         false => Err(
             Refusal::new(Code::BadName, format!("{name:?} is no name that LVM2 takes"))
                 .but("letters, digits and + _ . - make one, at most 127 of them, and no - in front"),
+        ),
+    }
+}
+
+/// A system id; nobody's if it is empty.
+fn system_id(text: &str) -> Result<Option<&str>, Refusal> {
+    match text {
+        "" => Ok(None),
+        text if is_system_id(text) => Ok(Some(text)),
+        _ => Err(
+            Refusal::new(Code::BadName, format!("{text:?} is no system id that LVM2 takes"))
+                .but("letters, digits and _ . - make one, at most 127 of them, with a letter or digit in front"),
         ),
     }
 }
@@ -59,7 +73,7 @@ fn tag(tag: &str) -> Result<&str, Refusal> {
 }
 
 /// Adds and takes away words of a list: tags, status, flags.
-fn words(section: &mut Section, field: &str, add: &[String], remove: &[String]) {
+pub(in crate::lvm2) fn words(section: &mut Section, field: &str, add: &[String], remove: &[String]) {
     let had = section.value(field).map(Value::list).unwrap_or_default().to_vec();
     let is = |data: &Data, word: &str| matches!(data, Data::Text(text) if text == word);
     let mut now: Vec<Data> = had
@@ -74,6 +88,16 @@ fn words(section: &mut Section, field: &str, add: &[String], remove: &[String]) 
     }
     if now != had || section.value(field).is_none() && !now.is_empty() {
         section.set(field, Data::List(now));
+    }
+}
+
+/// Sets or clears a word of a list, if it is asked for.
+fn flag(section: &mut Section, field: &str, word: &str, on: Option<bool>) {
+    let word = [word.to_owned()];
+    match on {
+        Some(true) => words(section, field, &word, &[]),
+        Some(false) => words(section, field, &[], &word),
+        None => {}
     }
 }
 

@@ -1,8 +1,9 @@
 //! Physical volumes: made, given up, resized, changed.
 use super::{
     super::whole::{Pv, Whole, write_label},
+    flag,
     size::{self, Amount, Sign},
-    tags, vacate, words,
+    tags, vacate,
 };
 use crate::plan::{
     Code, Disks, Draft, Facts, Guess, Refusal, Request, Verb,
@@ -449,12 +450,7 @@ impl Verb for PvChange {
                 .find(|one| one.name == word)
                 .map(|one| (has(&one.status, "ALLOCATABLE"), one.tags.clone()));
             let section = whole.physical(&word)?;
-            let status = ["ALLOCATABLE".to_owned()];
-            match options.allocatable {
-                Some(true) => words(section, "status", &status, &[]),
-                Some(false) => words(section, "status", &[], &status),
-                None => {}
-            }
+            flag(section, "status", "ALLOCATABLE", options.allocatable);
             tags(section, &options.add_tags, &options.del_tags)?;
             whole.refresh()?;
             let now = whole

@@ -1,12 +1,12 @@
 //! Volume groups: made, extended, reduced, renamed, removed, changed.
 use super::{
     super::whole::{Whole, find},
-    fresh, name, recruits,
+    flag, fresh, name, recruits,
     size::{self, Amount, Sign},
-    tags, words,
+    tags,
 };
 use crate::{
-    Verdict,
+    GroupState, Verdict,
     plan::{
         Code, Disks, Draft, Guess, Refusal, Request, Undo, Verb,
         verb::{Kind, Opt, Planning, Type},
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use spec::lvm2::{
     SECTOR,
-    vg::{Shape, VolumeGroup},
+    vg::{Shape, VolumeGroup, has},
 };
 
 /// Bytes in an extent unless told otherwise.
@@ -43,6 +43,18 @@ fn blank(disks: &dyn Disks) -> Option<String> {
         })
     };
     disks.names().into_iter().find(free)
+}
+
+/// Whether disks may join and leave (`vgchange -x`). LVM2 asks where it extends, reduces and splits, and not where it merges.
+pub(super) fn resizeable(whole: &Whole) -> Result<(), Refusal> {
+    match has(&whole.vg.status, "RESIZEABLE") {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            Code::Unsupported,
+            format!("the volume group {:?} is not resizeable", whole.vg.name),
+        )
+        .but("`vg-change` with `resizeable` lets disks join and leave again")),
+    }
 }
 
 /// Everything that stands on the extents of this physical volume.
@@ -108,8 +120,11 @@ impl Verb for VgCreate {
                 return Err(Refusal::new(Code::BadOption, why)
                     .but("a power of two from 1 KiB on, or a multiple of 128 KiB, up to 16 GiB"));
             }
+            // Its identity follows from its members, too: one of this name may have been made of others before, and have another name since.
+            let members = recruits(draft, &options.disks, options.force).await?;
             let mut whole = Whole::new(vg, draft.lvm2_id(), extent / SECTOR)?;
-            for pv in recruits(draft, &options.disks, options.force).await? {
+            whole.own(draft.disks.lvm2().system_id.as_deref())?;
+            for pv in members {
                 if !extent.is_multiple_of(pv.disk.block_size.into()) {
                     let why = format!(
                         "an extent of {extent} bytes does not fall on the blocks of {:?}",
@@ -167,6 +182,7 @@ impl Verb for VgExtend {
                 return Err(Refusal::new(Code::BadOption, "no disk is named"));
             }
             let mut whole = Whole::read(draft, &request.object).await?;
+            resizeable(&whole)?;
             for pv in recruits(draft, &options.disks, options.force).await? {
                 whole.join(pv)?;
             }
@@ -184,6 +200,8 @@ impl Verb for VgExtend {
 #[serde(default, deny_unknown_fields)]
 struct Reduce {
     disks: Vec<String>,
+    remove_missing: bool,
+    force: bool,
 }
 
 impl Verb for VgReduce {
@@ -197,7 +215,23 @@ impl Verb for VgReduce {
         Kind::Group
     }
     fn options(&self) -> &'static [Opt] {
-        const OPTIONS: &[Opt] = &[Opt::required("disks", Type::Disks, "The members that leave.")];
+        const OPTIONS: &[Opt] = &[
+            Opt::new(
+                "disks",
+                Type::Disks,
+                "The members that leave. Either these or `remove_missing`.",
+            ),
+            Opt::new(
+                "remove_missing",
+                Type::Flag,
+                "Give up the members that are missing, on which no volume is.",
+            ),
+            Opt::new(
+                "force",
+                Type::Flag,
+                "With `remove_missing`: remove the volumes that need a missing member, too.",
+            ),
+        ];
         OPTIONS
     }
     fn example(&self, disks: &dyn Disks, object: &str) -> Map<String, Value> {
@@ -215,13 +249,18 @@ impl Verb for VgReduce {
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(async move {
             let options: Reduce = request.options()?;
-            if options.disks.is_empty() {
-                return Err(Refusal::new(Code::BadOption, "no disk is named"));
+            if options.remove_missing && options.disks.is_empty() {
+                return give_up(draft, request, options.force).await;
+            }
+            if options.disks.is_empty() || options.remove_missing {
+                let why = "either `disks` or `remove_missing` says which members leave";
+                return Err(Refusal::new(Code::BadOption, why));
             }
             let mut whole = Whole::read(draft, &request.object).await?;
+            resizeable(&whole)?;
             let vg = whole.vg.name.clone();
             for disk in &options.disks {
-                let disk = draft.facts(disk)?.name;
+                let disk = draft.facts(disk)?.name.clone();
                 if let Some(word) = whole.on(&disk).and_then(|pv| whole.word(pv.label.id))
                     && let [first, ..] = volumes_on(&whole.vg, word).as_slice()
                 {
@@ -241,6 +280,67 @@ impl Verb for VgReduce {
             Ok(())
         })
     }
+}
+
+/// `vgreduce --removemissing`: the group goes on without what is not there.
+async fn give_up(draft: &mut Draft<'_>, request: &Request, force: bool) -> Result<(), Refusal> {
+    let mut whole = Whole::read_if(draft, &request.object, &[GroupState::Complete, GroupState::Partial]).await?;
+    let vg = whole.vg.name.clone();
+    // A member that was missing when the group was changed is as good as gone: LVM2 does not trust what is on it either.
+    let missing: Vec<(String, Option<String>)> = whole
+        .vg
+        .physical
+        .iter()
+        .zip(&whole.seen.members)
+        .filter(|(pv, seat)| seat.disk.is_none() || has(&pv.status, "MISSING"))
+        .map(|(pv, seat)| (pv.name.clone(), seat.disk.clone()))
+        .collect();
+    if missing.is_empty() {
+        let why = format!("the volume group {vg:?} lacks no physical volume");
+        return Err(Refusal::new(Code::Nothing, why));
+    }
+    resizeable(&whole)?;
+    let mut lost: Vec<String> = Vec::new();
+    for (word, _) in &missing {
+        lost.extend(volumes_on(&whole.vg, word).into_iter().map(str::to_owned));
+    }
+    lost.sort();
+    lost.dedup();
+    if let [first, ..] = lost.as_slice()
+        && !force
+    {
+        let why = format!("the volume {first:?} needs what is missing");
+        return Err(Refusal::new(Code::InUse, why).but("`force` removes such volumes, too"));
+    }
+    for name in &lost {
+        super::lv::plain(&whole, name)?;
+        draft.release(&format!("{vg}/{name}"))?;
+    }
+    for name in &lost {
+        whole.remove_volume(name)?;
+        draft.warn(format!("The volume {vg}/{name} is lost."));
+    }
+    for (word, disk) in &missing {
+        match disk {
+            Some(disk) => whole.leave(disk)?,
+            None => whole.forget(word)?,
+        }
+    }
+    if whole.pvs.is_empty() {
+        let why = format!("nothing would be left of the volume group {vg:?}");
+        return Err(Refusal::new(Code::Incomplete, why));
+    }
+    whole
+        .commit(draft, &format!("vg-reduce {vg} without what is missing"))
+        .await?;
+    let words: Vec<String> = missing.into_iter().map(|(word, _)| word).collect();
+    draft.say(format!(
+        "The volume group {vg} goes on without {}, which {} missing.",
+        words.join(", "),
+        if words.len() == 1 { "was" } else { "were" }
+    ));
+    draft.undo(Undo::No("has given up physical volumes that were not there".into()));
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -352,6 +452,7 @@ struct Change {
     resizeable: Option<bool>,
     autoactivation: Option<bool>,
     allocation: Option<String>,
+    system_id: Option<String>,
 }
 
 impl Verb for VgChange {
@@ -379,6 +480,11 @@ impl Verb for VgChange {
                 Type::Choice(&["normal", "contiguous", "cling", "anywhere"]),
                 "How volumes get their extents that say nothing else.",
             ),
+            Opt::new(
+                "system_id",
+                Type::Text,
+                "The host it belongs to from now on; nobody if it is empty.",
+            ),
         ];
         OPTIONS
     }
@@ -391,16 +497,13 @@ impl Verb for VgChange {
             let mut whole = Whole::read(draft, &request.object).await?;
             let vg = whole.vg.name.clone();
             let before = whole.tree.clone();
+            let had = whole.vg.system_id.clone().unwrap_or_default();
+            let host = options.system_id.as_deref().map(super::system_id).transpose()?;
+            if let Some(host) = host.filter(|host| host.unwrap_or_default() != had) {
+                whole.own(host)?;
+            }
             let section = whole.group()?;
             tags(section, &options.add_tags, &options.del_tags)?;
-            let flag = |section: &mut _, field: &str, word: &str, on: Option<bool>| {
-                let word = [word.to_owned()];
-                match on {
-                    Some(true) => words(section, field, &word, &[]),
-                    Some(false) => words(section, field, &[], &word),
-                    None => {}
-                }
-            };
             flag(section, "status", "RESIZEABLE", options.resizeable);
             flag(section, "flags", "NOAUTOACTIVATE", options.autoactivation.map(|on| !on));
             if let Some(policy) = &options.allocation {
@@ -415,8 +518,23 @@ impl Verb for VgChange {
             if whole.tree == before {
                 return Err(Refusal::new(Code::Nothing, "nothing would change"));
             }
+            // What is another host's from now on, nobody may use here.
+            let given = host
+                .flatten()
+                .filter(|host| Some(*host) != draft.disks.lvm2().system_id.as_deref());
+            if let Some(host) = given {
+                for volume in &whole.seen.volumes {
+                    draft.release(&volume.disk)?;
+                }
+                draft.warn(format!(
+                    "The volumes of {vg} are the host {host}'s and no longer served here."
+                ));
+            }
             whole.commit(draft, &format!("vg-change {vg}")).await?;
             draft.say(format!("The volume group {vg} is changed."));
+            if given.is_some() {
+                draft.undo(Undo::Request(Request::new("vg-adopt", &vg).with("system_id", had)));
+            }
             Ok(())
         })
     }

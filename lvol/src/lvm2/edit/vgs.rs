@@ -5,9 +5,8 @@
 //! nobody's.
 use super::{
     super::whole::{Whole, find},
-    name,
+    flag, name,
     vg::volumes_on,
-    words,
 };
 use crate::plan::{
     Code, Disks, Draft, Guess, Refusal, Request, Undo, Verb,
@@ -17,9 +16,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use spec::lvm2::{
     text::{Data, Section},
-    vg::{Shape, VolumeGroup},
+    vg::{LogicalVolume, Shape, VolumeGroup},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// `vg-split`.
 pub struct VgSplit;
@@ -29,12 +31,7 @@ pub struct VgMerge;
 pub struct VgRestore;
 
 fn export(whole: &mut Whole, is: bool) -> Result<(), Refusal> {
-    let word = ["EXPORTED".to_owned()];
-    let section = whole.group()?;
-    match is {
-        true => words(section, "status", &word, &[]),
-        false => words(section, "status", &[], &word),
-    }
+    flag(whole.group()?, "status", "EXPORTED", Some(is));
     whole.refresh()
 }
 
@@ -91,10 +88,11 @@ impl Verb for VgSplit {
                 ));
             }
             let mut old = Whole::read(draft, &request.object).await?;
+            super::vg::resizeable(&old)?;
             let from = old.vg.name.clone();
             let mut going: BTreeSet<String> = BTreeSet::new();
             for disk in &options.disks {
-                let disk = draft.facts(disk)?.name;
+                let disk = draft.facts(disk)?.name.clone();
                 let word = old.on(&disk).and_then(|pv| old.word(pv.label.id)).map(str::to_owned);
                 going.insert(word.ok_or_else(|| {
                     Refusal::new(
@@ -117,6 +115,7 @@ impl Verb for VgSplit {
                 draft.release(&volume.disk)?;
             }
             let mut new = Whole::new(to, draft.lvm2_id(), old.vg.extent_size)?;
+            new.own(old.vg.system_id.clone().as_deref())?;
             // The sections go over as they are, unknown fields and all.
             for word in &going {
                 let (section, id) = {
@@ -399,7 +398,7 @@ impl Verb for VgRestore {
                 );
             }
             for volume in &whole.seen.volumes {
-                let same = |lv: &&spec::lvm2::vg::LogicalVolume| lv.name == volume.what.name;
+                let same = |lv: &&Arc<LogicalVolume>| lv.name == volume.what.name;
                 let (was, is) = (old.logical.iter().find(same), whole.vg.logical.iter().find(same));
                 // One that only grows, or stays as it is, may be in use.
                 if was != is || old.name != vg {
@@ -407,8 +406,7 @@ impl Verb for VgRestore {
                 }
             }
             let seqno = whole.vg.seqno;
-            whole.tree = tree;
-            whole.vg = old;
+            whole.become_again(tree, old);
             whole.group()?.set("seqno", Data::Integer(seqno as i64));
             whole.refresh()?;
             whole

@@ -27,6 +27,7 @@ use spec::{
     gpt::{self, Header, PRIMARY, Table},
     mbr::{self, label::Role},
 };
+use std::sync::Arc;
 
 /// Bytes at which partitions start by themselves, as with every tool of today.
 const GRAIN: u64 = 1 << 20;
@@ -71,7 +72,7 @@ impl Facts {
 }
 
 /// The disk an object names, if its table may be changed: nobody uses it as a whole, and it can be read and written.
-pub fn disk(draft: &Draft<'_>, name: &str) -> Result<Facts, Refusal> {
+pub fn disk(draft: &mut Draft<'_>, name: &str) -> Result<Arc<Facts>, Refusal> {
     let facts = draft.facts(name)?;
     if let Some(user) = &facts.user {
         let why = format!("is used as a whole by {user}");
