@@ -146,6 +146,9 @@ pub struct EngineArgs {
     /// What is logged.
     #[arg(long, default_value = "info")]
     pub log: String,
+    /// What is wanted of volume groups, in JSON.
+    #[arg(long)]
+    pub lvm2: Option<String>,
 }
 
 /// Polling discipline as an argument.

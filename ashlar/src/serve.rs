@@ -180,11 +180,17 @@ fn engine(
         engine
             .keep_in(state)
             .map_err(|error| format!("cannot keep plans in {}: {error}", state.display()))?;
+        let engine = engine.with_lvm2((&config.lvm2).into());
         tokio::spawn(engine.watch());
         return Ok(Handle::here(graph.clone(), engine));
     }
     let mut words: Vec<OsString> = vec!["engine".into(), "--state".into(), state.into()];
     words.extend(["--log".into(), logging::directive(config.log, args.verbose).into()]);
+    let lvm2 = lvol::lvm2::Settings::from(&config.lvm2);
+    if lvm2 != lvol::lvm2::Settings::default() {
+        let said = serde_json::to_string(&lvm2).map_err(|error| error.to_string())?;
+        words.extend(["--lvm2".into(), said.into()]);
+    }
     // It has the same plug-ins, being the same program. The very file that runs, even if another has taken its place since.
     let program = Program {
         path: "/proc/self/exe".into(),
@@ -196,7 +202,11 @@ fn engine(
 /// `ashlar engine`: the engine's process.
 pub fn engine_process(args: &cli::EngineArgs, registry: Registry) -> Result<(), Failure> {
     logging::start_with(&args.log);
-    lvol::process::run(&args.state, registry)
+    let lvm2 = match &args.lvm2 {
+        Some(said) => serde_json::from_str(said).map_err(|error| format!("--lvm2: {error}"))?,
+        None => lvol::lvm2::Settings::default(),
+    };
+    lvol::process::run(&args.state, lvm2, registry)
         .map_err(|error| format!("the engine cannot run: {error}; `ashlar serve` starts it").into())
 }
 

@@ -18,6 +18,7 @@ pub fn check(config: &Config) -> Vec<Problem> {
         uses: BTreeMap::new(),
     };
     checker.reactors();
+    checker.lvm2();
     checker.disks();
     checker.tables();
     checker.circles();
@@ -66,6 +67,21 @@ impl<'a> Checker<'a> {
             key: key.into(),
             message: message.into(),
         });
+    }
+
+    fn lvm2(&mut self) {
+        if let Some(id) = &self.config.lvm2.system_id
+            && !spec::lvm2::vg::is_system_id(id)
+        {
+            self.wrong(
+                id,
+                "lvm2.system_id",
+                format!(
+                    "{:?} is no system id; expected letters, digits and _ . - with a letter or digit in front",
+                    **id
+                ),
+            );
+        }
     }
 
     fn reactors(&mut self) {

@@ -3,6 +3,7 @@
 pub use crate::nvme::{Host, Keys, Listener};
 use crate::units::{Size, Span};
 use bdev::module::error::Injection;
+use lvol::lvm2::Activation;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use spec::iscsi::chap::Algorithm;
 use std::{fmt, net::SocketAddr, ops::Deref, path::PathBuf};
@@ -82,6 +83,9 @@ pub struct Config {
     /// Where the engine runs, which finds out what is on disks and changes it. Default: process.
     #[serde(skip_serializing_if = "is_default")]
     pub engine: EngineIn,
+    /// What is wanted of LVM2's volume groups.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lvm2: Lvm2,
     /// How the running target is asked.
     #[serde(skip_serializing_if = "is_default")]
     pub rpc: Rpc,
@@ -135,6 +139,27 @@ pub enum EngineIn {
     Process,
     /// In the process that serves hosts.
     Inside,
+}
+
+/// Volume groups of LVM2.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lvm2 {
+    /// The system id of this machine. Groups that have it are used, and new ones get it. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_id: Option<At<String>>,
+    /// What becomes active of a group that lacks physical volumes. Default: degraded.
+    #[serde(skip_serializing_if = "is_default")]
+    pub activation: Activation,
+}
+
+impl From<&Lvm2> for lvol::lvm2::Settings {
+    fn from(wanted: &Lvm2) -> Self {
+        Self {
+            system_id: wanted.system_id.as_deref().cloned(),
+            activation: wanted.activation,
+        }
+    }
 }
 
 /// What an idle reactor does.

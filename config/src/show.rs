@@ -34,6 +34,7 @@ pub fn show(
         state: base.state.clone(),
         reactors: base.reactors.clone(),
         engine: base.engine,
+        lvm2: base.lvm2.clone(),
         rpc: base.rpc.clone(),
         log: base.log,
         ..Config::default()

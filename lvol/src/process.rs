@@ -7,6 +7,7 @@ use crate::{
         line::Line,
         wire::{Call, Up},
     },
+    lvm2::Settings,
 };
 use std::{
     io,
@@ -18,8 +19,9 @@ use std::{
     sync::Arc,
 };
 
-/// Runs the engine until the line ends. `state` is the state directory, where plans are kept; `registry` must be that of the process that serves hosts.
-pub fn run(state: &Path, registry: Registry) -> io::Result<()> {
+/// Runs the engine until the line ends. `state` is the state directory, where plans are kept, `lvm2` what is wanted of volume groups; `registry` must
+/// be that of the process that serves hosts.
+pub fn run(state: &Path, lvm2: Settings, registry: Registry) -> io::Result<()> {
     let socket = |fd: io::Result<OwnedFd>| fd.map(UnixStream::from);
     let main = socket(io::stdin().as_fd().try_clone_to_owned())?;
     let asking = socket(io::stdout().as_fd().try_clone_to_owned())?;
@@ -30,12 +32,18 @@ pub fn run(state: &Path, registry: Registry) -> io::Result<()> {
         std::process::exit(101);
     }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(main, asking, state, registry))
+    runtime.block_on(serve(main, asking, state, lvm2, registry))
 }
 
-async fn serve(main: UnixStream, asking: UnixStream, state: &Path, registry: Registry) -> io::Result<()> {
+async fn serve(
+    main: UnixStream,
+    asking: UnixStream,
+    state: &Path,
+    lvm2: Settings,
+    registry: Registry,
+) -> io::Result<()> {
     let (line, mut calls) = Line::start(main, asking)?;
-    let engine = Engine::over(Runtime::from(line.clone()), registry);
+    let engine = Engine::over(Runtime::from(line.clone()), registry).with_lvm2(lvm2);
     engine.keep_in(state)?;
     // Everything that the engine before this one knew is known again, and what it was writing is finished, before anybody may ask.
     engine.rescan().await;
