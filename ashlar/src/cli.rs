@@ -373,7 +373,7 @@ pub enum LabelCommand {
         /// The disk.
         disk: String,
         /// Which kind; `dos` is a master boot record.
-        #[arg(long, value_parser = ["gpt", "dos"], default_value = "gpt")]
+        #[arg(long, value_parser = ["gpt", "dos", "sun", "sgi", "mac", "bsd"], default_value = "gpt")]
         scheme: String,
         /// The disk's GUID, or for `dos` its signature in hexadecimal; fresh by default.
         #[arg(long)]
@@ -381,6 +381,21 @@ pub enum LabelCommand {
         /// Replace what is on the disk.
         #[arg(long)]
         force: bool,
+        /// How.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Give a disk that is a copy of another identities of its own.
+    #[command(
+        after_help = "On a GPT the disk and all of its partitions get new GUIDs, so none of them may be in use; on an MBR the disk gets a new \
+                            signature. What is in the partitions stays as it is, file systems' own identities too."
+    )]
+    Identify {
+        /// The disk.
+        disk: String,
+        /// The disk's GUID, or on an MBR its signature in hexadecimal; fresh by default.
+        #[arg(long)]
+        id: Option<String>,
         /// How.
         #[command(flatten)]
         how: How,

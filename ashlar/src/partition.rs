@@ -27,6 +27,10 @@ pub fn label(ask: &cli::Ask, command: &cli::LabelCommand) -> Outcome {
             flag(&mut options, "protective", *protective);
             ("label-repair", disk, how)
         }
+        cli::LabelCommand::Identify { disk, id, how } => {
+            put(&mut options, "id", id);
+            ("disk-identify", disk, how)
+        }
         cli::LabelCommand::Remove { disk, how } => ("label-remove", disk, how),
     };
     plan::change(&mut ask::connect(ask)?, ask, verb, disk, options, how)
@@ -104,7 +108,7 @@ struct Answer {
 #[derive(Clone, Debug, Deserialize)]
 struct Table {
     label: String,
-    id: String,
+    id: Option<String>,
     device: String,
     unit: String,
     firstlba: Option<u64>,
@@ -137,9 +141,11 @@ fn list(client: &mut Client, ask: &cli::Ask, disk: Option<&str>) -> Outcome {
         None => {
             let disks: Value = client.call("ashlar_get_disks", json!({}))?;
             let all = disks.as_array().cloned().unwrap_or_default();
-            let tables = all
-                .into_iter()
-                .filter(|disk| ["gpt", "mbr"].iter().any(|format| disk["format"] == *format));
+            let tables = all.into_iter().filter(|disk| {
+                ["gpt", "mbr", "sun", "sgi", "apple", "bsd"]
+                    .iter()
+                    .any(|format| disk["format"] == *format)
+            });
             tables
                 .filter_map(|disk| disk["name"].as_str().map(str::to_owned))
                 .collect()
@@ -278,7 +284,9 @@ fn dump(table: &Table) -> String {
         let _ = writeln!(text, "{key}: {value}");
     };
     line("label", table.label.clone());
-    line("label-id", table.id.clone());
+    if let Some(id) = &table.id {
+        line("label-id", id.clone());
+    }
     line("device", table.device.clone());
     line("unit", table.unit.clone());
     for (key, value) in [("first-lba", table.firstlba), ("last-lba", table.lastlba)] {

@@ -31,7 +31,9 @@ pub fn parse(text: &str, block_size: u32) -> Result<Script, String> {
         }
         if let Some((key, value)) = header(line) {
             match key {
-                "label" if ["gpt", "dos"].contains(&value) => script.label = Some(value.to_owned()),
+                "label" if ["gpt", "dos", "sun", "sgi", "bsd"].contains(&value) => {
+                    script.label = Some(value.to_owned())
+                }
                 "label" => return Err(wrong(format!("{value:?} is no table that can be made here"))),
                 "label-id" => script.id = Some(value.to_owned()),
                 "unit" if value != "sectors" => return Err(wrong("the unit can be sectors only".into())),
@@ -45,10 +47,27 @@ pub fn parse(text: &str, block_size: u32) -> Result<Script, String> {
             }
             continue;
         }
-        let dos = script.label.as_deref() != Some("gpt");
+        let dos = script.label.as_deref().is_none_or(|label| label == "dos");
+        if fixed(script.label.as_deref(), line) {
+            continue;
+        }
         script.partitions.push(partition(line, block_size, dos).map_err(wrong)?);
     }
     Ok(script)
+}
+
+/// Entries that a new label has by itself: the whole disk, the room of an SGI header.
+fn fixed(label: Option<&str>, line: &str) -> bool {
+    let kinds: &[&str] = match label {
+        Some("sun") => &["5"],
+        Some("sgi") => &["0", "6"],
+        Some("bsd") => &["0"],
+        _ => return false,
+    };
+    let kind = line
+        .rsplit_once("type=")
+        .map(|(_, rest)| rest.split(',').next().unwrap_or_default().trim());
+    kind.is_some_and(|kind| kinds.contains(&kind))
 }
 
 fn header(line: &str) -> Option<(&str, &str)> {
@@ -226,7 +245,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_with_its_line() {
         for (text, why) in [
-            ("label: sun\n", "line 1: \"sun\""),
+            ("label: atari\n", "line 1: \"atari\""),
             ("label: gpt\n\nstart=x\n", "line 3: \"x\""),
             ("unit: cylinders\n", "line 1: the unit"),
             ("sector-size: 4096\n", "line 1: it is for blocks of 4096"),

@@ -90,7 +90,10 @@ fn cut(lab: &Lab, request: &Request) -> Swept {
     let mut after = lab.clone();
     after.carry(&plan);
     let new = places(&after);
-    let asks = lab.found().nodes["d"].block_size == 512 && have(&["sfdisk"]);
+    // It knows nothing of Apple's maps, and shows partition c of a BSD label.
+    let disk = &lab.found().nodes["d"];
+    let known = matches!(disk.findings.format, Some("gpt" | "mbr" | "sun" | "sgi"));
+    let asks = disk.block_size == 512 && known && have(&["sfdisk"]);
     let mut number = 0;
     let swept = sweep(
         lab,
@@ -127,6 +130,7 @@ fn a_power_cut_leaves_the_old_or_the_new_gpt() {
                 "dp3",
                 json!({"name": "other", "type": "swap", "attributes": ["60"], "guid": uuid::Uuid::from_u128(5)}),
             ),
+            ask("disk-identify", "d", json!({})),
             ask("label-remove", "d", json!({})),
             ask("label-create", "d", json!({"scheme": "gpt", "force": true})),
             ask("label-create", "d", json!({"scheme": "dos", "force": true})),
@@ -153,6 +157,7 @@ fn a_power_cut_leaves_the_old_or_the_new_mbr() {
             ask("partition-resize", "dp6", json!({"size": "-1m"})),
             ask("partition-resize", "dp3", json!({})),
             ask("partition-change", "dp6", json!({"type": "swap", "bootable": true})),
+            ask("disk-identify", "d", json!({})),
             ask("label-remove", "d", json!({})),
             ask("label-create", "d", json!({"scheme": "gpt", "force": true})),
             ask("label-create", "d", json!({"scheme": "dos", "force": true})),
@@ -996,12 +1001,12 @@ fn agrees(lab: &Lab, model: &Model, block_size: u32) -> Result<(), TestCaseError
 }
 
 /// Runs a sequence of changes against the model.
-fn play(gpt: bool, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError> {
+fn play(scheme: &str, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError> {
     let blocks = 64 * MIB / u64::from(block_size);
     let mut lab = lab(blocks, block_size);
-    let scheme = if gpt { "gpt" } else { "dos" };
+    let dos = scheme == "dos";
     lab.change(&ask("label-create", "d", json!({"scheme": scheme})));
-    if !gpt {
+    if dos {
         lab.change(&ask(
             "partition-create",
             "d",
@@ -1018,7 +1023,7 @@ fn play(gpt: bool, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError> {
                 if let Some(start) = start {
                     options["start"] = json!(format!("{start}m"));
                 }
-                if !gpt && *logical {
+                if dos && *logical {
                     options["place"] = json!("logical");
                 }
                 (ask("partition-create", "d", options), None)
@@ -1038,10 +1043,11 @@ fn play(gpt: bool, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError> {
             }
             Op::Change(which, on) => {
                 let Some(number) = pick(*which) else { continue };
-                (
-                    ask("partition-change", &format!("dp{number}"), json!({"bootable": on})),
-                    Some(number),
-                )
+                let how = match scheme {
+                    "gpt" | "dos" => json!({"bootable": on}),
+                    _ => json!({"type": if *on { "raid" } else { "linux" }}),
+                };
+                (ask("partition-change", &format!("dp{number}"), how), Some(number))
             }
         };
         let plan = match lab.plan(&request) {
@@ -1094,7 +1100,7 @@ fn play(gpt: bool, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError> {
             Op::Delete(_) => {
                 let number = touched.unwrap();
                 model.remove(&number);
-                if number >= 5 && !gpt {
+                if number >= 5 && dos {
                     let behind: Vec<u32> = model.keys().copied().filter(|n| *n > number).collect();
                     for n in behind {
                         let moved = model.remove(&n).unwrap();
@@ -1119,7 +1125,7 @@ proptest! {
     /// With the next, 500 sequences. A failing one is printed whole and made small; `PROPTEST_RNG_SEED` plays it again.
     #[test]
     fn any_sequence_on_a_gpt_agrees_with_a_model(large in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
-        let lab = play(true, if large { 4096 } else { 512 }, &ops)?;
+        let lab = play("gpt", if large { 4096 } else { 512 }, &ops)?;
         if !large && have(&["sfdisk"]) {
             prop_assert_eq!(sfdisk_sees(&lab.images()["d"]), places(&lab));
         }
@@ -1127,10 +1133,601 @@ proptest! {
 
     #[test]
     fn any_sequence_on_an_mbr_agrees_with_a_model(large in any::<bool>(), ops in prop::collection::vec(op(), 1..24)) {
-        let lab = play(false, if large { 4096 } else { 512 }, &ops)?;
+        let lab = play("dos", if large { 4096 } else { 512 }, &ops)?;
         if !large && have(&["sfdisk"]) {
             prop_assert_eq!(sfdisk_sees(&lab.images()["d"]), places(&lab));
         }
+    }
+}
+
+#[test]
+fn a_copy_of_a_disk_gets_identities_of_its_own() {
+    for block_size in [512, 4096] {
+        let original = gpt(block_size);
+        let mut copy = original.clone();
+        let plan = copy.change(&ask("disk-identify", "d", json!({})));
+        assert!(
+            plan.releases == ["dp1", "dp2", "dp3"] && plan.warnings.len() == 1,
+            "{plan}"
+        );
+        let (ours, theirs) = (copy.table("d"), original.table("d"));
+        assert_ne!(ours.id, theirs.id);
+        let mut seen = std::collections::BTreeSet::new();
+        for (one, other) in ours.partitions.iter().zip(&theirs.partitions) {
+            assert!(one.uuid != other.uuid && seen.insert(one.uuid.clone()));
+            let same = lvol::part::edit::show::Row {
+                uuid: other.uuid.clone(),
+                ..one.clone()
+            };
+            assert_eq!(same, *other);
+        }
+        for name in ["dp1", "dp2", "dp3"] {
+            let (ours, theirs) = (&copy.found().nodes[name], &original.found().nodes[name]);
+            assert!(ours.uuid != theirs.uuid && ours.table == theirs.table);
+        }
+        if !skip_without("GUIDs that we give", &["sgdisk", "sfdisk"]) {
+            verified(&copy);
+        }
+        let guid = Uuid::from_u128(0x1d);
+        copy.change(&ask("disk-identify", "d", json!({ "id": guid })));
+        assert_eq!(copy.table("d").id, Some(guid.to_string().to_uppercase()));
+        copy.use_by("dp2", "a host");
+        let (code, text) = refused(&copy, &ask("disk-identify", "d", json!({})));
+        assert!(code == Code::InUse && text.contains("a host"), "{text}");
+
+        let mut old = dos(block_size);
+        let before = old.table("d");
+        let plan = old.change(&ask("disk-identify", "d", json!({"id": "0xfeed0001"})));
+        let after = old.table("d");
+        assert_eq!(
+            (after.id.as_deref(), &after.partitions),
+            (Some("0xfeed0001"), &before.partitions)
+        );
+        assert!(plan.steps.len() == 1 && plan.releases.is_empty(), "{plan}");
+        old.change(&ask("disk-identify", "d", json!({})));
+        assert!(old.table("d").id != after.id && places(&old) == places(&dos(block_size)));
+    }
+    let (code, text) = refused(&older("sun", 512), &ask("disk-identify", "d", json!({})));
+    assert!(code == Code::Unsupported && text.contains("no identity"), "{text}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_on_an_older_table_agrees_with_a_model(which in 0..OLDER.len(), ops in prop::collection::vec(op(), 1..24)) {
+        let (scheme, _, _, sizes) = OLDER[which];
+        let block_size = sizes[ops.len() % sizes.len()];
+        let lab = play(scheme, block_size, &ops)?;
+        if block_size == 512 && TO_SFDISK.contains(&scheme) && have(&["sfdisk"]) {
+            prop_assert_eq!(sfdisk_sees(&lab.images()["d"]), places(&lab));
+        }
+    }
+}
+
+/// Tables of the older kind that are written: our word, blkid's if it knows them, a type that is not Linux', and the sizes of blocks.
+const OLDER: &[(&str, &str, &str, &[u32])] = &[
+    ("sun", "sun", "lvm", &[512]),
+    ("sgi", "sgi", "lvm", &[512]),
+    ("mac", "mac", "lvm", &[512, 4096]),
+    ("bsd", "", "swap", &[512, 4096]),
+];
+
+/// Those that sfdisk reads.
+const TO_SFDISK: [&str; 3] = ["sun", "sgi", "bsd"];
+
+/// A disk with such a table and three partitions.
+fn older(scheme: &str, block_size: u32) -> Lab {
+    let mut lab = lab(64 * MIB / u64::from(block_size), block_size);
+    let other = OLDER.iter().find(|(word, ..)| *word == scheme).unwrap().2;
+    lab.change(&ask("label-create", "d", json!({ "scheme": scheme })));
+    for options in [
+        json!({"size": "8m"}),
+        json!({"size": "16m", "type": other}),
+        json!({"start": "40m", "size": "4m"}),
+    ] {
+        lab.change(&ask("partition-create", "d", options));
+    }
+    lab
+}
+
+#[test]
+fn a_power_cut_leaves_the_old_or_the_new_older_table() {
+    let all = OLDER
+        .iter()
+        .flat_map(|(scheme, _, other, sizes)| sizes.iter().map(move |size| (scheme, other, *size)));
+    for (scheme, other, block_size) in all {
+        let lab = older(scheme, block_size);
+        let numbers: Vec<u32> = places(&lab).iter().map(|(number, ..)| *number).collect();
+        let part = |at: usize| format!("dp{}", numbers[at]);
+        let mut requests = vec![
+            ask("partition-create", "d", json!({})),
+            ask("partition-create", "d", json!({"size": "1m"})),
+            ask("partition-delete", &part(0), json!({})),
+            ask("partition-delete", &part(1), json!({})),
+            ask("partition-delete", &part(2), json!({})),
+            ask("partition-resize", &part(1), json!({})),
+            ask("partition-resize", &part(0), json!({"size": "-1m"})),
+            ask("partition-change", &part(0), json!({ "type": other })),
+            ask("label-remove", "d", json!({})),
+            ask("label-create", "d", json!({"scheme": "gpt", "force": true})),
+            ask("label-create", "d", json!({"scheme": "dos", "force": true})),
+        ];
+        for (another, ..) in OLDER.iter().filter(|(_, _, _, sizes)| sizes.contains(&block_size)) {
+            requests.push(ask("label-create", "d", json!({"scheme": another, "force": true})));
+        }
+        for request in requests {
+            let swept = cut(&lab, &request);
+            assert!(swept.old > 0 && swept.new > 0, "{request:?}: {swept:?}");
+        }
+        for lab in [gpt(block_size), dos(block_size)] {
+            cut(
+                &lab,
+                &ask("label-create", "d", json!({"scheme": scheme, "force": true})),
+            );
+        }
+        let mut bare = lab;
+        bare.change(&ask("label-remove", "d", json!({})));
+        assert_eq!(bare.found().nodes["d"].findings.verdict, Verdict::New, "{scheme}");
+    }
+}
+
+/// What the real tools make of an older table of ours.
+fn agreed(lab: &Lab, scheme: &str, blkid: &str) {
+    let saved = save(&lab.images()["d"]);
+    let text = |name: &str, args: &[&str]| {
+        let out = run(name, args, &saved.path, "");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        (text, String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    if TO_SFDISK.contains(&scheme) {
+        let path = saved.path.to_str().unwrap();
+        let theirs = sfdisk_json(&saved.path).unwrap().to_string();
+        let theirs = theirs
+            .replace(path, "dp")
+            .replace("\"device\":\"dp\"", "\"device\":\"d\"");
+        assert_eq!(json!({"partitiontable": lab.table("d")}).to_string(), theirs);
+        let (said, wrong) = text("sfdisk", &["--verify"]);
+        let said = format!("{said}{wrong}");
+        assert!(
+            ["overlap", "boundary", "should", "physical"]
+                .iter()
+                .all(|bad| !said.contains(bad)),
+            "{said}"
+        );
+    }
+    // Of BSD labels parted knows its own only.
+    if scheme == "bsd" {
+        return;
+    }
+    let out = std::process::Command::new("parted")
+        .args(["-s", "-m"])
+        .arg(&saved.path)
+        .args(["unit", "s", "print"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    let theirs: Vec<(u32, u64, u64)> = said
+        .lines()
+        .filter(|line| line.as_bytes().first().is_some_and(u8::is_ascii_digit))
+        .map(|line| {
+            let field: Vec<u64> = line
+                .split(':')
+                .take(4)
+                .map(|text| text.trim_end_matches('s').parse().unwrap())
+                .collect();
+            (field[0] as u32, field[1], field[3])
+        })
+        .filter(|(number, start, _)| !(*number == 9 && *start == 0 || *number == 1 && *start == 1))
+        .collect();
+    let mut theirs = theirs;
+    theirs.sort_unstable();
+    assert_eq!(theirs, places(lab), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    let (said, _) = text("blkid", &["-p", "-o", "export"]);
+    assert!(said.contains(&format!("PTTYPE={blkid}")), "{said}");
+}
+
+#[test]
+fn the_real_tools_agree_with_the_older_tables_that_we_write() {
+    if skip_without("older tables that we write", &["sfdisk", "parted", "blkid"]) {
+        return;
+    }
+    for (scheme, blkid, other, _) in OLDER {
+        let mut lab = older(scheme, 512);
+        agreed(&lab, scheme, blkid);
+        let numbers: Vec<u32> = places(&lab).iter().map(|(number, ..)| *number).collect();
+        let part = |at: usize| format!("dp{}", numbers[at]);
+        for request in [
+            ask("partition-create", "d", json!({"size": "2m", "type": other})),
+            ask("partition-delete", &part(0), json!({})),
+            ask("partition-resize", &part(1), json!({"size": "-1m"})),
+            ask("partition-change", &part(2), json!({ "type": other })),
+            ask("partition-create", "d", json!({})),
+        ] {
+            lab.change(&request);
+            agreed(&lab, scheme, blkid);
+        }
+        // A disk whose cylinders have to be larger to be counted.
+        let mut vast = crash::Lab::new();
+        vast.add(Image::new("d", (1 << 31) + 7, 512));
+        vast.change(&ask("label-create", "d", json!({ "scheme": scheme })));
+        vast.change(&ask("partition-create", "d", json!({"size": "600g"})));
+        vast.change(&ask("partition-create", "d", json!({})));
+        agreed(&vast, scheme, blkid);
+    }
+}
+
+/// fdisk's own, of a disk of 64 cylinders of 1 MiB.
+fn by_fdisk(commands: &str) -> Image {
+    let saved = save(&Image::new("d", 131_072, 512));
+    let args = ["--wipe", "never", "-C", "64", "-H", "64", "-S", "32"];
+    let out = run("fdisk", &args, &saved.path, commands);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Image::load("d", &saved.path, 512)
+}
+
+#[test]
+fn sun_and_sgi_are_byte_for_byte_what_fdisk_and_sfdisk_write() {
+    if skip_without("older tables that fdisk writes alike", &["fdisk", "sfdisk"]) {
+        return;
+    }
+    let mut sgi = lab(131_072, 512);
+    sgi.change(&ask("label-create", "d", json!({"scheme": "sgi"})));
+    same(&sgi, &by_fdisk("G\nw\n"));
+    let mut sun = lab(131_072, 512);
+    sun.change(&ask("label-create", "d", json!({"scheme": "sun"})));
+    for (number, options) in [
+        (1, json!({"size": "8m"})),
+        (2, json!({"size": "16m", "type": "swap", "attributes": ["u"]})),
+    ] {
+        let plan = sun.change(&ask("partition-create", "d", options));
+        assert!(plan.summary[0].contains(&format!("partition {number} of d")), "{plan}");
+    }
+    same(
+        &sun,
+        &by_fdisk("s\nd\n1\nd\n2\nn\n1\n2048\n+16384\nn\n2\n18432\n+32768\nt\n2\n82\nw\n"),
+    );
+
+    // On tables whose cylinders sfdisk has chosen, 255 heads of 63 sectors.
+    let script = "label: sun\n1: start=16065, size=32130, type=83\n4: start=64260, size=16065, type=8e\n";
+    let theirs = by_sfdisk(512, &[(&[], script)]).unwrap();
+    let mut ours = Lab::new();
+    ours.add(by_sfdisk(512, &[(&[], "label: sun\n")]).unwrap());
+    for options in [
+        json!({"size": 32_130 * 512}),
+        json!({"start": 64_260 * 512, "size": 16_065 * 512, "number": 4, "type": "lvm"}),
+    ] {
+        ours.change(&ask("partition-create", "d", options));
+    }
+    same(&ours, &theirs);
+    let (code, text) = refused(
+        &ours,
+        &ask("partition-create", "d", json!({"start": "20m", "size": "1m"})),
+    );
+    assert!(
+        code == Code::BadOption && text.contains("multiples of 16065 blocks"),
+        "{text}"
+    );
+
+    // sfdisk of this version makes them a sector shorter than it is told.
+    let script = "label: sgi\n1: start=4096, size=20481, type=a\n2: start=24576, size=8193, type=82\n";
+    let theirs = by_sfdisk(512, &[(&[], script)]).unwrap();
+    if sfdisk_places(&theirs) == [(1, 4096, 20_480), (2, 24_576, 8192)] {
+        let mut ours = Lab::new();
+        ours.add(by_sfdisk(512, &[(&[], "label: sgi\n")]).unwrap());
+        ours.change(&ask(
+            "partition-create",
+            "d",
+            json!({"start": "2m", "size": "10m", "type": "a"}),
+        ));
+        ours.change(&ask("partition-create", "d", json!({"size": "4m", "type": "82"})));
+        same(&ours, &theirs);
+    }
+}
+
+#[test]
+fn a_bsd_label_is_changed_where_its_owner_has_it() {
+    if skip_without("BSD labels of parted and of fdisk", &["parted", "fdisk"]) {
+        return;
+    }
+    // parted's, behind the start of Alpha's boot block: its sum stays right.
+    let saved = save(&Image::new("d", 131_072, 512));
+    let parted = |args: &[&str]| {
+        let out = std::process::Command::new("parted")
+            .args(["-s", "-m"])
+            .arg(&saved.path)
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    parted(&[
+        "mklabel", "bsd", "mkpart", "ext2", "2MiB", "10MiB", "mkpart", "ext2", "20MiB", "30MiB",
+    ]);
+    let mut lab = Lab::new();
+    lab.add(Image::load("d", &saved.path, 512));
+    for request in [
+        ask("partition-create", "d", json!({"size": "4m"})),
+        ask("partition-delete", "dp2", json!({})),
+        ask("partition-resize", "dp1", json!({"size": "-2m"})),
+    ] {
+        cut(&lab, &request);
+        lab.change(&request);
+    }
+    lab.images()["d"].save(&saved.path);
+    let said = parted(&["unit", "s", "print"]);
+    let theirs: Vec<(u32, u64, u64)> = said
+        .lines()
+        .skip(2)
+        .map(|line| {
+            line.split(':')
+                .take(4)
+                .map(|text| text.trim_end_matches('s').parse().unwrap())
+                .collect()
+        })
+        .map(|field: Vec<u64>| (field[0] as u32, field[1], field[3]))
+        .collect();
+    assert_eq!(theirs, places(&lab), "{said}");
+    assert_eq!(theirs.len(), 2);
+    let mut front = lab.images()["d"].read(0, 512);
+    let sum = |sector: &[u8]| {
+        sector[..504].chunks_exact(8).fold(0u64, |sum, word| {
+            sum.wrapping_add(u64::from_le_bytes(word.try_into().unwrap()))
+        })
+    };
+    assert_eq!(front[504..], sum(&front).to_le_bytes());
+    front.fill(0);
+    lab.change(&ask("label-remove", "d", json!({})));
+    assert_eq!(lab.images()["d"].read(0, 512), front);
+
+    // In a slice of an MBR: FreeBSD's counts from the slice, NetBSD's from the disk.
+    for kind in ["a5", "a9"] {
+        let mut lab = self::lab(131_072, 512);
+        lab.change(&ask("label-create", "d", json!({"scheme": "dos"})));
+        lab.change(&ask(
+            "partition-create",
+            "d",
+            json!({"start": "4m", "size": "40m", "type": kind}),
+        ));
+        lab.change(&ask("label-create", "dp1", json!({"scheme": "bsd"})));
+        for options in [json!({"size": "8m", "type": "ufs"}), json!({"type": "swap"})] {
+            lab.change(&ask("partition-create", "dp1", options));
+        }
+        let inside: Vec<_> = ["dp1p1", "dp1p2"]
+            .iter()
+            .map(|name| lab.found().nodes[*name].blocks)
+            .collect();
+        assert_eq!(inside, [8 * 2048, 31 * 2048], "{kind}");
+        cut(&lab, &ask("partition-delete", "dp1p1", json!({})));
+        let saved = save(&lab.images()["d"]);
+        let out = run("fdisk", &[], &saved.path, "b\np\nq\nq\n");
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        let base = if kind == "a5" { 0 } else { 8192 };
+        for (letter, start, count) in [("a", 2048, 16_384), ("b", 18_432, 63_488)] {
+            let fields: Vec<String> = said
+                .lines()
+                .filter_map(|line| line.strip_prefix(letter)?.strip_prefix(' '))
+                .flat_map(|rest| rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+                .collect();
+            let wanted = [base + start, base + start + count - 1, count].map(|n: u64| n.to_string());
+            assert_eq!(fields.get(..3), Some(&wanted[..]), "{kind} {letter}: {said}");
+        }
+    }
+}
+
+#[test]
+fn an_apple_map_is_byte_for_byte_what_parted_writes() {
+    if skip_without("an Apple map that parted writes alike", &["parted"]) {
+        return;
+    }
+    for block_size in [512, 4096] {
+        let saved = save(&Image::new("d", 64 * MIB / u64::from(block_size), block_size));
+        let device = loops::attach(&saved.path, block_size);
+        if device.is_none() && block_size != 512 {
+            continue;
+        }
+        let path = device.as_ref().map_or(&saved.path, |device| &device.path).clone();
+        let mut ours = lab(64 * MIB / u64::from(block_size), block_size);
+        ours.change(&ask("label-create", "d", json!({"scheme": "mac"})));
+        let commands: [(&[&str], &str, &str, Value); 6] = [
+            (
+                &["mkpart", "one", "ext2", "2MiB", "10MiB"],
+                "partition-create",
+                "d",
+                json!({"start": "2m", "size": "8m", "name": "one"}),
+            ),
+            (
+                &["mkpart", "two", "ext2", "10MiB", "26MiB"],
+                "partition-create",
+                "d",
+                json!({"size": "16m", "name": "two"}),
+            ),
+            (
+                &["mkpart", "three", "hfs", "40MiB", "44MiB"],
+                "partition-create",
+                "d",
+                json!({"start": "40m", "size": "4m", "name": "three", "type": "hfs"}),
+            ),
+            (
+                &["name", "4", "other"],
+                "partition-change",
+                "dp4",
+                json!({"name": "other"}),
+            ),
+            (&["rm", "3"], "partition-delete", "dp3", json!({})),
+            (
+                &["mkpart", "four", "ext2", "12MiB", "13MiB"],
+                "partition-create",
+                "d",
+                json!({"start": "12m", "size": "1m", "name": "four"}),
+            ),
+        ];
+        let parted = |args: &[&str]| {
+            let out = std::process::Command::new("parted")
+                .arg("-s")
+                .arg(&path)
+                .args(args)
+                .output()
+                .unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        };
+        parted(&["mklabel", "mac"]);
+        for (args, verb, object, options) in commands {
+            parted(args);
+            let request = ask(verb, object, options);
+            let plan = ours.plan(&request).unwrap_or_else(|why| panic!("{request:?}: {why}"));
+            sweep(&ours, &plan, |found, _| found.summary(), |_, _| ());
+            ours.carry(&plan);
+            let theirs = Image::load("d", &saved.path, block_size);
+            same(&ours, &theirs);
+        }
+    }
+}
+
+#[test]
+fn what_an_older_table_cannot_tell_is_refused() {
+    let no = |lab: &Lab, verb: &str, object: &str, options: Value, code: Code, word: &str| {
+        let (found, text) = refused(lab, &ask(verb, object, options));
+        assert!(
+            found == code && text.contains(word),
+            "{verb} {object}: {found:?} {text}"
+        );
+    };
+    let large = lab(16_384, 4096);
+    for (scheme, ..) in OLDER.iter().filter(|(_, _, _, sizes)| sizes.len() == 1) {
+        no(
+            &large,
+            "label-create",
+            "d",
+            json!({"scheme": scheme}),
+            Code::Unsupported,
+            "blocks of 4096 bytes",
+        );
+        let mut lab = older(scheme, 512);
+        for (option, value) in [
+            ("name", json!("x")),
+            ("guid", json!(Uuid::from_u128(1))),
+            ("place", json!("logical")),
+        ] {
+            no(
+                &lab,
+                "partition-create",
+                "d",
+                json!({ option: value }),
+                Code::BadOption,
+                "has none",
+            );
+        }
+        no(
+            &lab,
+            "partition-change",
+            "dp1",
+            json!({"name": "x"}),
+            Code::BadOption,
+            "name: a",
+        );
+        no(
+            &lab,
+            "label-create",
+            "d",
+            json!({"scheme": scheme, "id": "1", "force": true}),
+            Code::BadOption,
+            "id: a",
+        );
+        no(
+            &lab,
+            "label-create",
+            "d",
+            json!({ "scheme": scheme }),
+            Code::NotBlank,
+            "3 partitions",
+        );
+        no(&lab, "label-repair", "d", json!({}), Code::Unsupported, "one copy only");
+        let whole = if *scheme == "sun" { 3 } else { 11 };
+        no(
+            &lab,
+            "partition-delete",
+            &format!("dp{whole}"),
+            json!({}),
+            Code::WrongKind,
+            "the whole disk",
+        );
+        no(
+            &lab,
+            "partition-create",
+            "d",
+            json!({ "number": whole }),
+            Code::BadName,
+            "taken",
+        );
+        no(
+            &lab,
+            "partition-create",
+            "d",
+            json!({"number": 17}),
+            Code::BadOption,
+            "has no partition 17",
+        );
+        no(
+            &lab,
+            "partition-create",
+            "d",
+            json!({"start": 0, "size": "1m"}),
+            Code::NoSpace,
+            "not free",
+        );
+        no(
+            &lab,
+            "partition-change",
+            "dp1",
+            json!({"attributes": ["x"]}),
+            Code::BadOption,
+            "none that",
+        );
+        lab.use_by("dp1", "a host");
+        no(&lab, "partition-delete", "dp1", json!({}), Code::InUse, "a host");
+        no(&lab, "label-remove", "d", json!({}), Code::InUse, "a host");
+        lab.change(&ask("partition-change", "dp1", json!({"type": "lvm"})));
+    }
+    let mut lab = older("sgi", 512);
+    lab.change(&ask("partition-change", "dp3", json!({"bootable": true})));
+    assert_eq!(lab.table("d").partitions[2].attrs.as_deref(), Some("boot"));
+    lab.change(&ask("partition-change", "dp3", json!({"bootable": false})));
+    assert_eq!(lab.table("d").partitions[2].attrs, None);
+    no(
+        &older("sun", 512),
+        "partition-create",
+        "d",
+        json!({"bootable": true}),
+        Code::BadOption,
+        "has none",
+    );
+    let map = older("mac", 512);
+    let create = |options| ("partition-create", "d", options);
+    for ((verb, object, options), code, word) in [
+        (create(json!({"name": "x".repeat(32)})), Code::BadName, "31 letters"),
+        (create(json!({"name": "größe"})), Code::BadName, "ASCII"),
+        (create(json!({"type": "Apple_Free"})), Code::BadOption, "no type"),
+        (create(json!({"type": "83"})), Code::BadOption, "one of linux, hfs"),
+        (create(json!({"number": 64})), Code::BadOption, "no partition 64"),
+        (create(json!({"number": 1})), Code::BadName, "taken"),
+        (
+            ("partition-delete", "dp1", json!({})),
+            Code::WrongKind,
+            "the map itself",
+        ),
+    ] {
+        no(&map, verb, object, options, code, word);
+    }
+    let label = older("bsd", 4096);
+    for ((verb, object, options), code, word) in [
+        (create(json!({"name": "x"})), Code::BadOption, "has none"),
+        (create(json!({"type": "0"})), Code::BadOption, "no type"),
+        (create(json!({"start": 0, "size": "1m"})), Code::NoSpace, "not free"),
+        (("partition-delete", "dp3", json!({})), Code::WrongKind, "the whole"),
+    ] {
+        no(&label, verb, object, options, code, word);
     }
 }
 

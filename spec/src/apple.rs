@@ -3,7 +3,11 @@
 //! Source: Inside Macintosh: Devices, chapter 3 (`Block0`, `Partition`); Linux' `block/partitions/mac.c`. Big-endian. The descriptor says how
 //! long a block is, whatever the disk's own blocks are. Nothing has a checksum: an entry is believed if it has its signature and agrees with the
 //! first on how many there are.
+pub mod map;
+
 use crate::extent::{Extent, Sifted, sift};
+
+pub use map::Map;
 
 /// Most entries that are read; Linux has the same bound.
 pub const ENTRIES_MAX: u32 = 255;
@@ -43,6 +47,15 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Block 0 of a disk of `blocks` blocks of this size, without drivers.
+    pub fn to_bytes(self, blocks: u64) -> [u8; ENTRY_LEN] {
+        let mut raw = [0; ENTRY_LEN];
+        raw[..2].copy_from_slice(b"ER");
+        raw[2..4].copy_from_slice(&self.block_size.to_be_bytes());
+        raw[4..8].copy_from_slice(&u32::try_from(blocks).unwrap_or(u32::MAX).to_be_bytes());
+        raw
+    }
+
     /// Checks block 0.
     pub fn parse(block: &[u8]) -> Result<Self, Error> {
         match block.get(..8) {
@@ -70,6 +83,23 @@ pub struct Entry {
     /// Its type: `Apple_HFS`, `Apple_UNIX_SVR2`, …
     pub kind: String,
     raw: [u8; ENTRY_LEN],
+}
+
+impl Entry {
+    fn word(&self, at: usize) -> u32 {
+        let raw = &self.raw[at..at + 4];
+        u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]])
+    }
+
+    /// Writes a field of 32 bytes, unless it says the same already: what stands behind the first zero is kept then.
+    fn put_text(&mut self, at: usize, to: &str) {
+        let field = &mut self.raw[at..at + 32];
+        if text(field) != to {
+            field.fill(0);
+            let len = to.len().min(map::TEXT_MAX);
+            field[..len].copy_from_slice(&to.as_bytes()[..len]);
+        }
+    }
 }
 
 /// A field of 32 bytes that ends with the first zero.
@@ -115,11 +145,16 @@ impl Entry {
 
     /// True for what is no partition: the map itself, free space, and what is void.
     pub fn is_filler(&self) -> bool {
-        matches!(
-            self.kind.as_str(),
-            "Apple_partition_map" | "Apple_Free" | "Apple_Void" | "Apple_Scratch" | "Apple_Extra" | ""
-        )
+        is_filler(&self.kind)
     }
+}
+
+/// True for a type of what is no partition.
+pub fn is_filler(kind: &str) -> bool {
+    matches!(
+        kind,
+        "Apple_partition_map" | "Apple_Free" | "Apple_Void" | "Apple_Scratch" | "Apple_Extra" | ""
+    )
 }
 
 /// The partitions among `entries`, numbered from 1 as they stand in the map, on a disk of `bytes` bytes. Extents are in blocks of the map.

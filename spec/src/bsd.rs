@@ -11,6 +11,8 @@ const MAGIC: u32 = 0x8256_4557;
 const HEAD: usize = 148;
 /// Bytes that a label may take.
 pub const LEN: usize = HEAD + PARTITIONS_MAX * 16;
+/// Bytes of the boot area, and of a superblock.
+const AREA: u32 = 8192;
 /// Partition c, the whole (`RAW_PART`).
 const WHOLE: usize = 2;
 
@@ -32,7 +34,7 @@ pub enum Error {
 }
 
 /// A partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Sectors.
     pub size: u32,
@@ -89,10 +91,56 @@ impl Label {
         })
     }
 
+    /// A fresh one for a disk, or a slice, of `sectors` that begins at `base` in the label's addresses: partition c, which is all of it, and seven more
+    /// that are not used. Cylinders are those that fdisk counts in: 255 heads of 63 sectors. Nothing if it has less than 32 sectors, or more
+    /// than the label can tell of.
+    pub fn fresh(sector_size: u32, sectors: u64, base: u64) -> Option<Self> {
+        const HEADS: u32 = 255;
+        const SECTORS: u32 = 63;
+        let size = u32::try_from(sectors).ok().filter(|size| *size >= 32)?;
+        let offset = u32::try_from(base).ok()?;
+        offset.checked_add(size)?;
+        let mut raw = vec![0; HEAD + 8 * 16];
+        for (at, word) in [
+            (0, MAGIC),
+            // A SCSI disk.
+            (4, 4),
+            (40, sector_size),
+            (44, SECTORS),
+            (48, HEADS),
+            (52, size / (HEADS * SECTORS)),
+            (56, HEADS * SECTORS),
+            (60, size),
+            // 3,600 turns a minute, no interleave.
+            (72, 3600 | 1 << 16),
+            (132, MAGIC),
+            (140, AREA),
+            (144, AREA),
+        ] {
+            raw[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        raw[138..140].copy_from_slice(&8u16.to_le_bytes());
+        let whole = HEAD + WHOLE * 16;
+        raw[whole..whole + 4].copy_from_slice(&size.to_le_bytes());
+        raw[whole + 4..whole + 8].copy_from_slice(&offset.to_le_bytes());
+        let sum = sum(&raw);
+        raw[136..138].copy_from_slice(&sum.to_le_bytes());
+        Self::parse(&raw).ok()
+    }
+
     /// The label as it goes to the disk; a wrong checksum is mended when anything has changed.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut raw = self.raw.clone();
+        // Counted are those that were, and those that came behind them.
+        let count = self.entries.len().min(PARTITIONS_MAX) as u16;
+        raw.resize(HEAD + usize::from(count) * 16, 0);
+        raw[138..140].copy_from_slice(&count.to_le_bytes());
         for (place, entry) in raw[HEAD..].chunks_exact_mut(16).zip(&self.entries) {
+            // What a file system said of itself goes with its partition; of one that was not there nothing is touched.
+            let had = place[..8].iter().any(|byte| *byte != 0) || place[12] != 0;
+            if had && *entry == Entry::default() {
+                place.fill(0);
+            }
             place[..4].copy_from_slice(&entry.size.to_le_bytes());
             place[4..8].copy_from_slice(&entry.offset.to_le_bytes());
             place[12] = entry.kind;
@@ -207,5 +255,19 @@ mod tests {
         bad = golden();
         bad[138] = 17;
         assert_eq!(Label::parse(&bad), Err(Error::Count(17)));
+    }
+
+    #[test]
+    fn a_fresh_one_is_sound_and_has_nothing_but_the_whole() {
+        for (size, base) in [(512, 0), (4096, 2048)] {
+            let label = Label::fresh(size, 100_000, base).unwrap();
+            let again = Label::parse(&label.to_bytes()).unwrap();
+            assert!(again.sound && again == label && again.entries.len() == 8);
+            assert_eq!((again.sector_size, u64::from(again.base())), (size, base));
+            assert_eq!(again.partitions(100_000, base), (vec![], vec![]));
+        }
+        assert_eq!(Label::fresh(512, 31, 0), None);
+        assert_eq!(Label::fresh(512, 1 << 32, 0), None);
+        assert_eq!(Label::fresh(512, 100, u32::MAX.into()), None);
     }
 }

@@ -9,6 +9,10 @@ const MAGIC: u32 = 0x0be5_a941;
 pub const HEADER: u32 = 0;
 /// Type of the entry that covers the disk.
 pub const WHOLE: u32 = 6;
+/// Sectors that the volume header of a fresh label has.
+const HEADER_BLOCKS: u32 = 4096;
+const SECTORS: u16 = 32;
+const HEADS: u16 = 64;
 
 /// Why it is no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +29,7 @@ pub enum Error {
 }
 
 /// A partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Sectors.
     pub blocks: u32,
@@ -40,6 +44,10 @@ pub struct Entry {
 pub struct Header {
     /// The sixteen partitions, used or not.
     pub entries: [Entry; 16],
+    /// The partition that is booted from, counted from 0; it need not be there.
+    pub root: u16,
+    /// The partition to swap on, counted from 0; it need not be there.
+    pub swap: u16,
     raw: [u8; LEN],
 }
 
@@ -62,12 +70,67 @@ impl Header {
             first: word(316 + i * 12),
             kind: word(320 + i * 12),
         });
-        Ok(Self { entries, raw })
+        let half = |at: usize| u16::from_be_bytes([raw[at], raw[at + 1]]);
+        Ok(Self {
+            entries,
+            root: half(4),
+            swap: half(6),
+            raw,
+        })
+    }
+
+    /// A fresh one for a disk of `sectors`: the volume header (9), which has 2 MiB, and the whole disk (11), in whole cylinders of 1 MiB or more, as
+    /// fdisk makes them. Nothing if the disk has no room for a cylinder more, or more sectors than the header can tell.
+    pub fn fresh(sectors: u64) -> Option<Self> {
+        let mut heads = HEADS;
+        let cylinder = |heads: u16| u64::from(heads) * u64::from(SECTORS);
+        while sectors / cylinder(heads) > u64::from(u16::MAX) {
+            heads = heads.checked_mul(2)?;
+        }
+        let cylinders = u16::try_from(sectors / cylinder(heads)).ok()?;
+        let whole = u64::from(cylinders) * cylinder(heads);
+        let whole = u32::try_from(whole).ok().filter(|whole| *whole > HEADER_BLOCKS)?;
+        let mut raw = [0; LEN];
+        raw[..4].copy_from_slice(&MAGIC.to_be_bytes());
+        raw[8..13].copy_from_slice(b"/unix");
+        for (at, half) in [
+            (28, cylinders),
+            (32, heads),
+            (38, SECTORS),
+            // Bytes of a sector, the interleave, and parameters that fdisk has from IRIX.
+            (40, LEN as u16),
+            (42, 1),
+            (46, 0x34),
+            (54, 1),
+        ] {
+            raw[at..at + 2].copy_from_slice(&half.to_be_bytes());
+        }
+        let mut entries = [Entry::default(); 16];
+        entries[8].blocks = HEADER_BLOCKS;
+        entries[10] = Entry {
+            blocks: whole,
+            first: 0,
+            kind: WHOLE,
+        };
+        Some(Self {
+            entries,
+            root: 0,
+            swap: 1,
+            raw,
+        })
+    }
+
+    /// Sectors in a cylinder, or 0.
+    pub fn cylinder(&self) -> u64 {
+        let half = |at: usize| u64::from(u16::from_be_bytes([self.raw[at], self.raw[at + 1]]));
+        half(32) * half(38)
     }
 
     /// The sector as it goes to the disk.
     pub fn to_bytes(&self) -> [u8; LEN] {
         let mut raw = self.raw;
+        raw[4..6].copy_from_slice(&self.root.to_be_bytes());
+        raw[6..8].copy_from_slice(&self.swap.to_be_bytes());
         for (i, entry) in self.entries.iter().enumerate() {
             let at = 312 + i * 12;
             raw[at..at + 4].copy_from_slice(&entry.blocks.to_be_bytes());
@@ -164,5 +227,18 @@ mod tests {
         let mut bad = golden();
         bad[300] = 1;
         assert_eq!(Header::parse(&bad), Err(Error::Checksum));
+    }
+
+    #[test]
+    fn a_fresh_one_has_the_header_and_the_whole_disk() {
+        for sectors in [6144, 131_072, 65_536 * 2048, (1 << 32) - 1] {
+            let header = Header::fresh(sectors).unwrap();
+            assert_eq!(Header::parse(&header.to_bytes()).unwrap().entries, header.entries);
+            let whole = u64::from(header.entries[10].blocks);
+            assert!(whole <= sectors && whole.is_multiple_of(2048));
+            assert_eq!(header.partitions(sectors), (vec![], vec![]));
+        }
+        assert_eq!(Header::fresh(6143), None);
+        assert_eq!(Header::fresh(1 << 40), None);
     }
 }

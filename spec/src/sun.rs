@@ -27,7 +27,7 @@ pub enum Error {
 }
 
 /// A partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// First cylinder.
     pub cylinder: u32,
@@ -35,7 +35,19 @@ pub struct Entry {
     pub sectors: u32,
     /// What it is for, see [`type_name`]. 0 without a VTOC.
     pub tag: u16,
+    /// [`UNMOUNTABLE`] and [`READ_ONLY`]. 0 without a VTOC.
+    pub flags: u16,
 }
+
+/// Flag: not to be mounted.
+pub const UNMOUNTABLE: u16 = 1;
+/// Flag: not to be written to.
+pub const READ_ONLY: u16 = 1 << 4;
+/// The most cylinders that a label can tell of.
+const CYLINDERS_MAX: u64 = u16::MAX as u64;
+/// What fdisk makes cylinders of when it is given no other numbers than these.
+const SECTORS: u16 = 32;
+const HEADS: u16 = 64;
 
 /// A label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +84,7 @@ impl Label {
             cylinder: word(444 + i * 8),
             sectors: word(448 + i * 8),
             tag: if vtoc { half(142 + i * 4) } else { 0 },
+            flags: if vtoc { half(144 + i * 4) } else { 0 },
         });
         Ok(Self {
             cylinder,
@@ -79,6 +92,59 @@ impl Label {
             vtoc,
             raw,
         })
+    }
+
+    /// A fresh one for a disk of `sectors`, with nothing but the entry of the whole disk. A cylinder has 1 MiB, or as many of them as it takes to
+    /// count the cylinders. Nothing if the disk has no room for a cylinder behind the label's own, or more sectors than the label can tell.
+    pub fn fresh(sectors: u64) -> Option<Self> {
+        let mut heads = HEADS;
+        let cylinder = |heads: u16| u64::from(heads) * u64::from(SECTORS);
+        while sectors / cylinder(heads) > CYLINDERS_MAX {
+            heads = heads.checked_mul(2)?;
+        }
+        let cylinder = cylinder(heads);
+        let cylinders = u16::try_from(sectors / cylinder).ok().filter(|count| *count > 1)?;
+        let whole = u32::try_from(u64::from(cylinders) * cylinder).ok()?;
+        let mut raw = [0; LEN];
+        let name = format!("Linux cyl {cylinders} alt 0 hd {heads} sec {SECTORS}");
+        raw[..name.len()].copy_from_slice(name.as_bytes());
+        raw[128..132].copy_from_slice(&1u32.to_be_bytes());
+        raw[188..192].copy_from_slice(&SANITY.to_be_bytes());
+        for (at, half) in [
+            (140, 8),
+            (420, 5400),
+            (422, cylinders),
+            (430, 1),
+            (432, cylinders),
+            (436, heads),
+            (438, SECTORS),
+            (508, 0xdabe),
+        ] {
+            raw[at..at + 2].copy_from_slice(&half.to_be_bytes());
+        }
+        let mut entries = [Entry::default(); 8];
+        entries[2] = Entry {
+            cylinder: 0,
+            sectors: whole,
+            tag: WHOLE,
+            flags: 0,
+        };
+        Some(Self {
+            cylinder,
+            entries,
+            vtoc: true,
+            raw,
+        })
+    }
+
+    /// Cylinders that partitions may have.
+    pub fn cylinders(&self) -> u64 {
+        u16::from_be_bytes([self.raw[432], self.raw[433]]).into()
+    }
+
+    /// True if it says what partitions are for.
+    pub fn has_vtoc(&self) -> bool {
+        self.vtoc
     }
 
     /// The sector as it goes to the disk.
@@ -89,6 +155,7 @@ impl Label {
             raw[448 + i * 8..452 + i * 8].copy_from_slice(&entry.sectors.to_be_bytes());
             if self.vtoc {
                 raw[142 + i * 4..144 + i * 4].copy_from_slice(&entry.tag.to_be_bytes());
+                raw[144 + i * 4..146 + i * 4].copy_from_slice(&entry.flags.to_be_bytes());
             }
         }
         raw[510..].fill(0);
@@ -178,5 +245,19 @@ mod tests {
         bad[300] = 1;
         assert_eq!(Label::parse(&bad), Err(Error::Checksum));
         assert_eq!(Label::parse(&[0; 512]), Err(Error::Signature));
+    }
+
+    #[test]
+    fn a_fresh_one_tells_all_but_less_than_a_cylinder() {
+        for sectors in [4096, 131_072, 131_075, 65_535 * 2048, 65_536 * 2048, (1 << 32) - 1] {
+            let label = Label::fresh(sectors).unwrap();
+            assert_eq!(Label::parse(&label.to_bytes()).unwrap().entries, label.entries);
+            assert!(label.cylinder.is_multiple_of(2048) && label.cylinders() <= 65_535);
+            let whole = label.cylinders() * label.cylinder;
+            assert!(whole <= sectors && sectors - whole < label.cylinder, "{sectors}");
+            assert_eq!(label.partitions(sectors), (vec![], vec![]));
+        }
+        assert_eq!(Label::fresh(4095), None);
+        assert_eq!(Label::fresh(1 << 40), None);
     }
 }

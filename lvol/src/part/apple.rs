@@ -46,22 +46,17 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
         }
     };
     let bytes = disk.blocks.saturating_mul(disk.block_size.into());
-    let mut entries = Vec::new();
+    let (mut entries, mut behind) = (Vec::new(), 0);
     for number in 1..=first.count {
         let from = u64::from(number) * unit;
         let size = u64::from(disk.block_size.max(1));
         let block = disk.read(Extent::new(from / size, unit.div_ceil(size).max(1))).await?;
         let inside = block.get((from % size) as usize..).unwrap_or_default();
         match Entry::parse(inside, number) {
-            Ok(entry) if entry.count == first.count => entries.push(entry),
+            // The first entry's count is what everybody follows; a power cut may leave the others behind.
             Ok(entry) => {
-                let why = apple::Error::Count {
-                    entry: number,
-                    count: entry.count,
-                };
-                return Ok(Taste::Traces(format!(
-                    "an Apple partition map that cannot be used: {why}"
-                )));
+                behind += u32::from(entry.count != first.count);
+                entries.push(entry);
             }
             Err(why) => {
                 return Ok(Taste::Traces(format!(
@@ -77,12 +72,20 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
         kind: entry.kind,
         name: entry.name,
     });
-    Ok(older(
+    let taste = older(
         disk,
         "Apple partition map",
         unit as u32,
         found.collect(),
         bad,
         Partition::Apple,
-    ))
+    );
+    Ok(match taste {
+        Taste::Mine(mut mine) if behind > 0 => {
+            mine.notes
+                .push(format!("{behind} entries of the map say another count than the first"));
+            Taste::Mine(mine)
+        }
+        taste => taste,
+    })
 }

@@ -261,7 +261,7 @@ pub fn older(
 }
 
 /// "1 partition", "3 partitions".
-fn count(n: usize) -> String {
+pub(crate) fn count(n: usize) -> String {
     match n {
         0 => "no partitions".into(),
         1 => "1 partition".into(),

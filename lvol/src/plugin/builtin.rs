@@ -15,7 +15,7 @@ use crate::{
         apple::Apple,
         atari::Atari,
         bsd::Bsd,
-        edit::{PartitionCreate, label, partition},
+        edit::{DiskIdentify, PartitionCreate, label, partition},
         gpt::Gpt,
         mbr::Mbr,
         sgi::Sgi,
@@ -25,10 +25,11 @@ use crate::{
 };
 
 /// What can be done to partition tables that we write.
-static PARTITION_VERBS: [&dyn Verb; 7] = [
+static PARTITION_VERBS: [&dyn Verb; 8] = [
     &label::LabelCreate,
     &label::LabelRepair,
     &label::LabelRemove,
+    &DiskIdentify,
     &PartitionCreate,
     &partition::PartitionDelete,
     &partition::PartitionResize,
@@ -128,10 +129,10 @@ pub(super) fn all() -> Vec<Plugin> {
             &PARTITION_VERBS,
             "master boot records with logical partitions",
         ),
-        format(Partition, 3, &Apple, &NO_VERBS, "Apple partition maps"),
-        format(Partition, 4, &Sun, &NO_VERBS, "Sun disk labels"),
-        format(Partition, 5, &Sgi, &NO_VERBS, "SGI volume headers"),
-        format(Partition, 6, &Bsd, &NO_VERBS, "BSD disk labels"),
+        format(Partition, 3, &Apple, &PARTITION_VERBS, "Apple partition maps"),
+        format(Partition, 4, &Sun, &PARTITION_VERBS, "Sun disk labels"),
+        format(Partition, 5, &Sgi, &PARTITION_VERBS, "SGI volume headers"),
+        format(Partition, 6, &Bsd, &PARTITION_VERBS, "BSD disk labels"),
         format(Partition, 7, &Amiga, &NO_VERBS, "Amiga rigid disk blocks"),
         format(Partition, 8, &Atari, &NO_VERBS, "Atari partition tables"),
         format(

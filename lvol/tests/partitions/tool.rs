@@ -167,7 +167,16 @@ pub fn listed(json: &Value, prefix: &str) -> Vec<(u32, u64, u64)> {
     let all = table["partitions"].as_array().cloned().unwrap_or_default();
     let mut all: Vec<_> = all
         .iter()
-        .filter(|p| table["label"] == "gpt" || !["5", "f", "85"].contains(&p["type"].as_str().unwrap()))
+        .filter(|p| {
+            let kind = p["type"].as_str().unwrap();
+            match table["label"].as_str().unwrap() {
+                "gpt" => true,
+                "sun" => kind != "5",
+                "sgi" => !["0", "6"].contains(&kind),
+                "bsd" => kind != "0",
+                _ => !["5", "f", "85"].contains(&kind),
+            }
+        })
         .map(|p| {
             let node = p["node"].as_str().unwrap().strip_prefix(prefix).unwrap();
             let number = node.trim_start_matches('p').parse().unwrap();

@@ -70,9 +70,16 @@ impl Label {
             _ => backup_at.saturating_sub(span),
         };
         for at in [primary_array, backup_array] {
-            if !free(at) {
+            if !free(at) || Extent::new(at, span).overlaps(Extent::new(backup_at, 1)) {
                 return Err(Misfit::NoRoom(at));
             }
+        }
+        // Where no header tells of a usable place for the backup, the last block may be a partition's.
+        if !(PRIMARY + 1..blocks).contains(&backup_at) || Extent::new(backup_at, 1).overlaps(usable) {
+            return Err(Misfit::NoRoom(backup_at));
+        }
+        if Extent::new(primary_array, span).overlaps(Extent::new(backup_array, span)) {
+            return Err(Misfit::NoRoom(backup_array));
         }
         let mut label = Self {
             table: counts.clone(),
@@ -140,6 +147,11 @@ impl Label {
             return Err(Misfit::InTheWay(number));
         }
         let primary = self.table.header.raw.entries_lba.get();
+        // One that lay between the partitions and the old backup would be among the partitions then.
+        let usable = Extent::new(first, array - first);
+        if Extent::new(primary, span).overlaps(usable) {
+            return Err(Misfit::NoRoom(primary));
+        }
         self.table.header.raw.last_usable = (array - 1).into();
         self.table.header.place(PRIMARY, blocks - 1, primary);
         self.backup_at = blocks - 1;
@@ -173,6 +185,12 @@ impl Label {
         self.table.header.raw.entries_crc = crc32(&self.table.array).into();
         self.table.header.seal();
         true
+    }
+
+    /// Gives the disk another GUID.
+    pub fn identify(&mut self, disk_guid: Uuid) {
+        self.table.header.raw.disk_guid = disk_guid.to_bytes_le();
+        self.table.header.seal();
     }
 
     /// What slot `number` says, if it is used.

@@ -286,6 +286,12 @@ impl Label {
         Ok(steps)
     }
 
+    /// Gives the disk another signature.
+    pub fn identify(&mut self, disk_id: u32) -> Steps {
+        self.master.raw.disk_id = disk_id.into();
+        vec![Step::new(Role::Commit, vec![(0, self.master.clone())])]
+    }
+
     /// Adds a logical partition behind the last one; its record goes to block `at`, which is the start of the extended partition for the first.
     pub fn add_logical(&mut self, at: u64, extent: Extent, kind: u8, active: bool) -> Result<(u32, Steps), Misfit> {
         let (_, extended) = self.extended().ok_or(Misfit::Missing(5))?;

@@ -1,6 +1,6 @@
 //! `partition-create`.
 use super::{
-    Dos, Gpt, Label, called, human, kind, load, misfit,
+    Dos, Gpt, Label, called, human, kind, load, misfit, misused, older,
     room::{self, Manner, Place, Wish},
     size,
 };
@@ -16,23 +16,24 @@ use uuid::Uuid;
 /// `partition-create`.
 pub struct PartitionCreate;
 
+/// What it takes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Options {
-    number: Option<u32>,
+pub struct Options {
+    pub(super) number: Option<u32>,
     start: Option<Value>,
     size: Option<Value>,
     end: Option<Value>,
     #[serde(rename = "type")]
-    kind: Option<String>,
-    place: Option<String>,
-    name: Option<String>,
-    guid: Option<Uuid>,
-    attributes: Option<Vec<String>>,
+    pub(super) kind: Option<String>,
+    pub(super) place: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) guid: Option<Uuid>,
+    pub(super) attributes: Option<Vec<String>>,
     #[serde(default)]
-    bootable: bool,
+    pub(super) bootable: bool,
     #[serde(default)]
-    wipe: bool,
+    pub(super) wipe: bool,
 }
 
 impl Verb for PartitionCreate {
@@ -40,7 +41,7 @@ impl Verb for PartitionCreate {
         "partition-create"
     }
     fn about(&self) -> &'static str {
-        "Make a partition on a disk that has a GPT or a master boot record."
+        "Make a partition on a disk that has a partition table."
     }
     fn kind(&self) -> Kind {
         Kind::Disk
@@ -58,7 +59,7 @@ impl Verb for PartitionCreate {
             Opt::new(
                 "type",
                 Type::Text,
-                "linux (by default), swap, uefi, raid, lvm, home; a GUID on a GPT, two hexadecimal digits on an MBR",
+                "linux (by default), swap, uefi, raid, lvm, home; a GUID on a GPT, two hexadecimal digits on the others",
             ),
             Opt::new(
                 "place",
@@ -105,10 +106,11 @@ async fn create(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
     match load(draft, &request.object).await? {
         Label::Gpt(gpt) => on_gpt(draft, *gpt, options).await,
         Label::Dos(dos) => on_dos(draft, *dos, options).await,
+        Label::Older(older) => older::create(draft, *older, options).await,
     }
 }
 
-fn wish(options: &Options, disk: &Facts) -> Result<Wish, Refusal> {
+pub(super) fn wish(options: &Options, disk: &Facts) -> Result<Wish, Refusal> {
     let blocks = |name: &str, value: &Option<Value>| match value {
         None => Ok(None),
         Some(value) => match size::blocks(name, value, disk.block_size)? {
@@ -227,7 +229,7 @@ async fn on_dos(draft: &mut Draft<'_>, mut dos: Dos, options: Options) -> Result
         (options.attributes.is_some(), "attributes"),
     ] {
         if given {
-            return Err(Refusal::new(Code::BadOption, format!("{name}: an MBR has none")).but("a GPT has"));
+            return Err(misused(name, "an MBR"));
         }
     }
     let disk = dos.disk.clone();
@@ -356,7 +358,7 @@ fn words(kind: u8) -> String {
     spec::mbr::type_name(kind).map_or_else(|| format!("type {kind:02x}"), str::to_owned)
 }
 
-fn told(draft: &mut Draft<'_>, disk: &Facts, number: u32, extent: Extent, what: &str) {
+pub(super) fn told(draft: &mut Draft<'_>, disk: &Facts, number: u32, extent: Extent, what: &str) {
     let size = u64::from(disk.block_size);
     draft.say(format!(
         "Makes {}: {what}, {} from block {} to {}.",
@@ -374,7 +376,12 @@ fn told(draft: &mut Draft<'_>, disk: &Facts, number: u32, extent: Extent, what: 
 }
 
 /// Says what lies in a new partition already, and wipes it if that is wished: before the partition is there.
-async fn old_content(draft: &mut Draft<'_>, disk: &Facts, extent: Extent, wipe: bool) -> Result<(), Refusal> {
+pub(super) async fn old_content(
+    draft: &mut Draft<'_>,
+    disk: &Facts,
+    extent: Extent,
+    wipe: bool,
+) -> Result<(), Refusal> {
     let size = u64::from(disk.block_size);
     let (start, bytes) = (extent.start * size, extent.count * size);
     let (head, tail) = (magic::HEAD.min(bytes), magic::TAIL.min(bytes));

@@ -59,19 +59,26 @@ pub fn guid(text: &str) -> Result<Uuid, Refusal> {
 
 /// An MBR type: a word, a letter or two hexadecimal digits.
 pub fn byte(text: &str) -> Result<u8, Refusal> {
+    plain(text, "an MBR partition", &[0, spec::mbr::PROTECTIVE])
+}
+
+/// A type of two hexadecimal digits, or a word or letter for one, on any table that has such; `not` are no types of partitions there.
+pub fn plain(text: &str, what: &str, not: &[u8]) -> Result<u8, Refusal> {
     let found = match alias(text) {
         Some(alias) => alias.3,
         None => {
             let digits = text.strip_prefix("0x").unwrap_or(text);
             let hex = (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
             let value = hex.then(|| u8::from_str_radix(digits, 16).ok()).flatten();
-            value.filter(|kind| *kind != 0 && *kind != spec::mbr::PROTECTIVE)
+            value.filter(|kind| !not.contains(kind))
         }
     };
     found.ok_or_else(|| {
-        let why = format!("{text:?} is no type of an MBR partition");
+        let why = format!("{text:?} is no type of {what}");
+        let not: Vec<String> = not.iter().map(|kind| format!("{kind:02x}")).collect();
         Refusal::new(Code::BadOption, why).but(format!(
-            "two hexadecimal digits other than 00 and ee, or one of {}",
+            "two hexadecimal digits other than {}, or one of {}",
+            not.join(" and "),
             words(|alias| alias.3.is_some())
         ))
     })

@@ -1,5 +1,9 @@
 //! Whole labels: made, mended, taken away.
-use super::{Gpt, Label, disk, load, not_a_member};
+use super::{
+    Gpt, Label, disk,
+    identify::{guid, signature},
+    load, misused, not_a_member, older,
+};
 use crate::{
     Verdict,
     plan::{
@@ -9,8 +13,7 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use spec::{gpt, mbr};
-use uuid::Uuid;
+use spec::{Extent, gpt, mbr};
 
 /// Bytes at either end of a disk in which a new label leaves nothing old: all that `blkid` looks at but the second and third copies of file systems.
 const ENDS: u64 = 1 << 20;
@@ -41,7 +44,7 @@ impl Verb for LabelCreate {
         const ALL: &[Opt] = &[
             Opt::required(
                 "scheme",
-                Type::Choice(&["gpt", "dos"]),
+                Type::Choice(&["gpt", "dos", "sun", "sgi", "mac", "bsd"]),
                 "which kind; `dos` is a master boot record",
             ),
             Opt::new(
@@ -104,20 +107,35 @@ async fn create(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
     match options.scheme.as_str() {
         "gpt" => create_gpt(draft, &facts, options.id.as_deref()).await,
         "dos" => create_dos(draft, &facts, options.id.as_deref()).await,
-        other => {
-            let why = format!("scheme: {other:?} is no partition table that can be made here");
-            Err(Refusal::new(Code::BadOption, why).but("`gpt` or `dos`"))
-        }
+        other => create_older(draft, &facts, other, options.id.is_some()).await,
     }
 }
 
-async fn create_gpt(draft: &mut Draft<'_>, facts: &Facts, id: Option<&str>) -> Result<(), Refusal> {
-    let guid = match id {
-        None => draft.uuid(),
-        Some(text) => {
-            Uuid::try_parse(text).map_err(|_| Refusal::new(Code::BadOption, format!("id: {text:?} is no GUID")))?
+async fn create_older(draft: &mut Draft<'_>, facts: &Facts, scheme: &str, id: bool) -> Result<(), Refusal> {
+    let older = older::fresh(scheme, facts)?;
+    if id {
+        return Err(misused("id", older.table.what()));
+    }
+    if facts.verdict != Verdict::New {
+        put_front(draft, facts, &[0; mbr::LEN], "what was in block 0").await?;
+        draft.barrier("the old table, which nobody follows from here on");
+        // A GPT counts as long as one of its copies is there: the backup first.
+        for at in backups(draft, facts).await? {
+            blank(draft, facts, at, "header of the backup GPT").await?;
         }
-    };
+        draft.barrier("the backup of the GPT that was there");
+        blank_gpt(draft, facts, gpt::PRIMARY, "header of the primary GPT").await?;
+        draft.barrier("the GPT that was there");
+        wipe(draft, facts, 0, 0).await?;
+        draft.barrier("what was at the ends of the disk");
+    }
+    older.write(draft).await?;
+    draft.say(format!("Makes {} on {}.", older.table.what(), facts.name));
+    Ok(())
+}
+
+async fn create_gpt(draft: &mut Draft<'_>, facts: &Facts, id: Option<&str>) -> Result<(), Refusal> {
+    let guid = guid(draft, id)?;
     let label = gpt::Label::fresh(facts.blocks, facts.block_size, guid)
         .ok_or_else(|| facts.refuse(Code::NoSpace, "is too small for a GPT"))?;
     if facts.verdict != Verdict::New {
@@ -147,19 +165,7 @@ async fn create_gpt(draft: &mut Draft<'_>, facts: &Facts, id: Option<&str>) -> R
 }
 
 async fn create_dos(draft: &mut Draft<'_>, facts: &Facts, id: Option<&str>) -> Result<(), Refusal> {
-    let id = match id {
-        // Zero is no signature.
-        None => (draft.uuid().as_u128() as u32).max(1),
-        Some(text) => {
-            let digits = text.strip_prefix("0x").unwrap_or(text);
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
-            let value = plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten();
-            value.ok_or_else(|| {
-                let why = format!("id: {text:?} is no signature of a disk");
-                Refusal::new(Code::BadOption, why).but("up to eight hexadecimal digits")
-            })?
-        }
-    };
+    let id = signature(draft, id)?;
     if facts.blocks < 4 {
         return Err(facts.refuse(Code::NoSpace, "is too small for a partition table"));
     }
@@ -233,6 +239,23 @@ async fn backups(draft: &mut Draft<'_>, facts: &Facts) -> Result<Vec<u64>, Refus
     Ok(found)
 }
 
+/// Where the entries of the copies are: where the table has them, and where a backup says that is not at the end. Never where a partition is.
+async fn arrays(draft: &mut Draft<'_>, gpt: &Gpt) -> Result<Vec<Extent>, Refusal> {
+    let span = gpt.label.table().header.array().count;
+    let mut places = vec![Extent::new(gpt.label.primary().array_at, span)];
+    match gpt.stray {
+        None => places.push(Extent::new(gpt.label.backup().array_at, span)),
+        Some(at) => {
+            let (size, blocks) = (u64::from(gpt.disk.block_size), gpt.disk.blocks);
+            let block = draft.read(gpt.name(), at * size, size).await?;
+            places.extend(gpt::Header::parse(&block, at, blocks).map(|header| header.array()));
+        }
+    }
+    let taken = gpt.taken();
+    places.retain(|place| place.fits(gpt.disk.blocks) && taken.iter().all(|(_, extent)| !extent.overlaps(*place)));
+    Ok(places)
+}
+
 /// Leaves nothing at the ends of a disk but `head` blocks at the start and `tail` at the end.
 async fn wipe(draft: &mut Draft<'_>, facts: &Facts, head: u64, tail: u64) -> Result<(), Refusal> {
     let size = u64::from(facts.block_size);
@@ -289,6 +312,10 @@ async fn repair(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
                 .disk
                 .refuse(Code::Unsupported, "has an MBR, of which there is one copy only"));
         }
+        Label::Older(older) => {
+            let why = format!("has {}, of which there is one copy only", older.table.what());
+            return Err(older.disk.refuse(Code::Unsupported, &why));
+        }
     };
     gpt.mend(draft).await?;
     if let Some(record) = gpt
@@ -335,6 +362,7 @@ async fn remove(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
     let facts = match &label {
         Label::Gpt(gpt) => &gpt.disk,
         Label::Dos(dos) => &dos.disk,
+        Label::Older(older) => &older.disk,
     };
     for part in &facts.parts {
         if let Some(facts) = draft.disks.facts(part) {
@@ -348,10 +376,16 @@ async fn remove(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
             facts.parts.join(", ")
         ));
     }
+    if let Label::Older(older) = &label {
+        older.blank(draft).await?;
+        draft.say(format!("Takes the partition table off {}.", facts.name));
+        return Ok(());
+    }
     put_front(draft, facts, &[0; mbr::LEN], "what was in block 0").await?;
     draft.barrier("block 0: from here on other tools see no table");
     if let Label::Gpt(gpt) = &label {
         // Then the backup, for without a primary it would count.
+        let arrays = arrays(draft, gpt).await?;
         let mut backups = backups(draft, facts).await?;
         backups.extend(gpt.stray);
         backups.sort_unstable();
@@ -362,6 +396,15 @@ async fn remove(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
         draft.barrier("the backup, while the primary counts");
         blank_gpt(draft, facts, gpt::PRIMARY, "header of the primary GPT").await?;
         draft.barrier("the primary");
+        // Without them nobody would take the disk for blank, and the next label for one over something.
+        let size = u64::from(facts.block_size);
+        for array in arrays {
+            let zero = vec![0; (array.count * size) as usize];
+            draft
+                .put(&facts.name, array.start * size, &zero, "entries of the GPT")
+                .await?;
+        }
+        draft.barrier("the entries, which no header leads to any more");
     }
     draft.say(format!("Takes the partition table off {}.", facts.name));
     Ok(())

@@ -4,18 +4,22 @@
 //! |---|---|
 //! | GPT | backup (entries and header), barrier, primary: until the backup lasts the primary counts, and a primary that is half written fails its checksum |
 //! | MBR | one sector at a time, see [`spec::mbr::label`] |
+//! | the older ones | see [`older`]: of most there is one sector |
 //! | a new label over an old one | block 0 first, so that nobody follows the old one while its places are written; the record of the new one last |
 //!
 //! A GPT that is damaged, or whose backup is not at the end of the disk, is mended before it is changed, as sfdisk does.
 mod create;
+mod identify;
 mod kind;
 pub mod label;
+mod older;
 pub mod partition;
 mod room;
 pub mod show;
 mod size;
 
 pub use create::PartitionCreate;
+pub use identify::DiskIdentify;
 pub use kind::attribute_words;
 
 use crate::{
@@ -36,6 +40,7 @@ const GRAIN: u64 = 1 << 20;
 enum Label {
     Gpt(Box<Gpt>),
     Dos(Box<Dos>),
+    Older(Box<older::Older>),
 }
 
 /// A GUID partition table.
@@ -118,7 +123,14 @@ pub(crate) fn unserved(disks: &dyn Disks, object: &str) -> Option<(String, u32)>
 async fn load(draft: &mut Draft<'_>, name: &str) -> Result<Label, Refusal> {
     let facts = disk(draft, name)?;
     match (facts.verdict, facts.format) {
-        (Verdict::Claimed, Some("gpt" | "mbr")) => {}
+        (Verdict::Claimed, Some("gpt" | "mbr" | "sun" | "sgi" | "apple" | "bsd")) => {}
+        (Verdict::Claimed, Some("atari")) => {
+            let why = format!(
+                "has an {}, which is read only: the tools of today write such tables in ways that differ",
+                facts.reason
+            );
+            return Err(facts.refuse(Code::Unsupported, &why));
+        }
         (Verdict::Claimed, _) => {
             let why = format!("has a {}, which is not a table that can be changed here", facts.reason);
             return Err(facts.refuse(Code::Unsupported, &why));
@@ -147,6 +159,10 @@ async fn parse(draft: &mut Draft<'_>, facts: &Facts) -> Result<Label, Refusal> {
     }
     let front = draft.read(&facts.name, 0, mbr::LEN as u64).await?;
     let record = mbr::Record::parse(&front).ok();
+    let older = !matches!(facts.format, Some("gpt" | "mbr"));
+    if older && let Some(older) = older::load(draft, facts).await? {
+        return Ok(Label::Older(Box::new(older)));
+    }
     let ordinary = record
         .as_ref()
         .is_some_and(|record| !record.is_protective() && record.entries().next().is_some());
@@ -419,6 +435,11 @@ fn not_a_member(facts: &Facts) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
+}
+
+/// An option for what a table cannot tell. Nothing of it is kept elsewhere: what is said of a partition is on its disk, or nowhere.
+fn misused(option: &str, what: &str) -> Refusal {
+    Refusal::new(Code::BadOption, format!("{option}: {what} has none")).but("a GPT has")
 }
 
 /// "partition 3 of disk0".

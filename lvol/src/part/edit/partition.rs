@@ -1,5 +1,7 @@
 //! Partitions that are there: taken away, resized, told to be something else.
-use super::{Dos, Gpt, Label, called, human, kind, load, misfit, not_a_member, purpose, room, size, target};
+use super::{
+    Dos, Gpt, Label, called, human, kind, load, misfit, misused, not_a_member, older, purpose, room, size, target,
+};
 use crate::{
     part,
     plan::{
@@ -38,7 +40,7 @@ impl Verb for PartitionDelete {
 }
 
 /// Lets go of a partition whose place changes. One that is not served is nobody's.
-fn release(draft: &mut Draft<'_>, disk: &str, number: u32) -> Result<(), Refusal> {
+pub(super) fn release(draft: &mut Draft<'_>, disk: &str, number: u32) -> Result<(), Refusal> {
     let name = part::name(disk, number);
     match draft.disks.facts(&name) {
         Some(facts) => {
@@ -49,7 +51,7 @@ fn release(draft: &mut Draft<'_>, disk: &str, number: u32) -> Result<(), Refusal
     }
 }
 
-fn missing(disk: &str, number: u32) -> Refusal {
+pub(super) fn missing(disk: &str, number: u32) -> Refusal {
     Refusal::new(Code::NotFound, format!("there is no {}", called(disk, number)))
         .but("`ashlar partition ls` lists them")
 }
@@ -118,6 +120,7 @@ async fn delete(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
                 }
             ));
         }
+        Label::Older(older) => older::delete(draft, *older, number, facts.as_ref()).await?,
     }
     Ok(())
 }
@@ -125,9 +128,10 @@ async fn delete(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
 /// `partition-resize`.
 pub struct PartitionResize;
 
+/// What it takes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Resize {
+pub struct Resize {
     size: Option<Value>,
     end: Option<Value>,
 }
@@ -181,7 +185,7 @@ impl Verb for PartitionResize {
 }
 
 /// The new end of `old`, which may go as far as `limit`, and by itself goes to `natural`.
-fn wanted(options: &Resize, disk: &Facts, old: Extent, limit: u64, natural: u64) -> Result<Extent, Refusal> {
+pub(super) fn wanted(options: &Resize, disk: &Facts, old: Extent, limit: u64, natural: u64) -> Result<Extent, Refusal> {
     let bad = |why: &str| Refusal::new(Code::BadOption, why);
     let count = match (&options.size, &options.end) {
         (Some(_), Some(_)) => return Err(bad("size and end are two words for one thing; give one")),
@@ -217,7 +221,13 @@ fn wanted(options: &Resize, disk: &Facts, old: Extent, limit: u64, natural: u64)
 }
 
 /// Says it, and makes sure of what a smaller one needs.
-fn resized(draft: &mut Draft<'_>, disk: &Facts, number: u32, old: Extent, new: Extent) -> Result<(), Refusal> {
+pub(super) fn resized(
+    draft: &mut Draft<'_>,
+    disk: &Facts,
+    number: u32,
+    old: Extent,
+    new: Extent,
+) -> Result<(), Refusal> {
     let size = u64::from(disk.block_size);
     if new.count < old.count {
         release(draft, &disk.name, number)?;
@@ -236,7 +246,7 @@ fn resized(draft: &mut Draft<'_>, disk: &Facts, number: u32, old: Extent, new: E
 }
 
 /// Where the room behind a partition ends. One that overlaps another has none.
-fn limit(allowed: Extent, taken: &[Extent], old: Extent) -> u64 {
+pub(super) fn limit(allowed: Extent, taken: &[Extent], old: Extent) -> u64 {
     let gaps = room::gaps(allowed, taken.iter().copied());
     let end = old.start + old.count;
     let behind = gaps.into_iter().find(|gap| gap.start == end);
@@ -303,6 +313,7 @@ async fn resize(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
             let steps = steps.map_err(|why| misfit(&dos.disk, why))?;
             dos.write(draft, steps).await
         }
+        Label::Older(older) => older::resize(draft, *older, number, &options).await,
     }
 }
 
@@ -326,15 +337,16 @@ fn surroundings(dos: &Dos, number: u32) -> (Extent, Vec<Extent>) {
 /// `partition-change`.
 pub struct PartitionChange;
 
+/// What it takes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Changes {
+pub struct Changes {
     #[serde(rename = "type")]
-    kind: Option<String>,
-    name: Option<String>,
-    guid: Option<Uuid>,
-    attributes: Option<Vec<String>>,
-    bootable: Option<bool>,
+    pub(super) kind: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) guid: Option<Uuid>,
+    pub(super) attributes: Option<Vec<String>>,
+    pub(super) bootable: Option<bool>,
 }
 
 impl Verb for PartitionChange {
@@ -374,7 +386,13 @@ impl Verb for PartitionChange {
         let bootable = match partition {
             Some(crate::Partition::Gpt { attributes, .. }) => attributes & kind::BOOTABLE != 0,
             Some(crate::Partition::Mbr { active, .. }) => active,
-            _ => false,
+            // The older tables know a type, all of them.
+            Some(other) => {
+                let linux = ["Linux", "Apple_UNIX_SVR2", "ext2"].contains(&other.purpose().as_str());
+                let kind = if linux { "raid" } else { "linux" };
+                return Map::from_iter([("type".to_owned(), Value::from(kind))]);
+            }
+            None => false,
         };
         Map::from_iter([("bootable".to_owned(), Value::from(!bootable))])
     }
@@ -392,6 +410,7 @@ async fn change(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
     match load(draft, &disk).await? {
         Label::Gpt(gpt) => change_gpt(draft, *gpt, number, options).await,
         Label::Dos(dos) => change_dos(draft, *dos, number, options).await,
+        Label::Older(older) => older::change(draft, *older, number, options).await,
     }
 }
 
@@ -459,6 +478,14 @@ async fn change_gpt(draft: &mut Draft<'_>, mut gpt: Gpt, number: u32, options: C
     Ok(())
 }
 
+/// Marked to boot from or not, in words.
+pub(super) fn mark(bootable: bool) -> &'static str {
+    match bootable {
+        true => "the mark to boot from",
+        false => "no mark to boot from",
+    }
+}
+
 async fn change_dos(draft: &mut Draft<'_>, mut dos: Dos, number: u32, options: Changes) -> Result<(), Refusal> {
     for (given, name) in [
         (options.name.is_some(), "name"),
@@ -466,7 +493,7 @@ async fn change_dos(draft: &mut Draft<'_>, mut dos: Dos, number: u32, options: C
         (options.attributes.is_some(), "attributes"),
     ] {
         if given {
-            return Err(Refusal::new(Code::BadOption, format!("{name}: an MBR has none")).but("a GPT has"));
+            return Err(misused(name, "an MBR"));
         }
     }
     let disk = dos.disk.name.clone();
@@ -502,14 +529,7 @@ async fn change_dos(draft: &mut Draft<'_>, mut dos: Dos, number: u32, options: C
         ));
     }
     if bootable != active {
-        told.push(
-            if bootable {
-                "the mark to boot from"
-            } else {
-                "no mark to boot from"
-            }
-            .to_owned(),
-        );
+        told.push(mark(bootable).to_owned());
     }
     draft.say(format!("Gives {} {}.", called(&disk, number), told.join(", ")));
     Ok(())

@@ -9,10 +9,11 @@ use serde::Serialize;
 /// A table as `sfdisk --json` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shown {
-    /// `gpt` or `dos`.
+    /// `gpt`, `dos`, `sun`, …
     pub label: &'static str,
-    /// The GUID, or the signature in hexadecimal.
-    pub id: String,
+    /// The GUID, or the signature in hexadecimal. The older tables have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The disk.
     pub device: String,
     /// Always `sectors`: blocks of the disk.
@@ -72,7 +73,10 @@ pub async fn table(disks: &dyn Disks, name: &str) -> Result<Shown, Refusal> {
     };
     let mut draft = Draft::new(disks, Request::new("show", name), stamp);
     let facts = draft.facts(name)?;
-    if let Some(format) = facts.format.filter(|format| !["gpt", "mbr"].contains(format)) {
+    if let Some(format) = facts
+        .format
+        .filter(|format| !["gpt", "mbr", "sun", "sgi", "apple", "bsd"].contains(format))
+    {
         let why = format!("is {format}'s: {}", facts.reason);
         return Err(facts.refuse(Code::Unsupported, &why));
     }
@@ -105,12 +109,31 @@ pub async fn table(disks: &dyn Disks, name: &str) -> Result<Shown, Refusal> {
             let usable = header.usable();
             Shown {
                 label: "gpt",
-                id: upper(header.disk_guid()),
+                id: Some(upper(header.disk_guid())),
                 device: facts.name.clone(),
                 unit: "sectors",
                 firstlba: Some(usable.start),
                 lastlba: Some((usable.start + usable.count).saturating_sub(1)),
                 slots: (header.slots() != 128).then(|| header.slots().to_string()),
+                sectorsize: facts.block_size,
+                partitions: rows.collect(),
+            }
+        }
+        Label::Older(older) => {
+            let entries = older.table.entries().into_iter();
+            let rows = entries.map(|entry| Row {
+                name: some(entry.name),
+                attrs: some(older.table.print(&entry.marks)),
+                ..row(entry.number, entry.extent.start, entry.extent.count, entry.kind)
+            });
+            Shown {
+                label: older.table.label(),
+                id: None,
+                device: facts.name.clone(),
+                unit: "sectors",
+                firstlba: None,
+                lastlba: None,
+                slots: None,
                 sectorsize: facts.block_size,
                 partitions: rows.collect(),
             }
@@ -123,7 +146,7 @@ pub async fn table(disks: &dyn Disks, name: &str) -> Result<Shown, Refusal> {
             });
             Shown {
                 label: "dos",
-                id: format!("{:#010x}", dos.label.master.disk_id()),
+                id: Some(format!("{:#010x}", dos.label.master.disk_id())),
                 device: facts.name.clone(),
                 unit: "sectors",
                 firstlba: None,
