@@ -3,7 +3,7 @@
 use crate::{
     Engine, EngineError, Group, Offers, assemble,
     border::{Claim, PLAN, Runtime},
-    examine,
+    examine, hindrance,
     lvm2::Settings,
     part,
     plan::{
@@ -371,9 +371,7 @@ impl Engine {
             }
             Undo::Bytes => reversed(&entry, stamp),
         };
-        if let Some(name) = user(self, &plan) {
-            return Err(Refusal::new(Code::InUse, format!("{name}, which plan {number} made, is in use")).into());
-        }
+        hindrance::check(self, &plan, number).await?;
         let applied = self.carry(&plan).await?;
         if let Some(journal) = journal {
             let kept = journal.end(entry, State::Undone);
@@ -489,11 +487,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Nodes that stand on what a plan writes to and are in use, where taking it back could take them away.
-fn user(engine: &Engine, plan: &Plan) -> Option<String> {
-    plan.disks.keys().find_map(|disk| examine::user_of_parts(engine, disk))
 }
 
 /// What takes a plan back by its bytes: the last step first.

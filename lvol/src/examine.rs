@@ -333,7 +333,8 @@ pub(crate) fn user_of_parts(engine: &Engine, name: &str) -> Option<String> {
     tree.iter().skip(1).find(|part| in_use(engine, part, &tree)).cloned()
 }
 
-fn in_use(engine: &Engine, name: &str, tree: &[String]) -> bool {
+/// True if somebody uses a node who is not of this tree.
+pub(crate) fn in_use(engine: &Engine, name: &str, tree: &[String]) -> bool {
     let Some(info) = engine.runtime().info(name) else {
         return false;
     };

@@ -25,6 +25,7 @@ mod examine;
 pub mod format;
 pub mod group;
 mod handle;
+mod hindrance;
 pub mod judge;
 pub mod keeper;
 pub mod link;

@@ -160,6 +160,65 @@ fn partitions_come_grow_under_a_host_and_go_and_come_back() {
 }
 
 #[test]
+fn a_change_is_taken_back_while_hosts_use_what_it_did_not_touch() {
+    house(async |h| {
+        h.memory("m", 131_072).await;
+        h.act("label-create", "m", json!({"scheme": "gpt"})).await;
+        for size in ["8m", "4m", "2m"] {
+            h.act("partition-create", "m", json!({ "size": size })).await;
+        }
+        h.put("mp1", 0, 0x11).await;
+        h.put("mp2", 0, 0x22).await;
+        let open = h.graph().pin("mp2", "a host").unwrap();
+        let named = h.act("partition-change", "mp3", json!({"name": "other"})).await;
+        let gone = h.act("partition-delete", "mp1", json!({})).await;
+        h.engine.undo(gone.number.unwrap(), &h.stamp()).await.unwrap();
+        h.engine.undo(named.number.unwrap(), &h.stamp()).await.unwrap();
+        assert_eq!(h.names(), ["m", "mp1", "mp2", "mp3"]);
+        assert_eq!((h.get("mp1", 0).await, h.get("mp2", 0).await), (0x11, 0x22));
+
+        // What is in use itself would shrink, or go.
+        h.act("partition-delete", "mp3", json!({})).await;
+        let grown = h.act("partition-resize", "mp2", json!({"size": "+1m"})).await;
+        let why = h.engine.undo(grown.number.unwrap(), &h.stamp()).await.unwrap_err();
+        assert!(
+            why.to_string()
+                .contains("\"mp2\" is in use, and would be of another size"),
+            "{why}"
+        );
+        let made = h
+            .act("partition-create", "m", json!({"start": "40m", "size": "4m"}))
+            .await;
+        let other = h.graph().pin("mp3", "a host").unwrap();
+        let why = h.engine.undo(made.number.unwrap(), &h.stamp()).await.unwrap_err();
+        assert!(
+            why.to_string().contains("\"mp3\" is in use, and would be gone"),
+            "{why}"
+        );
+        drop(other);
+        h.engine.undo(made.number.unwrap(), &h.stamp()).await.unwrap();
+        assert_eq!(
+            (h.names(), h.blocks("mp2")),
+            (vec!["m".into(), "mp1".into(), "mp2".into()], 10_240)
+        );
+        drop(open);
+        h.engine.undo(grown.number.unwrap(), &h.stamp()).await.unwrap();
+        assert_eq!((h.blocks("mp2"), h.get("mp2", 0).await), (8192, 0x22));
+
+        // A label that was taken off leaves a blank disk, and comes back whole.
+        let off = h.act("label-remove", "m", json!({})).await;
+        assert_eq!(h.engine.disk("m").unwrap().verdict, Verdict::New);
+        let fresh = h.act("label-create", "m", json!({"scheme": "dos"})).await;
+        h.engine.undo(fresh.number.unwrap(), &h.stamp()).await.unwrap();
+        h.engine.undo(off.number.unwrap(), &h.stamp()).await.unwrap();
+        assert_eq!(
+            (h.names(), h.get("mp2", 0).await),
+            (vec!["m".into(), "mp1".into(), "mp2".into()], 0x22)
+        );
+    });
+}
+
+#[test]
 fn logical_partitions_get_other_names_only_when_nobody_uses_them() {
     house(async |h| {
         h.memory("m", 131_072).await;
