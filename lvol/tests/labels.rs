@@ -441,7 +441,7 @@ struct Case {
     blkid: (&'static str, &'static str),
 }
 
-/// Twenty disks somebody might hand us. Where `blkid`'s words differ in substance the comment says why ours do.
+/// Thirty disks somebody might hand us. Where `blkid`'s words differ in substance the comment says why ours do.
 const GALLERY: &[Case] = &[
     Case {
         name: "blank",
@@ -699,6 +699,156 @@ const GALLERY: &[Case] = &[
         blkid: ("", "linux_raid_member"),
     },
     Case {
+        name: "a volume group's member, and an MBR over its first sector",
+        needs: &["sfdisk"],
+        make: || {
+            let i = nested();
+            i.put(512, &pv(64 * MIB));
+            i
+        },
+        verdict: Verdict::Unclaimed,
+        reason: "is an LVM2 physical volume; the MBR with 4 partitions on it belongs to the array",
+        note: "",
+        // LVM2 does not take a disk with partitions, and blkid names the MBR alone; nobody but the owner knows, so nothing is served.
+        blkid: ("dos", ""),
+    },
+    Case {
+        name: "an ISO image that also boots from a stick",
+        needs: &[],
+        make: || {
+            let i = Image::new(16 * MIB);
+            i.put(0, &one_partition(0x17, 0, 32_768)).put(32_768, &iso());
+            i
+        },
+        verdict: Verdict::Unclaimed,
+        reason: "holds an ISO 9660 file system",
+        note: "",
+        // The partition begins with the image, at block 0, and is the same again: the image is data.
+        blkid: ("dos", "iso9660"),
+    },
+    Case {
+        name: "MD 0.90 at the end, the array's MBR at the start",
+        needs: &["sfdisk"],
+        make: || {
+            let i = nested();
+            i.put(64 * MIB - (64 << 10), &md0());
+            i
+        },
+        verdict: Verdict::Unclaimed,
+        reason: "is an MD RAID member (metadata 0.90, at its end); the MBR with 4 partitions on it belongs to the array",
+        note: "",
+        blkid: ("*", "linux_raid_member"),
+    },
+    Case {
+        name: "LUKS over a GPT whose backup survives",
+        needs: &["sfdisk"],
+        make: || {
+            let i = gpt();
+            let mut head = vec![0; 1 << 20];
+            head[..8].copy_from_slice(b"LUKS\xba\xbe\0\x01");
+            i.put(0, &head);
+            i
+        },
+        verdict: Verdict::Ambiguous,
+        reason: "holds a LUKS1 encrypted volume",
+        note: "it also has a GPT, but block 0 holds something that is no MBR",
+        blkid: ("", "crypto_LUKS"),
+    },
+    Case {
+        name: "swap under an MBR",
+        needs: &["sfdisk", "mkswap"],
+        make: || {
+            let i = Image::new(64 * MIB);
+            i.run("mkswap", &["-q"], "").sfdisk(NESTED);
+            i
+        },
+        verdict: Verdict::Ambiguous,
+        reason: "holds both an MBR with 4 partitions and a Linux swap area; wipe the stale one",
+        note: "",
+        blkid: ("dos", "swap"),
+    },
+    Case {
+        name: "btrfs, and an MBR in the room that it leaves",
+        needs: &["sfdisk"],
+        make: || {
+            let i = nested();
+            let mut sb = [0; 4096];
+            sb[48..56].copy_from_slice(&65_536u64.to_le_bytes());
+            sb[64..72].copy_from_slice(b"_BHRfS_M");
+            i.put(65_536, &sb);
+            i
+        },
+        verdict: Verdict::Ambiguous,
+        reason: "holds both an MBR with 4 partitions and a btrfs file system; wipe the stale one",
+        note: "",
+        blkid: ("dos", "*"),
+    },
+    Case {
+        name: "an Apple map and an MBR in one block 0",
+        needs: &["parted"],
+        make: || {
+            let i = Image::new(64 * MIB);
+            for args in [&["mklabel", "mac"][..], &["mkpart", "x", "hfs", "2MiB", "8MiB"]] {
+                let out = Command::new(tool("parted").unwrap())
+                    .arg("-s")
+                    .arg(&i.path)
+                    .args(args)
+                    .output()
+                    .unwrap();
+                assert!(out.status.success());
+            }
+            let mut front = one_partition(0xaf, 4096, 12_288);
+            front[..8].copy_from_slice(&fs::read(&i.path).unwrap()[..8]);
+            i.put(0, &front);
+            i
+        },
+        verdict: Verdict::Ambiguous,
+        reason: "holds both an MBR with 1 partition and an Apple partition map; wipe the stale one",
+        note: "",
+        // blkid follows the MBR. Which of the two a machine boots by depends on the machine.
+        blkid: ("dos", ""),
+    },
+    Case {
+        name: "a BSD label behind an MBR that has its own partitions",
+        needs: &["sfdisk", "parted"],
+        make: || {
+            let i = nested();
+            let other = Image::new(64 * MIB);
+            for args in [&["mklabel", "bsd"][..], &["mkpart", "ext2", "2MiB", "8MiB"]] {
+                let out = Command::new(tool("parted").unwrap())
+                    .arg("-s")
+                    .arg(&other.path)
+                    .args(args)
+                    .output()
+                    .unwrap();
+                assert!(out.status.success());
+            }
+            i.put(512, &fs::read(&other.path).unwrap()[64..64 + 276]);
+            i
+        },
+        verdict: Verdict::Ambiguous,
+        reason: "holds both an MBR with 4 partitions and a BSD disk label; wipe the stale one",
+        note: "",
+        // blkid follows the MBR, and does not look behind it.
+        blkid: ("dos", ""),
+    },
+    Case {
+        name: "ext4 and the swap area that was there before",
+        needs: &["mkfs.ext4", "mkswap"],
+        make: || {
+            let i = Image::new(8 * MIB);
+            i.run("mkswap", &["-q"], "");
+            let old = fs::read(&i.path).unwrap()[4086..4096].to_vec();
+            i.run("mkfs.ext4", &["-q", "-F"], "").put(4086, &old);
+            i
+        },
+        verdict: Verdict::Ambiguous,
+        reason: "holds an ext4 file system and a Linux swap area",
+        note: "",
+        // blkid stops at ext4, whose superblock it meets first.
+        blkid: ("", "ext4"),
+    },
+    Case {
         name: "noise",
         needs: &[],
         make: || {
@@ -712,6 +862,56 @@ const GALLERY: &[Case] = &[
         blkid: ("", ""),
     },
 ];
+
+/// Block 0 with one partition.
+fn one_partition(kind: u8, start: u32, count: u32) -> Vec<u8> {
+    let mut record = spec::mbr::Record::new(1);
+    assert!(record.set(
+        1,
+        Some(spec::mbr::Entry {
+            active: true,
+            kind,
+            start,
+            count
+        })
+    ));
+    record.to_bytes().to_vec()
+}
+
+/// The primary volume descriptor of an ISO image.
+fn iso() -> Vec<u8> {
+    let mut block = vec![0; 4096];
+    block[..7].copy_from_slice(b"\x01CD001\x01");
+    block[40..72].fill(b' ');
+    block[2048..2055].copy_from_slice(b"\xffCD001\x01");
+    block
+}
+
+/// The label of a physical volume, in sector 1.
+fn pv(size: u64) -> Vec<u8> {
+    let mut label = vec![0; 512];
+    let mut put = |at: usize, bytes: &[u8]| label[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"LABELONE");
+    put(8, &1u64.to_le_bytes());
+    put(20, &32u32.to_le_bytes());
+    put(24, b"LVM2 001");
+    put(32, b"abcdefghijklmnopqrstuvwxyz012345");
+    put(64, &size.to_le_bytes());
+    put(72, &MIB.to_le_bytes());
+    put(104, &4096u64.to_le_bytes());
+    put(112, &(MIB - 4096).to_le_bytes());
+    let crc = spec::lvm2::crc(0xf597_a6cf, &label[20..]);
+    label[16..20].copy_from_slice(&crc.to_le_bytes());
+    label
+}
+
+/// An MD superblock of version 0.90.
+fn md0() -> Vec<u8> {
+    let mut sb = vec![0u8; 4096];
+    sb[..4].copy_from_slice(&0xa92b_4efcu32.to_le_bytes());
+    sb[8..12].copy_from_slice(&90u32.to_le_bytes());
+    sb
+}
 
 /// An MD superblock of version 1.x that says it is at sector `at`, with the checksum md(4) wants.
 fn md1(at: u64) -> Vec<u8> {

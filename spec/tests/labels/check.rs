@@ -94,6 +94,42 @@ fn writable(primary: Option<&Table>, backup: Option<&Table>, blocks: u64, size: 
     }
 }
 
+/// Whatever was read can be changed without a panic: nothing lies where another partition is, and no entry behind the map.
+fn map(entries: Vec<spec::apple::Entry>, blocks: u64) {
+    use spec::apple::map::{Map, Wanted};
+    let Some(map) = Map::new(entries, blocks) else { return };
+    assert!(
+        map.steps()
+            .iter()
+            .flat_map(|(_, blocks)| blocks)
+            .all(|(number, _)| *number <= 255)
+    );
+    let room = map.room();
+    let wanted = Wanted {
+        start: room.start.min(1 << 30) as u32,
+        blocks: 1,
+        name: "n".into(),
+        kind: "Apple_HFS".into(),
+    };
+    for number in map.free().into_iter().take(2).chain([2, 3]) {
+        for to in [Some(&wanted), None] {
+            let mut other = map.clone();
+            if other.set(number, to) {
+                let count = other.entries().len() as u32;
+                for (number, bytes) in other.steps().into_iter().flat_map(|(_, blocks)| blocks) {
+                    if number > count {
+                        // One that is not counted any more.
+                        assert!(bytes.iter().all(|byte| *byte == 0));
+                        continue;
+                    }
+                    let entry = spec::apple::Entry::parse(&bytes, number).expect("what is written can be read");
+                    assert!(entry.kind != spec::apple::map::FREE || u64::from(entry.start) < room.start.max(blocks));
+                }
+            }
+        }
+    }
+}
+
 /// The whole input is the disk, in blocks of 512 bytes.
 pub fn mbr(data: &[u8]) {
     let mut disk = data[..data.len().min(MAX)].to_vec();
@@ -255,6 +291,10 @@ pub fn tables(data: &[u8]) {
                     assert_eq!(entry.to_bytes()[..], block[..512]);
                     entries.push(entry);
                 }
+            }
+            let count = entries.first().map_or(0, |first| first.count as usize);
+            if entries.len() >= count && count > 0 {
+                map(entries[..count].to_vec(), (1 << 20) / size as u64);
             }
             let (good, _) = apple::partitions(entries, descriptor.block_size, 1 << 20);
             let extents = good.iter().map(|(_, e)| Extent::new(e.start.into(), e.blocks.into()));
