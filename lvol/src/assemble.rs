@@ -12,11 +12,7 @@ use crate::{
     judge::Verdict,
     plugin::Registry,
 };
-use bdev::NodeState;
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 /// A disk that contributes something, taken out of the state.
 struct Candidate {
@@ -87,34 +83,19 @@ pub(crate) async fn assemble(engine: &Engine) {
 }
 
 fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
-    let members: Vec<String> = {
-        let state = engine.state();
-        let known = state.known.iter().filter(|(_, known)| known.findings.member.is_some());
-        known.map(|(disk, _)| disk.clone()).collect()
-    };
-    let nodes: BTreeMap<String, (u32, bool)> = members
-        .into_iter()
-        .filter_map(|disk| {
-            let info = engine.runtime().info(&disk)?;
-            let gone = matches!(info.state, NodeState::Orphan { .. });
-            Some((disk, (info.geometry.block_size, gone)))
-        })
-        .collect();
     let state = engine.state();
+    // From what is known, not from the graph: there a disk knows the name of each of the ten thousand volumes on it.
     let candidate = |(disk, known): (&String, &crate::engine::Known)| {
-        let member = known
-            .findings
-            .member
-            .clone()
-            .filter(|_| known.findings.format == Some(format) || known.findings.format.is_none())?;
-        let (block_size, gone) = *nodes.get(disk)?;
+        let of_it = known.findings.format == Some(format) || known.findings.format.is_none();
+        let member = known.findings.member.as_ref().filter(|_| of_it)?;
         Some(Candidate {
             disk: disk.clone(),
             blocks: known.blocks,
-            block_size,
-            member,
+            block_size: known.block_size,
+            member: member.clone(),
             carries: !known.volumes.is_empty(),
-            gone,
+            // What it contributes was read before it was gone.
+            gone: known.findings.verdict == Verdict::Unreadable,
             on_volume: on_volume(engine.registry(), &state, disk),
         })
     };

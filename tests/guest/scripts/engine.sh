@@ -22,5 +22,5 @@ for d in $a $b; do
 done
 run nvme disconnect -n $NQN
 run iscsiadm -m node --logoutall=all > /dev/null
-dmesg | grep -iE 'I/O error|reconnect|error recovery|timeout|reset' && die "the kernel complained"
+dmesg | grep -iE 'I/O error|nvme.*(reconnect|error recovery|timeout)|detected conn error|abort' && die "the kernel complained"
 echo PASS
