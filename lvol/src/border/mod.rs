@@ -9,7 +9,7 @@
 //!
 //! [`Side`] is the runtime's end. It carries commands out on the graph, and keeps what has to outlive the engine: who wished for which node, what is
 //! waited for, which disks are claimed. [`Runtime`] is the engine's end: the same methods whether the graph is in this process or behind a pair of
-//! sockets ([`line`]). An engine that is born over a graph with nodes asks for what was kept ([`Runtime::recall`]) and goes on from there, so one
+//! sockets ([`Line`]). An engine that is born over a graph with nodes asks for what was kept ([`Runtime::recall`]) and goes on from there, so one
 //! that was killed is replaced without a host, or a disk, noticing.
 pub mod line;
 mod side;

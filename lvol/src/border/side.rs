@@ -53,7 +53,7 @@ pub struct Recalled {
     pub missing: Vec<Create>,
     /// Claims: the number, and the disk.
     pub claims: Vec<(u64, String)>,
-    /// Disks that are not to be looked at: [`ENOUGH`] engines have ended while they did.
+    /// Disks that are not to be looked at: two engines have ended while they did.
     pub suspects: BTreeSet<String>,
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | GPT | backup (entries and header), barrier, primary: until the backup lasts the primary counts, and a primary that is half written fails its checksum |
 //! | MBR | one sector at a time, see [`spec::mbr::label`] |
-//! | the older ones | see [`older`]: of most there is one sector |
+//! | the older ones | see `older`: of most there is one sector |
 //! | a new label over an old one | block 0 first, so that nobody follows the old one while its places are written; the record of the new one last |
 //!
 //! A GPT that is damaged, or whose backup is not at the end of the disk, is mended before it is changed, as sfdisk does.
