@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest that discovery may take.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Longest that discovery may take on a machine that is slow or busy; it is to take half of it.
+const LIMIT: Duration = Duration::from_secs(19);
 
 fn ashlar(dir: &Path, args: &[&str]) -> Tool {
     let tool = Tool::new(&binary().to_string_lossy());
@@ -35,7 +35,7 @@ fn told(server: &Server, what: &str) {
 }
 
 #[test]
-fn a_thousand_disks_of_ten_partitions() {
+fn alone_a_thousand_disks_of_ten_partitions() {
     if !needs("a thousand disks", &["sfdisk"]) {
         return;
     }
@@ -91,7 +91,7 @@ fn text(pv: &str, vg: &str, volumes: u64) -> String {
 }
 
 #[test]
-fn a_group_of_ten_thousand_volumes() {
+fn alone_a_group_of_ten_thousand_volumes() {
     let story = "ten thousand volumes";
     if !needs(story, &["lvm", "losetup"]) {
         return;
