@@ -28,7 +28,8 @@ use std::{
 };
 use tokio::{
     process::Child,
-    sync::{broadcast, mpsc, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -148,6 +149,10 @@ impl Keeper {
                 Event::Removed { name } => (name, ChangeKind::Unregistered),
                 Event::Resized { name, blocks } => (name, ChangeKind::Resized { blocks }),
                 Event::Orphaned { name, reason } => (name, ChangeKind::Orphaned { reason }),
+                Event::Missed { count } => {
+                    tracing::warn!(count, "more happened at once than is kept: not every host was told");
+                    continue;
+                }
                 _ => continue,
             };
             let change = Change { name, kind };
@@ -287,11 +292,27 @@ async fn life(
     main: UnixStream,
     asking: UnixStream,
 ) -> String {
-    let served = serve(keeper, side, child.id(), main, asking).await;
+    let mut under_way = JoinSet::new();
+    let (ended, answered) = oneshot::channel();
+    let answering = side.clone();
+    // It waits for questions and for nothing else, and ends with the socket.
+    let thread = std::thread::Builder::new().name("ashlar-border".into()).spawn(move || {
+        answer(&answering, asking);
+        // Nobody waits for it when the target ends.
+        let _ = ended.send(());
+    });
+    let served = match thread {
+        Ok(_) => serve(keeper, side, child.id(), main, &mut under_way).await,
+        Err(why) => Err(why),
+    };
     if let Err(why) = child.start_kill() {
         tracing::debug!(%why, "the engine had ended already");
     }
-    match (served, child.wait().await) {
+    let status = child.wait().await;
+    // What it wanted last happens, or has failed, before another one looks: a write that came after would be a change that nobody has planned.
+    let _ = answered.await;
+    while under_way.join_next().await.is_some() {}
+    match (served, status) {
         (Err(why), _) => why.to_string(),
         (Ok(()), Ok(status)) => format!("has ended ({status})"),
         (Ok(()), Err(why)) => format!("has ended ({why})"),
@@ -303,7 +324,7 @@ async fn serve(
     side: &Arc<Side>,
     process: Option<u32>,
     main: UnixStream,
-    asking: UnixStream,
+    under_way: &mut JoinSet<()>,
 ) -> io::Result<()> {
     main.set_nonblocking(true)?;
     let (from, mut to) = tokio::net::UnixStream::from_std(main)?.into_split();
@@ -325,11 +346,6 @@ async fn serve(
             }
         }
     });
-    let answering = side.clone();
-    // It waits for questions and for nothing else, and ends with the socket.
-    std::thread::Builder::new()
-        .name("ashlar-border".into())
-        .spawn(move || answer(&answering, asking))?;
     let mut pulse = tokio::time::interval(PULSE);
     let mut heard = Instant::now();
     let ping = |link: Arc<Link>| async move { link.call(&Call::Ping).await };
@@ -340,12 +356,14 @@ async fn serve(
             received = &mut receiving => match received {
                 Ok((message, bytes, half)) => {
                     heard = Instant::now();
-                    hear(keeper, side, &link, message, bytes);
+                    hear(keeper, side, &link, under_way, message, bytes);
                     receiving = Box::pin(receive(half));
                 }
                 // The end of its process, as a rule.
                 Err(_) => break Ok(()),
             },
+            // Only so that those that have ended are forgotten.
+            Some(_) = under_way.join_next() => {}
             _ = &mut pinging, if !answered => answered = true,
             _ = pulse.tick() => {
                 if keeper.upgrade().is_none() {
@@ -372,7 +390,14 @@ async fn receive(mut from: Half) -> io::Result<(Up, Vec<u8>, Half)> {
     Ok((message, bytes, from))
 }
 
-fn hear(keeper: &Weak<Keeper>, side: &Arc<Side>, link: &Arc<Link>, message: Up, bytes: Vec<u8>) {
+fn hear(
+    keeper: &Weak<Keeper>,
+    side: &Arc<Side>,
+    link: &Arc<Link>,
+    under_way: &mut JoinSet<()>,
+    message: Up,
+    bytes: Vec<u8>,
+) {
     match message {
         Up::Ready => {
             if let Some(keeper) = keeper.upgrade() {
@@ -382,14 +407,19 @@ fn hear(keeper: &Weak<Keeper>, side: &Arc<Side>, link: &Arc<Link>, message: Up, 
             link.tell(None);
         }
         Up::Command { number, command } => {
-            let (side, link) = (side.clone(), link.clone());
-            tokio::spawn(async move {
+            let (side, link, reads) = (side.clone(), link.clone(), command.reads());
+            let done = async move {
                 let (problem, bytes) = match side.perform(command, bytes).await {
                     Ok(bytes) => (None, bytes),
                     Err(why) => (Some(why), Vec::new()),
                 };
                 link.tell(Some((&Down::Done { number, problem }, bytes)));
-            });
+            };
+            match reads {
+                // A disk that does not answer keeps no engine from being replaced.
+                true => drop(tokio::spawn(done)),
+                false => drop(under_way.spawn(done)),
+            }
         }
         Up::Answer { number, problem } => {
             // What came of it is told first, as if it had been done here.

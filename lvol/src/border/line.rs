@@ -28,20 +28,19 @@ pub type Calls = mpsc::UnboundedReceiver<(u64, Call)>;
 struct Names {
     /// By name, alias and UUID.
     all: HashMap<String, String>,
-    /// What each node is called besides its name.
-    others: HashMap<String, Vec<String>>,
+    /// The keys of each node in `all`.
+    keys: HashMap<String, Vec<String>>,
     /// Added, and nobody has asked about them since.
     fresh: HashMap<String, Box<NodeInfo>>,
 }
 
 impl Names {
     fn add(&mut self, node: &NodeInfo) {
-        let mut others = node.aliases.clone();
-        others.push(node.uuid.to_string());
-        others.push(node.name.clone());
-        self.all
-            .extend(others.iter().map(|other| (other.clone(), node.name.clone())));
-        self.others.insert(node.name.clone(), others);
+        let mut keys = node.aliases.clone();
+        keys.push(node.uuid.to_string());
+        keys.push(node.name.clone());
+        self.all.extend(keys.iter().map(|key| (key.clone(), node.name.clone())));
+        self.keys.insert(node.name.clone(), keys);
     }
 
     fn note(&mut self, event: &Event, node: Option<Box<NodeInfo>>) {
@@ -51,8 +50,8 @@ impl Names {
         }
         if let Event::Removed { name } = event {
             self.fresh.remove(name);
-            for other in self.others.remove(name).unwrap_or_default() {
-                self.all.remove(&other);
+            for key in self.keys.remove(name).unwrap_or_default() {
+                self.all.remove(&key);
             }
         }
     }

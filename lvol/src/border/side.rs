@@ -356,13 +356,10 @@ pub(super) fn looked(bytes: &[u8]) -> Option<Look> {
                 let (here, behind) = rest.split_at_checked(sent.to.checked_sub(sent.from)?)?;
                 rest = behind;
                 // Nobody sends more than is read of a disk.
-                let mut bytes = vec![
-                    0;
-                    usize::try_from(probe::READ_MAX)
-                        .ok()
-                        .filter(|most| sent.length <= *most)
-                        .map(|_| sent.length)?
-                ];
+                if sent.length as u64 > probe::READ_MAX {
+                    return None;
+                }
+                let mut bytes = vec![0; sent.length];
                 bytes.get_mut(sent.from..sent.to)?.copy_from_slice(here);
                 Ok(bytes)
             }

@@ -58,6 +58,24 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// True if it changes nothing, so that nobody needs to wait for it when the engine has ended.
+    pub fn reads(&self) -> bool {
+        use Command::*;
+        match self {
+            Look { .. } | Read { .. } => true,
+            Build { .. }
+            | Replace { .. }
+            | Remove { .. }
+            | Resize { .. }
+            | Rescan
+            | Write { .. }
+            | Flush { .. }
+            | Withdraw { .. } => false,
+        }
+    }
+}
+
 /// What the engine wants to know, or to be remembered. Answered at once, so it may wait for the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
