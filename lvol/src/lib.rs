@@ -36,6 +36,7 @@ pub mod plan;
 pub mod plugin;
 pub mod probe;
 pub mod process;
+mod questions;
 pub mod stack;
 
 pub use change::{Applied, ChangeError, Past};

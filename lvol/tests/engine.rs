@@ -142,7 +142,7 @@ fn partitions_become_disks_with_the_right_blocks_and_names() {
             (Uuid::from_u128(0xa003), 5000, "GPT Disk")
         );
         assert_eq!(h.graph().read("mp3", BlockRange::new(7, 1)).await.unwrap(), pattern(7));
-        let json = serde_json::to_value(h.engine.partition("mp3").unwrap()).unwrap();
+        let json = serde_json::to_value(h.engine.disk("mp3").unwrap().partition.unwrap()).unwrap();
         assert_eq!(
             (&json["scheme"], &json["disk"], &json["name"], &json["number"]),
             (&"gpt".into(), &"m".into(), &"part 3".into(), &3.into())

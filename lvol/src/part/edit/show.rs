@@ -90,6 +90,17 @@ pub async fn table(disks: &dyn Disks, name: &str) -> Result<Shown, Refusal> {
         attrs: None,
         bootable: false,
     };
+    let shown = |label: &'static str, partitions: Vec<Row>| Shown {
+        label,
+        id: None,
+        device: facts.name.clone(),
+        unit: "sectors",
+        firstlba: None,
+        lastlba: None,
+        slots: None,
+        sectorsize: facts.block_size,
+        partitions,
+    };
     Ok(match parse(&mut draft, &facts).await? {
         Label::Gpt(gpt) => {
             // As it is on the disk, not as it would be after a repair.
@@ -108,15 +119,11 @@ pub async fn table(disks: &dyn Disks, name: &str) -> Result<Shown, Refusal> {
             });
             let usable = header.usable();
             Shown {
-                label: "gpt",
                 id: Some(upper(header.disk_guid())),
-                device: facts.name.clone(),
-                unit: "sectors",
                 firstlba: Some(usable.start),
                 lastlba: Some((usable.start + usable.count).saturating_sub(1)),
                 slots: (header.slots() != 128).then(|| header.slots().to_string()),
-                sectorsize: facts.block_size,
-                partitions: rows.collect(),
+                ..shown("gpt", rows.collect())
             }
         }
         Label::Older(older) => {
@@ -126,17 +133,7 @@ pub async fn table(disks: &dyn Disks, name: &str) -> Result<Shown, Refusal> {
                 attrs: some(older.table.print(&entry.marks)),
                 ..row(entry.number, entry.extent.start, entry.extent.count, entry.kind)
             });
-            Shown {
-                label: older.table.label(),
-                id: None,
-                device: facts.name.clone(),
-                unit: "sectors",
-                firstlba: None,
-                lastlba: None,
-                slots: None,
-                sectorsize: facts.block_size,
-                partitions: rows.collect(),
-            }
+            shown(older.table.label(), rows.collect())
         }
         Label::Dos(dos) => {
             let all = dos.label.partitions().into_iter();
@@ -145,15 +142,8 @@ pub async fn table(disks: &dyn Disks, name: &str) -> Result<Shown, Refusal> {
                 ..row(number, extent.start, extent.count, format!("{kind:x}"))
             });
             Shown {
-                label: "dos",
                 id: Some(format!("{:#010x}", dos.label.master.disk_id())),
-                device: facts.name.clone(),
-                unit: "sectors",
-                firstlba: None,
-                lastlba: None,
-                slots: None,
-                sectorsize: facts.block_size,
-                partitions: rows.collect(),
+                ..shown("dos", rows.collect())
             }
         }
     })
