@@ -40,9 +40,10 @@ fn kill(dir: &Path) {
     }
 }
 
-/// Everything there is to know: disks, groups, volumes, and the configuration they make; how often a disk was looked at aside.
+/// Everything there is to know once discovery rests: disks, groups, volumes, and the configuration they make; how often a disk was looked at aside.
 fn tree(dir: &Path) -> Value {
     let socket = dir.join("rpc.sock");
+    rpc::call(&socket, "bdev_wait_for_examine", json!({})).expect("an answer");
     let all = [
         "ashlar_get_disks",
         "ashlar_get_groups",
@@ -89,7 +90,18 @@ fn house(dir: &Path, ports: Ports) -> Server {
     ashlar(dir, &["lvm", "vgcreate", "data", "d1", "d2", "d3"]).ok();
     ashlar(dir, &["lvm", "lvcreate", "-n", "a", "-L", "64m", "-i", "2", "data"]).ok();
     ashlar(dir, &["lvm", "lvcreate", "-n", "b", "-L", "40m", "data"]).ok();
-    server
+    // What the rules of the configuration offer comes a moment after the volume does.
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let volumes = rpc::call(&dir.join("rpc.sock"), "ashlar_get_volumes", json!({})).expect("volumes");
+        let volumes = volumes.as_array().expect("a list");
+        let served = |volume: &&Value| volume["served"].as_array().is_some_and(|by| by.len() == 2);
+        if volumes.iter().filter(served).count() == 4 {
+            return server;
+        }
+        assert!(Instant::now() < until, "not everything is served: {volumes:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Ends the load when the story ends, however it does.
