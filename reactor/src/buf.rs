@@ -356,10 +356,31 @@ impl Buf {
     /// Makes every page private without copying what will be overwritten: the content is unspecified afterwards. For a buffer that is about
     /// to be filled whole, from a socket or a disk. Bytes beside the buffer in its first and last page survive.
     pub fn make_writable(&self) {
+        self.own(false)
+    }
+    /// Makes every page private, so that its bytes may be written; those of the buffer survive only if `keep`.
+    pub(crate) fn own(&self, keep: bool) {
         let (at, end) = self.span();
         for piece in self.pieces(0, self.len()) {
-            piece.list.own(piece.page, !piece.list.covers(piece.page, at, end));
+            piece
+                .list
+                .own(piece.page, keep || !piece.list.covers(piece.page, at, end));
         }
+    }
+    /// The page that has the byte `at`, and where in it. Panics if there is no such byte.
+    #[inline]
+    pub(crate) fn place(&self, at: usize) -> (RawPage, usize) {
+        assert!(at < self.len(), "byte {at} of a buffer of {}", self.len);
+        let at = self.offset as usize + at;
+        let list = self
+            .list
+            .unwrap_or_else(|| unreachable!("a buffer with bytes has a list"));
+        (list.get(at / PAGE), at % PAGE)
+    }
+    /// The byte `at`. Panics if there is none.
+    pub(crate) fn byte(&self, at: usize) -> u8 {
+        let (page, at) = self.place(at);
+        page::with_bytes(page, at, 1, |byte| byte[0])
     }
 
     /// Calls `f` with the address and length of each piece, in order, for a system call to read from now or for an operation that holds

@@ -33,6 +33,7 @@
 //! - **\[NEW-FD\]** A descriptor the kernel has just made is owned by nobody else.
 //! - **\[PLAIN-DATA\]**, **\[SAME-LAYOUT\]**, **\[SOCKADDR\]** Structures of the C library that are valid when zero; atomics that look like their
 //!   integers; a socket address is what its family says.
+//! - **\[LANE\]**, **\[STRIPS\]** Registers are used where the CPU has them, on bytes that are there: `parity/lane.rs`, `parity/kernel.rs`.
 //! - **\[UNIQUE-WRITE\]**, **\[KERNEL-WRITE\]** Pages, see `page.rs`.
 
 // ---- memory ----
@@ -44,6 +45,7 @@ mod future;
 mod list;
 mod page;
 mod parcel;
+pub mod parity;
 mod pin;
 pub mod pool;
 pub mod testing;

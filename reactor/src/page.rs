@@ -220,7 +220,7 @@ pub(crate) fn copy_page(from: RawPage, to: RawPage) {
     counters::copied(PAGE);
 }
 
-static ZEROS: [u8; PAGE] = [0; PAGE];
+pub(crate) static ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// True if all bytes are zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
