@@ -72,7 +72,7 @@ fn guest_nvme_host_uses_two_ways_reservations_and_every_command() {
     let dir = tempfile::tempdir().expect("a folder");
     let (server, helper, [one, two]) = bench(dir.path());
     let variables = [one, two, helper.variable()];
-    let said = Guest::boot("nvme.sh", Duration::from_secs(400), &variables, &[]).finish();
+    let said = Guest::boot("nvme.sh", Duration::from_secs(560), &variables, &[]).finish();
     assert!(said.ends_with("PASS\n"), "{said}");
     server.assert_no_panic();
     server.stop();
@@ -136,7 +136,7 @@ fn guest_nvme_host_authenticates() {
         rpc::call(&dir.path().join("rpc.sock"), "keyring_file_add_key", params).expect("name a key");
         variables.push((variable, key.to_string()));
     }
-    let said = Guest::boot("nvme_auth.sh", Duration::from_secs(400), &variables, &[]).finish();
+    let said = Guest::boot("nvme_auth.sh", Duration::from_secs(560), &variables, &[]).finish();
     assert!(said.ends_with("PASS\n"), "{said}");
     let log = server.log();
     assert!(!KEYS.iter().any(|(.., key)| log.contains(key)), "a key is in the log");
