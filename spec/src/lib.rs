@@ -13,6 +13,7 @@ pub mod link;
 pub mod lvm2;
 pub mod magic;
 pub mod mbr;
+pub mod md;
 pub mod nvme;
 pub mod scsi;
 pub mod sgi;
