@@ -202,6 +202,8 @@ fn engine(
 /// `ashlar engine`: the engine's process.
 pub fn engine_process(args: &cli::EngineArgs, registry: Registry) -> Result<(), Failure> {
     logging::start_with(&args.log);
+    // What `ps` and `top` show: it was started by /proc/self/exe. Without a name it is as well.
+    let _ = std::fs::write("/proc/self/comm", "ashlar-engine");
     let lvm2 = match &args.lvm2 {
         Some(said) => serde_json::from_str(said).map_err(|error| format!("--lvm2: {error}"))?,
         None => lvol::lvm2::Settings::default(),

@@ -290,6 +290,13 @@ fn names_claims_and_opens_are_respected() {
     // Partitions are made by who has claimed the disk.
     build(&graph, "p1", linear(&[("disk", 100, 200)]));
     build(&graph, "p2", linear(&[("disk", 300, 700)]));
+    // What was built on its behalf is not told in brief.
+    let own = NodeSpec::new("p3", linear(&[("disk", 10, 20)]));
+    wait(graph.build_under("gpt", own)).unwrap();
+    assert_eq!(graph.info("disk").unwrap().above, ["p1", "p2", "p3"]);
+    assert_eq!(graph.brief("disk").unwrap().above, ["p1", "p2"]);
+    assert_eq!(graph.brief("disk").unwrap().claimed_by.as_deref(), Some("gpt"));
+    wait(graph.remove("p3")).unwrap();
     drop(claim);
     assert_eq!(graph.info("disk").unwrap().claimed_by, None);
     let busy = |by: &str| GraphError::Busy {

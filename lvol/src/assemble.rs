@@ -5,14 +5,17 @@
 //! wanted comes; then members that nothing stands on and no group has are free again.
 use crate::{
     Engine, Origin,
-    engine::State,
+    engine::{Known, State},
     events::ChangeKind,
     examine,
-    group::{Enrolled, Given, Group, GroupState, Member, Standing, Volume},
+    group::{Enrolled, Given, Group, GroupState, Member, Shared, Standing, Volume},
     judge::Verdict,
     plugin::Registry,
 };
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// A disk that contributes something, taken out of the state.
 struct Candidate {
@@ -26,8 +29,48 @@ struct Candidate {
     on_volume: bool,
 }
 
+/// What groups have that they had not, as long as all else is there as they say.
+struct News {
+    /// Volumes that are not the very same as before, by their places in each group.
+    places: Vec<Vec<usize>>,
+    /// Disks of volumes that were active and are not the very same any more.
+    gone: Vec<String>,
+}
+
+impl News {
+    fn of(before: &[Group], groups: &[Group]) -> Self {
+        let active = |volume: &&Shared<Volume>| volume.node.is_some() && volume.inactive.is_none();
+        let all = before.iter().flat_map(|group| &group.volumes).filter(active);
+        let mut left: HashMap<*const Volume, &str> = all.map(|volume| (&raw const **volume, &*volume.disk)).collect();
+        let new = |group: &Group| -> Vec<usize> {
+            let each = group.volumes.iter().enumerate();
+            each.filter(|(_, volume)| left.remove(&(&raw const ***volume)).is_none())
+                .map(|(place, _)| place)
+                .collect()
+        };
+        Self {
+            places: groups.iter().map(new).collect(),
+            gone: left.into_values().map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// The places of a group's volumes that are to be looked at.
+fn places(group: &Group, new: Option<&[usize]>) -> Vec<usize> {
+    new.map_or_else(|| (0..group.volumes.len()).collect(), <[usize]>::to_vec)
+}
+
 /// Puts all groups together anew.
 pub(crate) async fn assemble(engine: &Engine) {
+    let (agreed, members) = {
+        let mut state = engine.state();
+        let concerned = |(disk, known): (&String, &Known)| {
+            (known.findings.member.is_some() || known.standing.is_some()).then(|| disk.clone())
+        };
+        let members: Vec<String> = state.known.iter().filter_map(concerned).collect();
+        // Until something happens that nobody here has done.
+        (std::mem::replace(&mut state.agree, true), members)
+    };
     let mut groups = Vec::new();
     for format in engine.registry().formats() {
         let (before, lvm2) = {
@@ -35,7 +78,7 @@ pub(crate) async fn assemble(engine: &Engine) {
             (state.groups.clone(), state.lvm2.clone())
         };
         let had = before.iter().any(|group| group.format == format.name());
-        let (outer, inner): (Vec<_>, Vec<_>) = candidates(engine, format.name())
+        let (outer, inner): (Vec<_>, Vec<_>) = candidates(engine, format.name(), &members)
             .into_iter()
             .partition(|c| format.takes_volumes() || !c.on_volume);
         if outer.is_empty() && inner.is_empty() && !had {
@@ -75,17 +118,20 @@ pub(crate) async fn assemble(engine: &Engine) {
         }
         groups.extend(assembly.groups);
     }
-    remove(engine, &mut groups).await;
-    for group in &mut groups {
-        build(engine, group).await;
+    let news = agreed.then(|| News::of(&engine.state().groups, &groups));
+    let mut agree = remove(engine, &mut groups, news.as_ref()).await;
+    for (number, group) in groups.iter_mut().enumerate() {
+        agree &= build(engine, group, news.as_ref().map(|news| &*news.places[number])).await;
     }
-    finish(engine, groups);
+    finish(engine, groups, &members);
+    engine.state().agree &= agree;
 }
 
-fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
+fn candidates(engine: &Engine, format: &str, members: &[String]) -> Vec<Candidate> {
     let state = engine.state();
     // From what is known, not from the graph: there a disk knows the name of each of the ten thousand volumes on it.
-    let candidate = |(disk, known): (&String, &crate::engine::Known)| {
+    let candidate = |disk: &String| {
+        let known = state.known.get(disk)?;
         let of_it = known.findings.format == Some(format) || known.findings.format.is_none();
         let member = known.findings.member.as_ref().filter(|_| of_it)?;
         Some(Candidate {
@@ -99,7 +145,7 @@ fn candidates(engine: &Engine, format: &str) -> Vec<Candidate> {
             on_volume: on_volume(engine.registry(), &state, disk),
         })
     };
-    state.known.iter().filter_map(candidate).collect()
+    members.iter().filter_map(candidate).collect()
 }
 
 /// True if it is, or lies on, a volume that belongs to whoever uses it.
@@ -151,34 +197,44 @@ fn stand(engine: &Engine, format: &'static str, disk: &str, mut standing: Standi
     }
 }
 
-/// Removes volumes that no group wants. One that is in use stays, with a note; so do those of a group nobody can tell the truth about.
-async fn remove(engine: &Engine, groups: &mut [Group]) {
+/// Removes volumes that no group wants. One that is in use stays, with a note; so do those of a group nobody can tell the truth about. True if
+/// nothing stays that no group has as active.
+async fn remove(engine: &Engine, groups: &mut [Group], news: Option<&News>) -> bool {
+    let mut clean = true;
     // One that is there stays with a group nobody can tell the truth about, whatever that says of it.
     for group in groups.iter_mut().filter(|group| group.state == GroupState::Ambiguous) {
+        clean = false;
         let state = engine.state();
         for volume in group.volumes.iter_mut().filter(|volume| volume.node.is_none()) {
             let there = state.known.get(&volume.disk).and_then(|known| known.volume.as_ref());
             if there.is_some_and(|there| there.id == volume.what.id) {
-                volume.inactive = None;
+                volume.make_mut().inactive = None;
             }
         }
     }
     let unwanted: Vec<String> = {
-        let wanted: HashSet<&str> = groups
-            .iter()
-            .flat_map(|group| group.volumes.iter().map(move |volume| (group, volume)))
-            .filter(|(group, volume)| volume.node.is_some() || group.state == GroupState::Ambiguous)
-            .map(|(_, volume)| volume.disk.as_str())
-            .collect();
-        let state = engine.state();
-        let volumes = state.known.iter().filter(|(_, known)| known.volume.is_some());
-        let unwanted = volumes.filter(|(name, _)| !wanted.contains(name.as_str()));
-        unwanted.map(|(name, _)| name.clone()).collect()
+        let mut wanted: HashSet<&str> = HashSet::new();
+        for (number, group) in groups.iter().enumerate() {
+            let stays = |volume: &&Shared<Volume>| volume.node.is_some() || group.state == GroupState::Ambiguous;
+            let places = places(group, news.map(|news| &*news.places[number]));
+            let volumes = places.into_iter().map(|place| &group.volumes[place]);
+            wanted.extend(volumes.filter(stays).map(|volume| volume.disk.as_str()));
+        }
+        let unwanted = |name: &&String| !wanted.contains(name.as_str());
+        match news {
+            Some(news) => news.gone.iter().filter(unwanted).cloned().collect(),
+            None => {
+                let state = engine.state();
+                let volumes = state.known.iter().filter(|(_, known)| known.volume.is_some());
+                volumes.map(|(name, _)| name).filter(unwanted).cloned().collect()
+            }
+        }
     };
     for name in unwanted {
         let Err(why) = examine::remove_tree(engine, &name).await else {
             continue;
         };
+        clean = false;
         let volume = groups.iter_mut().flat_map(|group| {
             let notes = &mut group.notes;
             group
@@ -189,21 +245,24 @@ async fn remove(engine: &Engine, groups: &mut [Group]) {
         });
         match volume.into_iter().next() {
             Some((volume, notes)) => {
-                let reason = volume.inactive.take().unwrap_or_default();
+                let reason = volume.make_mut().inactive.take().unwrap_or_default();
                 notes.push(format!("{name} {reason}; it stays because {why}"));
             }
             None => tracing::warn!(volume = name, %why, "no group has this volume any more; it stays"),
         }
     }
+    clean
 }
 
-/// Builds what a group wants.
-async fn build(engine: &Engine, group: &mut Group) {
+/// Builds what a group wants; of its volumes those at these places, if all others are as they were. True if it has all that it wants.
+async fn build(engine: &Engine, group: &mut Group, new: Option<&[usize]>) -> bool {
+    let mut all = true;
     let origin = Origin::Group {
         group: group.name.clone(),
         format: group.format.clone(),
     };
-    for volume in &mut group.volumes {
+    for place in places(group, new) {
+        let volume = &mut group.volumes[place];
         let Some(node) = volume.node.clone() else { continue };
         // Most volumes are as they were.
         {
@@ -228,7 +287,7 @@ async fn build(engine: &Engine, group: &mut Group) {
             .find(&node.uuid.to_string())
             .filter(|twin| *twin != name)
         {
-            volume.inactive = Some(format!("is still in use as {twin:?}"));
+            volume.make_mut().inactive = Some(format!("is still in use as {twin:?}"));
             continue;
         }
         let old: Vec<String> = {
@@ -242,27 +301,34 @@ async fn build(engine: &Engine, group: &mut Group) {
                 let mut state = engine.state();
                 for on in old.iter().filter(|on| !below.contains(on)) {
                     if let Some(known) = state.known.get_mut(on) {
-                        known.volumes.remove(&name);
+                        Arc::make_mut(&mut known.volumes).remove(&name);
                     }
                 }
                 for on in below {
                     if let Some(known) = state.known.get_mut(&on) {
-                        known.volumes.insert(name.clone());
+                        Arc::make_mut(&mut known.volumes).insert(name.clone());
                     }
                 }
                 if let Some(known) = state.known.get_mut(&name) {
                     known.volume = Some(volume.what.clone());
                 }
             }
-            Err(why) => volume.inactive = Some(format!("cannot be activated: {why}")),
+            Err(why) => {
+                volume.make_mut().inactive = Some(format!("cannot be activated: {why}"));
+                all = false;
+            }
         }
     }
+    all
 }
 
 /// Keeps the groups for questions, and lets go of disks that are in none.
-fn finish(engine: &Engine, groups: Vec<Group>) {
+fn finish(engine: &Engine, groups: Vec<Group>, members: &[String]) {
     let mut state = engine.state();
-    for known in state.known.values_mut() {
+    for disk in members {
+        let Some(known) = state.known.get_mut(disk) else {
+            continue;
+        };
         let member = known.standing.as_ref().is_some_and(|s| s.verdict == Verdict::Claimed);
         if known.standing.is_some() && !member && known.volumes.is_empty() && known.parts.is_empty() {
             known.claim = None;

@@ -83,13 +83,13 @@ impl Disks for View<'_> {
     }
 
     fn facts(&self, name: &str) -> Option<Facts> {
-        let disk = self.0.disk(name)?;
+        let disk = self.0.brief(name)?;
         let node = disk.node?;
-        let (stranger, ours, format) = {
+        let stranger = node.above.first();
+        let (ours, format, volumes) = {
             let state = self.0.state();
             let known = state.known.get(&node.name)?;
-            let stranger = node.above.iter().find(|above| !known.carries(above));
-            (stranger, known.claim.is_some(), known.findings.format)
+            (known.claim.is_some(), known.findings.format, known.volumes.clone())
         };
         let user = match (stranger, node.pinned_by.first(), &node.claimed_by) {
             (Some(above), _, _) => Some(format!("{above:?}, which stands on it")),
@@ -117,6 +117,7 @@ impl Disks for View<'_> {
             format,
             signatures: disk.signatures,
             parts: disk.parts,
+            volumes,
             partition: disk.partition,
             on_volume,
             user,

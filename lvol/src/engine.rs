@@ -127,19 +127,12 @@ pub(crate) struct Known {
     pub parts: Vec<String>,
     pub partition: Option<Partition>,
     /// Volumes of groups that stand on it.
-    pub volumes: BTreeSet<String>,
+    pub volumes: Arc<BTreeSet<String>>,
     /// If it is such a volume.
     pub volume: Option<Shared<LogicalVolume>>,
     /// If it is a member of a group: what assembly makes of it.
     pub standing: Option<Standing>,
     pub tasted: u64,
-}
-
-impl Known {
-    /// True if discovery has made it of this one.
-    pub fn carries(&self, node: &str) -> bool {
-        self.volumes.contains(node) || self.parts.iter().any(|part| part == node)
-    }
 }
 
 #[derive(Default)]
@@ -155,6 +148,8 @@ pub(crate) struct State {
     pub inactive: BTreeMap<String, (usize, usize)>,
     /// A member has come, changed or gone since, or other settings count.
     pub reassemble: bool,
+    /// The volumes that are there are those that `groups` has as active, each as it is there.
+    pub agree: bool,
     /// What the administrator wants of volume groups.
     pub lvm2: lvm2::Settings,
     /// Who wanted a node that is being built, so that its event finds it.
@@ -253,7 +248,7 @@ impl Engine {
                 _ => {
                     for on in below {
                         if let Some(known) = state.known.get_mut(&on) {
-                            known.volumes.insert(name.clone());
+                            Arc::make_mut(&mut known.volumes).insert(name.clone());
                         }
                     }
                 }
@@ -312,7 +307,7 @@ impl Engine {
         let name = wish.spec.name.clone();
         if !wish.origin.is_found() {
             let runtime = &self.inner.runtime;
-            let look = |on: &str| runtime.info(on).map(|info| (info.table, info.geometry.blocks));
+            let look = |on: &str| runtime.brief(on).map(|info| (info.table, info.geometry.blocks));
             let distinct = stack::distinct(&wish.spec.table, &look);
             distinct.map_err(|reason| GraphError::Invalid {
                 name: name.clone(),
@@ -356,11 +351,10 @@ impl Engine {
         let tree = examine::tree(self, &name);
         // All or nothing: look for users before anything goes.
         for node in &tree {
-            let Some(info) = self.inner.runtime.info(node) else {
+            let Some(info) = self.inner.runtime.brief(node) else {
                 continue;
             };
-            let stranger = info.above.iter().find(|above| !tree.contains(above));
-            let by = match (stranger, info.pinned_by.first()) {
+            let by = match (info.above.first(), info.pinned_by.first()) {
                 (Some(stranger), _) => format!("{stranger:?}, which stands on it"),
                 (None, Some(who)) if !force => who.clone(),
                 (None, None) if info.opens > 0 && !force => "hosts that have it open".to_owned(),
@@ -652,7 +646,7 @@ impl Engine {
             claim: None,
             parts: Vec::new(),
             partition: None,
-            volumes: BTreeSet::new(),
+            volumes: Arc::default(),
             volume: None,
             standing: None,
             tasted: 0,
@@ -676,15 +670,14 @@ impl Engine {
             for on in below {
                 if let Some(known) = state.known.get_mut(&on) {
                     known.parts.retain(|part| part != name);
-                    known.volumes.remove(name);
+                    Arc::make_mut(&mut known.volumes).remove(name);
                 }
             }
-            if gone
-                .as_ref()
-                .is_some_and(|known| known.findings.member.is_some() || known.volume.is_some())
-            {
+            let volume = gone.as_ref().is_some_and(|known| known.volume.is_some());
+            if volume || gone.as_ref().is_some_and(|known| known.findings.member.is_some()) {
                 state.reassemble = true;
             }
+            state.agree &= !volume;
             gone
         };
         if gone.is_some() {

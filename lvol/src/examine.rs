@@ -62,12 +62,7 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
     let Some(Look { info, ends }) = engine.runtime().look(name, look).await else {
         return;
     };
-    let stranger = {
-        let state = engine.state();
-        let Some(known) = state.known.get(name) else { return };
-        info.above.iter().find(|above| !known.carries(above))
-    };
-    let findings = match excuse(engine, &info, may, stranger, ours) {
+    let findings = match excuse(engine, &info, may, ours) {
         Some(findings) => findings,
         None => {
             let partition = engine.state().known.get_mut(name).and_then(|known| {
@@ -87,8 +82,8 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
     apply(engine, &info, findings).await;
 }
 
-/// Why a disk is not looked at, if so. `stranger` stands on it and is not discovery's.
-fn excuse(engine: &Engine, info: &NodeInfo, may: bool, stranger: Option<&String>, ours: bool) -> Option<Findings> {
+/// Why a disk is not looked at, if so.
+fn excuse(engine: &Engine, info: &NodeInfo, may: bool, ours: bool) -> Option<Findings> {
     let not = |reason: String| {
         Some(Findings {
             reason,
@@ -111,7 +106,7 @@ fn excuse(engine: &Engine, info: &NodeInfo, may: bool, stranger: Option<&String>
                 .into(),
         );
     }
-    if let Some(above) = stranger {
+    if let Some(above) = info.above.first() {
         return not(format!("carries {above:?}"));
     }
     if !ours {
@@ -221,7 +216,7 @@ async fn apply(engine: &Engine, info: &NodeInfo, mut findings: Findings) {
         changed
     };
     if changed {
-        if let Some(disk) = engine.disk(name) {
+        if let Some(disk) = engine.brief(name) {
             tracing::info!(disk = name, verdict = ?disk.verdict, notes = ?disk.notes, "{name} {}", disk.reason);
         }
         engine.tell(name, ChangeKind::Examined);
@@ -314,7 +309,7 @@ pub(crate) fn tree(engine: &Engine, name: &str) -> Vec<String> {
     while let Some(at) = todo.pop() {
         let above = height.get(at).map_or(1, |h| h + 1);
         let Some(known) = state.known.get(at) else { continue };
-        for part in known.parts.iter().chain(&known.volumes) {
+        for part in known.parts.iter().chain(&*known.volumes) {
             // Nodes do not stand on each other in a circle, so this ends.
             if height.get(part.as_str()).is_none_or(|h| *h < above) {
                 height.insert(part, above);
@@ -330,21 +325,21 @@ pub(crate) fn tree(engine: &Engine, name: &str) -> Vec<String> {
 /// A node that discovery made on `name` and that somebody uses.
 pub(crate) fn user_of_parts(engine: &Engine, name: &str) -> Option<String> {
     let tree = tree(engine, name);
-    tree.iter().skip(1).find(|part| in_use(engine, part, &tree)).cloned()
+    tree.iter().skip(1).find(|part| in_use(engine, part)).cloned()
 }
 
-/// True if somebody uses a node who is not of this tree.
-pub(crate) fn in_use(engine: &Engine, name: &str, tree: &[String]) -> bool {
-    let Some(info) = engine.runtime().info(name) else {
+/// True if somebody uses a node: not what discovery has made on it.
+pub(crate) fn in_use(engine: &Engine, name: &str) -> bool {
+    let Some(info) = engine.runtime().brief(name) else {
         return false;
     };
-    info.opens > 0 || !info.pinned_by.is_empty() || info.above.iter().any(|above| !tree.contains(above))
+    info.opens > 0 || !info.pinned_by.is_empty() || !info.above.is_empty()
 }
 
 /// Removes `name` and what discovery made on it, if nobody uses any of it.
 pub(crate) async fn remove_tree(engine: &Engine, name: &str) -> Result<(), EngineError> {
     let tree = tree(engine, name);
-    if let Some(user) = tree.iter().find(|node| in_use(engine, node, &tree)) {
+    if let Some(user) = tree.iter().find(|node| in_use(engine, node)) {
         return Err(GraphError::Busy {
             name: user.clone(),
             by: "somebody".into(),
@@ -367,7 +362,7 @@ pub(crate) async fn release(engine: &Engine, name: &str) {
         .state()
         .known
         .get(name)
-        .map(|known| known.parts.iter().chain(&known.volumes).cloned().collect())
+        .map(|known| known.parts.iter().chain(&*known.volumes).cloned().collect())
         .unwrap_or_default();
     for part in parts {
         if let Err(why) = remove_tree(engine, &part).await {

@@ -7,7 +7,7 @@ use crate::{format::Proposal, judge::Verdict, link, lvm2};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{ops::Deref, sync::Arc};
 
-/// Something that is never changed and that many keep: cheap to clone, and compared only where it is not the very same.
+/// Something that hardly ever changes and that many keep: cheap to clone, and compared only where it is not the very same.
 #[derive(Debug)]
 pub struct Shared<T>(Arc<T>);
 
@@ -20,6 +20,18 @@ impl<T> From<T> for Shared<T> {
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    /// One's own, to be changed.
+    pub fn make_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
+    }
+
+    /// True if it is the very same.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -223,7 +235,7 @@ pub struct Group {
     /// Its members, the missing ones too.
     pub members: Vec<Seat>,
     /// Its volumes.
-    pub volumes: Vec<Volume>,
+    pub volumes: Vec<Shared<Volume>>,
     /// What else an administrator should know.
     pub notes: Vec<String>,
     /// If it is LVM2's: what all its volumes follow from.

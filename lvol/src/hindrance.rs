@@ -99,7 +99,7 @@ fn users(engine: &Engine, disk: &str) -> Vec<(String, Option<String>)> {
             (part, above)
         })
         .collect();
-    let used = tree.iter().skip(1).filter(|node| examine::in_use(engine, node, &tree));
+    let used = tree.iter().skip(1).filter(|node| examine::in_use(engine, node));
     used.flat_map(|node| {
         let on = below.iter().filter(|(_, above)| above.contains(node));
         let mut list: Vec<_> = on.map(|(part, _)| (node.clone(), Some(part.clone()))).collect();
@@ -113,7 +113,7 @@ fn users(engine: &Engine, disk: &str) -> Vec<(String, Option<String>)> {
 
 /// What discovery makes of a disk with `writes` on it.
 async fn look(engine: &Engine, disk: &str, writes: Vec<&Write>) -> Vec<Proposal> {
-    let Some(info) = engine.runtime().info(disk) else {
+    let Some(info) = engine.runtime().brief(disk) else {
         return Vec::new();
     };
     let partition = engine.state().known.get(disk).and_then(|known| known.partition.clone());

@@ -19,16 +19,21 @@ impl Engine {
         let mut nodes: BTreeMap<String, NodeInfo> = list.into_iter().map(|node| (node.name.clone(), node)).collect();
         names
             .iter()
-            .filter_map(|name| self.told_of(name, nodes.remove(name)))
+            .filter_map(|name| self.told_of(name, nodes.remove(name), true))
             .collect()
     }
 
     /// One disk by name, alias or UUID.
     pub fn disk(&self, name: &str) -> Option<DiskInfo> {
-        self.told_of(name, self.inner.runtime.info(name))
+        self.told_of(name, self.inner.runtime.info(name), true)
     }
 
-    fn told_of(&self, name: &str, node: Option<NodeInfo>) -> Option<DiskInfo> {
+    /// The same with what [`Runtime::brief`](crate::border::Runtime::brief) tells of the node, and without the volumes on it.
+    pub(crate) fn brief(&self, name: &str) -> Option<DiskInfo> {
+        self.told_of(name, self.inner.runtime.brief(name), false)
+    }
+
+    fn told_of(&self, name: &str, node: Option<NodeInfo>, volumes: bool) -> Option<DiskInfo> {
         let state = self.state();
         let Some(node) = node else {
             let Some((wish, why)) = state.missing.get(name) else {
@@ -71,7 +76,10 @@ impl Engine {
             format: known.findings.format.map(str::to_owned),
             signatures: known.findings.signatures.clone(),
             notes,
-            parts: known.parts.iter().chain(&known.volumes).cloned().collect(),
+            parts: {
+                let volumes = known.volumes.iter().filter(|_| volumes);
+                known.parts.iter().chain(volumes).cloned().collect()
+            },
             partition: known.partition.clone(),
             volume: known.volume.clone(),
             tasted: known.tasted,

@@ -142,6 +142,7 @@ impl Graph {
                 suspended: false,
                 orphan: None,
                 unnamed: false,
+                under: under.is_some(),
             });
             state.stand(slot, below);
             state.info(slot)

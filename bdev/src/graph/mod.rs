@@ -172,6 +172,13 @@ impl Graph {
         state.info(state.find(name).ok()?)
     }
 
+    /// The same, but of what stands on it only what was not built by whoever has claimed it ([`build_under`](Self::build_under)): those may be
+    /// ten thousand.
+    pub fn brief(&self, name: &str) -> Option<NodeInfo> {
+        let state = self.state();
+        state.told(state.find(name).ok()?, |above| !above.under)
+    }
+
     /// All nodes, in the order in which they were built.
     pub fn list(&self) -> Vec<NodeInfo> {
         let state = self.state();

@@ -33,6 +33,8 @@ pub(super) struct Node {
     pub orphan: Option<String>,
     /// Removed while others stood on it: it has no name any more and goes with the last of them.
     pub unnamed: bool,
+    /// It was built by whoever has claimed what it stands on.
+    pub under: bool,
 }
 
 impl Node {
@@ -161,6 +163,10 @@ impl State {
         }
     }
     pub fn info(&self, slot: u32) -> Option<NodeInfo> {
+        self.told(slot, |_| true)
+    }
+    /// What there is to know of a node; of those that stand on it, who `tells` is true of.
+    pub fn told(&self, slot: u32, tells: impl Fn(&Node) -> bool) -> Option<NodeInfo> {
         let node = self.at(slot)?;
         let name = |slot: &u32| self.at(*slot).map_or_else(String::new, |node| node.name().to_owned());
         Some(NodeInfo {
@@ -176,7 +182,10 @@ impl State {
             pinned_by: node.pins.iter().map(|(_, by)| by.clone()).collect(),
             opens: node.opens.load(Acquire),
             below: node.below.iter().map(name).collect(),
-            above: self.above(slot).map(|(_, node)| node.name().to_owned()).collect(),
+            above: {
+                let above = self.above(slot).filter(|(_, node)| tells(node));
+                above.map(|(_, node)| node.name().to_owned()).collect()
+            },
             state: match &node.orphan {
                 Some(reason) => NodeState::Orphan { reason: reason.clone() },
                 None if self.closed(slot) => NodeState::Suspended,

@@ -37,7 +37,7 @@ pub type End = (Extent, Result<Vec<u8>, String>);
 /// A node, and what is at its ends.
 #[derive(Debug)]
 pub struct Look {
-    /// The node.
+    /// The node, as [`Runtime::brief`] tells of it.
     pub info: NodeInfo,
     /// What was read, or why not.
     pub ends: Vec<End>,
@@ -97,6 +97,15 @@ impl Runtime {
         match &self.0 {
             Way::Here(side) => side.graph().info(name),
             Way::There(line) => line.ask(&Question::Info { name: name.into() }).ok().flatten(),
+        }
+    }
+
+    /// The same, but of what stands on it only what discovery has not made ([`Graph::brief`]): ten thousand volumes may stand on a disk, and each
+    /// name would be sent.
+    pub fn brief(&self, name: &str) -> Option<NodeInfo> {
+        match &self.0 {
+            Way::Here(side) => side.graph().brief(name),
+            Way::There(line) => line.ask(&Question::Brief { name: name.into() }).ok().flatten(),
         }
     }
 

@@ -206,7 +206,7 @@ impl Side {
     }
 
     pub(super) async fn look(&self, name: &str, reads: Reads) -> Option<Look> {
-        let info = self.graph.info(name)?;
+        let info = self.graph.brief(name)?;
         let unused = info.claimed_by.is_none() && info.pinned_by.is_empty() && info.opens == 0;
         let may = match reads {
             Reads::Nothing => false,
@@ -261,6 +261,7 @@ impl Side {
                 serde_json::to_vec(&())
             }
             Question::Info { name } => serde_json::to_vec(&self.graph.info(&name)),
+            Question::Brief { name } => serde_json::to_vec(&self.graph.brief(&name)),
             Question::List => serde_json::to_vec(&self.graph.list()),
             Question::Claim { name, by } => serde_json::to_vec(&self.claim(&name, &by)?),
             Question::Recall => serde_json::to_vec(&self.recall()),

@@ -82,6 +82,7 @@ impl Command {
 #[allow(missing_docs)]
 pub enum Question {
     Info { name: String },
+    Brief { name: String },
     List,
     Claim { name: String, by: String },
     Unclaim { number: u64 },

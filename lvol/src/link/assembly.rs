@@ -287,7 +287,7 @@ fn group(
         system_id: None,
         tags: Vec::new(),
         members: seats,
-        volumes: vec![volume],
+        volumes: vec![volume.into()],
         notes,
         basis: None,
     }

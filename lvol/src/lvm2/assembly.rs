@@ -269,7 +269,7 @@ fn group<'a>(
     };
     let before = before.filter(|before| before.basis.as_deref() == Some(&basis));
     // By what they were read from: the text that was read has it, as long as it says the same.
-    let known: HashMap<*const vg::LogicalVolume, &Volume> = before
+    let known: HashMap<*const vg::LogicalVolume, &Shared<Volume>> = before
         .into_iter()
         .flat_map(|before| &before.volumes)
         .filter(|volume| volume.node.is_some())
@@ -295,11 +295,12 @@ fn group<'a>(
     let volumes = vg.logical.iter().map(|lv| {
         let alone = !parts.contains_key(lv.name.as_str()) && !overlaps.contains_key(lv.name.as_str());
         if let Some(same) = known.get(&Arc::as_ptr(lv)).filter(|_| alone) {
+            let mut same = (*same).clone();
             // Whether it could be built is not for assembly to say.
-            return Volume {
-                inactive: None,
-                ..(*same).clone()
-            };
+            if same.inactive.is_some() {
+                same.make_mut().inactive = None;
+            }
+            return same;
         }
         let inactive = if let Some(whole) = parts.get(lv.name.as_str()) {
             let kind = kinds.get(whole).map(String::as_str).unwrap_or_default();
@@ -334,7 +335,7 @@ fn group<'a>(
             allocation: lv.allocation.clone(),
             segments: lv.segments.iter().map(stretch).collect(),
         });
-        Volume {
+        Shared::from(Volume {
             disk: name(&vg.name, &lv.name),
             hidden: !lv.is_visible() && !cows.contains(lv.name.as_str()),
             inactive: node.as_ref().err().cloned(),
@@ -346,12 +347,12 @@ fn group<'a>(
             }),
             what,
             source: Some(lv.clone()),
-        }
+        })
     });
-    let volumes: Vec<Volume> = volumes.collect();
+    let volumes: Vec<Shared<Volume>> = volumes.collect();
     let mut notes = at.notes.clone();
     if activation == Activation::Partial && state == GroupState::Partial {
-        notes.extend(volumes.iter().filter_map(gaps));
+        notes.extend(volumes.iter().filter_map(|volume| gaps(volume)));
     }
     Group { volumes, notes, ..at }
 }

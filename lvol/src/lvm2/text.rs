@@ -1,6 +1,7 @@
 //! The texts that are in use now, each once: members of a group have the same one, and the next differs from it in a few lines. A text that somebody
 //! has already is not read again, and of one that is like another only what differs is. The list keeps nothing alive.
 use spec::lvm2::{
+    mda::Location,
     text::Section,
     vg::{Error, VolumeGroup},
 };
@@ -18,6 +19,14 @@ pub struct Text {
 }
 
 static TEXTS: Mutex<Vec<Weak<Text>>> = Mutex::new(Vec::new());
+
+/// The text that a header describes, if somebody has it.
+pub fn known(at: Location) -> Option<Arc<Text>> {
+    let all = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = all.iter().filter_map(Weak::upgrade);
+    let length = |text: &Text| text.tree.source().map(|source| source.len() as u64);
+    all.find(|text| text.checksum == at.checksum && length(text) == Some(at.size))
+}
 
 /// What these bytes say. The caller has checked their checksum.
 pub fn read(bytes: &[u8], checksum: u32) -> Result<Arc<Text>, Error> {

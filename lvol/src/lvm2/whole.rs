@@ -78,10 +78,21 @@ impl Pv {
             let Ok(Some(pieces)) = header.pieces(header.committed) else {
                 continue;
             };
-            let mut text = Vec::new();
-            for piece in pieces.iter().filter(|piece| piece.size > 0) {
-                text.extend(draft.read(&self.disk.name, piece.offset, piece.size).await?);
-            }
+            // As LVM2 does: a text that the header describes as one that is known is that one, and is not read again.
+            let known = text::known(header.committed);
+            let text = match known.as_ref().and_then(|text| text.tree.source()) {
+                Some(source) => {
+                    draft.saw(source);
+                    source.to_vec()
+                }
+                None => {
+                    let mut text = Vec::new();
+                    for piece in pieces.iter().filter(|piece| piece.size > 0) {
+                        text.extend(draft.read(&self.disk.name, piece.offset, piece.size).await?);
+                    }
+                    text
+                }
+            };
             if Header::check(header.committed, &text).is_err() {
                 continue;
             }
@@ -312,11 +323,15 @@ impl Whole {
                 words(section, "status", &write, &[]);
             }
         };
-        if other(&self.vg.status, &self.vg.flags) {
-            turn(self.group()?);
-        }
+        let group = other(&self.vg.status, &self.vg.flags);
         let volumes = self.vg.logical.iter().filter(|lv| other(&lv.status, &lv.flags));
         let volumes: Vec<String> = volumes.map(|lv| lv.name.clone()).collect();
+        if !group && volumes.is_empty() {
+            return Ok(());
+        }
+        if group {
+            turn(self.group()?);
+        }
         for name in &volumes {
             turn(self.volume(name)?);
         }

@@ -2,7 +2,7 @@
 use super::verb::Kind;
 use crate::{Group, Partition, Verdict, lvm2::Settings, plugin::Registry, probe::Reading};
 use spec::Extent;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
 
 /// What there is to know of a disk before one changes it.
@@ -28,8 +28,10 @@ pub struct Facts {
     pub format: Option<&'static str>,
     /// Signatures on it, in plain words.
     pub signatures: Vec<String>,
-    /// What discovery made of it: partitions, or the volumes that stand on it.
+    /// What discovery made of it: partitions.
     pub parts: Vec<String>,
+    /// Volumes of groups that stand on it.
+    pub volumes: Arc<BTreeSet<String>>,
     /// If it is a partition: what its table says.
     pub partition: Option<Partition>,
     /// It is, or lies on, a volume of a group: what is on it is the business of whoever uses that.
@@ -39,6 +41,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What discovery made on it: its partitions, and volumes that stand on it.
+    pub fn carried(&self) -> impl Iterator<Item = &String> {
+        self.parts.iter().chain(&*self.volumes)
+    }
+
     /// Its length in bytes.
     pub fn bytes(&self) -> u64 {
         self.blocks.saturating_mul(self.block_size.into())

@@ -2,14 +2,29 @@
 use super::{Archived, Bytes, Code, Disks, Facts, Plan, Refusal, Request, Stamp, Step, Target, Undo, Write};
 use crate::{Group, probe::READ_MAX};
 use spec::{Extent, lvm2};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 use uuid::Uuid;
+
+/// Bytes of one block, somewhere in what was read or written at once: a text of megabytes is thousands of blocks.
+#[derive(Clone)]
+struct Part {
+    of: Arc<Vec<u8>>,
+    from: usize,
+    len: usize,
+}
+
+impl Deref for Part {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.of[self.from..self.from + self.len]
+    }
+}
 
 /// A block that the step under way changes.
 struct Block {
-    before: Vec<u8>,
-    after: Vec<u8>,
-    what: Vec<Arc<str>>,
+    before: Part,
+    after: Part,
+    what: Arc<[Arc<str>]>,
 }
 
 /// A plan in the making.
@@ -23,7 +38,7 @@ pub struct Draft<'a> {
     /// Blocks of the step under way, by disk and number.
     now: BTreeMap<(Arc<str>, u64), Block>,
     /// What earlier steps have made of blocks.
-    then: BTreeMap<(Arc<str>, u64), Vec<u8>>,
+    then: BTreeMap<(Arc<str>, u64), Part>,
     /// Disks by every name that they were asked for.
     facts: BTreeMap<String, Arc<Facts>>,
     /// The group that each member is of, once somebody has asked.
@@ -101,9 +116,14 @@ impl<'a> Draft<'a> {
         let facts = self.facts(disk)?;
         let (first, end) = span(&facts, offset, len)?;
         let bytes = self.blocks(&facts, first, end).await?;
-        self.seen = lvm2::crc(self.seen, &bytes[..bytes.len().min(4096)]);
+        self.saw(&bytes);
         let skip = (offset - first * u64::from(facts.block_size)) as usize;
         Ok(bytes[skip..skip + len as usize].to_vec())
+    }
+
+    /// What would have been read is known already.
+    pub fn saw(&mut self, bytes: &[u8]) {
+        self.seen = lvm2::crc(self.seen, &bytes[..bytes.len().min(4096)]);
     }
 
     /// Blocks `first..end`, which are on the disk.
@@ -150,23 +170,29 @@ impl<'a> Draft<'a> {
         let mut after = before.clone();
         let skip = (offset - first * size as u64) as usize;
         after[skip..skip + bytes.len()].copy_from_slice(bytes);
-        self.seen = lvm2::crc(self.seen, &bytes[..bytes.len().min(4096)]);
+        self.saw(bytes);
         let (name, what): (Arc<str>, Arc<str>) = (facts.name.as_str().into(), what.into());
-        for ((block, before), after) in (first..end).zip(before.chunks(size)).zip(after.chunks(size)) {
+        let (before, after, alone) = (Arc::new(before), Arc::new(after), Arc::from([what.clone()]));
+        for (block, from) in (first..end).zip((0..).step_by(size)) {
+            let part = |of: &Arc<Vec<u8>>| Part {
+                of: of.clone(),
+                from,
+                len: size,
+            };
             let key = (name.clone(), block);
             match self.now.get_mut(&key) {
                 Some(there) => {
-                    there.after = after.to_vec();
+                    there.after = part(&after);
                     if !there.what.contains(&what) {
-                        there.what.push(what.clone());
+                        there.what = there.what.iter().chain([&what]).cloned().collect();
                     }
                 }
-                None if before == after => {}
+                None if before[from..from + size] == after[from..from + size] => {}
                 None => {
                     let block = Block {
-                        before: before.to_vec(),
-                        after: after.to_vec(),
-                        what: vec![what.clone()],
+                        before: part(&before),
+                        after: part(&after),
+                        what: Arc::clone(&alone),
                     };
                     self.now.insert(key, block);
                 }
@@ -179,7 +205,7 @@ impl<'a> Draft<'a> {
     pub fn barrier(&mut self, title: &str) {
         let mut writes: Vec<Write> = Vec::new();
         for ((disk, block), with) in std::mem::take(&mut self.now) {
-            if with.before == with.after {
+            if *with.before == *with.after {
                 continue;
             }
             let size = with.after.len() as u64;
@@ -188,7 +214,7 @@ impl<'a> Draft<'a> {
                 Some(last) if *last.disk == *disk && last.offset + last.len() == offset => {
                     last.before.0.extend_from_slice(&with.before);
                     last.after.0.extend_from_slice(&with.after);
-                    for what in &with.what {
+                    for what in &*with.what {
                         if !last.what.iter().any(|have| **have == **what) {
                             last.what.push((**what).to_owned());
                         }
@@ -198,8 +224,8 @@ impl<'a> Draft<'a> {
                     disk: (*disk).to_owned(),
                     offset,
                     what: with.what.iter().map(|what| (**what).to_owned()).collect(),
-                    before: Bytes(with.before),
-                    after: Bytes(with.after.clone()),
+                    before: Bytes(with.before.to_vec()),
+                    after: Bytes(with.after.to_vec()),
                 }),
             }
             self.then.insert((disk, block), with.after);
@@ -252,7 +278,7 @@ impl<'a> Draft<'a> {
                         .but("stop serving it, or take away what stands on it, first"),
                 );
             }
-            all.extend(facts.parts.iter().filter_map(|part| self.disks.facts(part)));
+            all.extend(facts.carried().filter_map(|part| self.disks.facts(part)));
         }
         self.plan.releases.push(disk.to_owned());
         Ok(())

@@ -506,6 +506,7 @@ impl Disks for Lab {
                 .filter(|_| matches!(node.findings.verdict, Verdict::Claimed | Verdict::Ambiguous)),
             signatures: node.findings.signatures.clone(),
             parts: node.parts.clone(),
+            volumes: std::sync::Arc::default(),
             partition: node.partition.clone(),
             on_volume: node.on_volume,
             user: self.users.get(name).cloned(),

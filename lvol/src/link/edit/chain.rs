@@ -258,9 +258,9 @@ pub fn reach(draft: &Draft<'_>, disk: &str) -> BTreeSet<String> {
     let (mut all, mut todo) = (BTreeSet::new(), vec![disk.to_owned()]);
     while let Some(name) = todo.pop() {
         if let Some(facts) = draft.disks.facts(&name)
-            && all.insert(facts.name)
+            && all.insert(facts.name.clone())
         {
-            todo.extend(facts.parts);
+            todo.extend(facts.carried().cloned());
         }
     }
     all

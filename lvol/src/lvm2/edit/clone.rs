@@ -118,7 +118,7 @@ impl Verb for VgImportClone {
                     let why = format!("{:?} is no member of the volume group {from:?}", pv.disk.name);
                     return Err(Refusal::new(Code::BadOption, why));
                 }
-                for part in &pv.disk.parts {
+                for part in pv.disk.carried() {
                     draft.release(part)?;
                 }
                 pvs.push(pv);

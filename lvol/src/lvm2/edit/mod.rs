@@ -149,7 +149,7 @@ pub(crate) async fn vacate(draft: &mut Draft<'_>, disk: &str, force: bool) -> Re
                 .but("`force` wipes what is on it"),
         );
     }
-    for part in &facts.parts {
+    for part in facts.carried() {
         draft.release(part)?;
     }
     draft.warn(format!("What is on {disk} is lost: it {}.", facts.reason));

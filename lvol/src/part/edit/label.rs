@@ -79,14 +79,12 @@ async fn create(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
         };
         return Err(facts.refuse(Code::NotBlank, &why).but("`force` replaces it"));
     }
-    for part in &facts.parts {
+    for part in facts.carried() {
         draft.release(part)?;
     }
-    if !facts.parts.is_empty() {
-        draft.warn(format!(
-            "What is on {} cannot be reached any more.",
-            facts.parts.join(", ")
-        ));
+    let carried: Vec<&str> = facts.carried().map(String::as_str).collect();
+    if !carried.is_empty() {
+        draft.warn(format!("What is on {} cannot be reached any more.", carried.join(", ")));
     }
     if facts.verdict != Verdict::New {
         draft.warn(format!(
@@ -364,16 +362,17 @@ async fn remove(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
         Label::Dos(dos) => &dos.disk,
         Label::Older(older) => &older.disk,
     };
-    for part in &facts.parts {
+    for part in facts.carried() {
         if let Some(facts) = draft.disks.facts(part) {
             not_a_member(&facts)?;
         }
         draft.release(part)?;
     }
-    if !facts.parts.is_empty() {
+    let carried: Vec<&str> = facts.carried().map(String::as_str).collect();
+    if !carried.is_empty() {
         draft.warn(format!(
             "What is on {} cannot be reached until the same partitions are made again.",
-            facts.parts.join(", ")
+            carried.join(", ")
         ));
     }
     if let Label::Older(older) = &label {
