@@ -352,5 +352,9 @@ fn shapes_that_make_no_sense_are_refused() {
             && Zones::new(&[7, 3], 8, None).is_err()
             && Zones::new(&[u64::MAX, 3], 8, None).is_err()
     );
+    let zones = Zones::new(&[104, 100, 200], 8, Some(Counting::Alternate)).unwrap();
+    for sector in [200, 1 << 54, u64::MAX] {
+        assert_eq!(zones.find(Place { member: 2, sector }), None);
+    }
     assert!(Linear::new(&[], 0).is_err() && Linear::new(&[1 << 54, 1], 0).is_err());
 }

@@ -531,6 +531,11 @@ fn bad_blocks_that_do_not_fit_or_make_no_sense() {
     let zero = [0; 8];
     assert_eq!(bad_blocks::parse(&zero, 0), Err(Error::Entry(0)));
     assert_eq!(bad_blocks::parse(&zero, 10), Err(Error::Shift(10)));
+    // It begins on the largest of disks and ends beyond it.
+    assert_eq!(
+        bad_blocks::parse(&[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], 0),
+        Err(Error::Entry(0))
+    );
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub fn parse(bytes: &[u8], shift: u8) -> Result<Vec<BadRange>, Error> {
         let (start, count) = (entry >> 10, (entry & COUNT_MAX) << shift);
         let start = start.checked_mul(1 << shift).ok_or(Error::Entry(at))?;
         let behind = all.last().is_none_or(|last| last.start + last.count <= start);
-        if count == 0 || start > super::SECTORS_MAX || !behind {
+        if count == 0 || start.saturating_add(count) > super::SECTORS_MAX || !behind {
             return Err(Error::Entry(at));
         }
         all.push(BadRange { start, count })

@@ -140,9 +140,12 @@ impl Zones {
         let zone = self.zones.iter().rev().find(|zone| zone.member_start <= place.sector)?;
         let index = zone.members.iter().position(|member| *member == place.member)? as u64;
         let (chunk, members) = (u64::from(self.chunk), zone.members.len() as u64);
-        let (row, within) = ((place.sector - zone.member_start) / chunk, place.sector % chunk);
+        let beyond = place.sector - zone.member_start;
+        if beyond >= (zone.end - zone.start) / members {
+            return None;
+        }
+        let (row, within) = (beyond / chunk, place.sector % chunk);
         let number = row * members + (index + members - self.ahead(zone)) % members;
-        let sector = zone.start + number * chunk + within;
-        (sector < zone.end).then_some(sector)
+        Some(zone.start + number * chunk + within)
     }
 }
