@@ -136,7 +136,7 @@ pub async fn progress(plan: &Plan, medium: &dyn Medium) -> Result<Progress, Fail
     // Of a block that is written twice any of the values may be there, but the last one makes it done.
     let mut last: BTreeMap<(&str, u64), Values<'_>> = BTreeMap::new();
     for write in plan.steps.iter().flat_map(|step| &step.writes) {
-        let size = block_size(plan, write)?;
+        let size = sector(plan, write)?;
         for ((before, after), at) in write.before.0.chunks(size).zip(write.after.0.chunks(size)).zip(0u64..) {
             let values = last.entry((&write.disk, write.offset + at * size as u64)).or_default();
             values.last = after;
@@ -144,10 +144,12 @@ pub async fn progress(plan: &Plan, medium: &dyn Medium) -> Result<Progress, Fail
         }
     }
     for write in plan.steps.iter().flat_map(|step| &step.writes) {
-        let size = block_size(plan, write)?;
+        let size = sector(plan, write)?;
         let there = read(plan, medium, write).await?;
         for (there, at) in there.chunks(size).zip(0u64..) {
             match last.get(&(write.disk.as_str(), write.offset + at * size as u64)) {
+                // One that is written as it was tells nothing.
+                Some(values) if values.last == there && values.earlier.iter().all(|value| *value == there) => {}
                 Some(values) if values.last == there => new = true,
                 Some(values) if values.earlier.first() == Some(&there) => old = true,
                 // Between two writes of the same block.
@@ -161,6 +163,11 @@ pub async fn progress(plan: &Plan, medium: &dyn Medium) -> Result<Progress, Fail
         (true, false) => Progress::Untouched,
         _ => Progress::Done,
     })
+}
+
+/// What a device writes whole: a file with blocks of 4096 bytes may lie on one that is cut off in the middle of them.
+fn sector(plan: &Plan, write: &Write) -> Result<usize, Failure> {
+    block_size(plan, write).map(|size| if size.is_multiple_of(512) { 512 } else { size })
 }
 
 fn block_size(plan: &Plan, write: &Write) -> Result<usize, Failure> {
