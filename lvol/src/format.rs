@@ -9,7 +9,7 @@ use crate::{
     probe::{Probe, ReadError},
 };
 use bdev::Table;
-use std::{future::Future, pin::Pin};
+use std::{future::Future, ops::Range, pin::Pin};
 use uuid::Uuid;
 
 /// A node that a format wants to have in the graph.
@@ -58,12 +58,27 @@ pub enum Taste {
 /// A taste that is on its way.
 pub type Tasting<'a> = Pin<Box<dyn Future<Output = Result<Taste, ReadError>> + Send + 'a>>;
 
+/// Places of metadata that are being found.
+pub type Locating<'a> = Pin<Box<dyn Future<Output = Result<Vec<Range<u64>>, ReadError>> + Send + 'a>>;
+
 /// Set-up knowledge of one metadata format.
 pub trait Format: Send + Sync {
     /// The word under which it claims disks.
     fn name(&self) -> &'static str;
     /// Looks at a disk. Reads only; an error means that the disk could not be read where it mattered.
     fn taste<'a>(&'a self, disk: &'a Probe<'a>) -> Tasting<'a>;
+    /// Bytes of a disk of this format that are its metadata, for a copy of them (`backup`): in the order in which they are read, so that what leads to the rest
+    /// is first. Unless a format knows better, it is what it reads to know the disk again, less what lies inside of what it proposes.
+    fn metadata<'a>(&'a self, disk: &'a Probe<'a>) -> Locating<'a> {
+        Box::pin(async move {
+            let taste = self.taste(disk).await?;
+            let nodes = match &taste {
+                Taste::Mine(mine) => mine.nodes.as_slice(),
+                _ => &[],
+            };
+            Ok(disk.trail(nodes))
+        })
+    }
     /// Kinds of signatures (`spec::magic`) that are its own, and therefore do not speak against it.
     fn signatures(&self) -> &'static [&'static str] {
         &[]

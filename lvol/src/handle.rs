@@ -1,7 +1,8 @@
 //! The engine for everybody else: the same methods whether it runs here or in a process of its own.
 use crate::{
     Applied, Change, ChangeError, Create, DiskInfo, Engine, EngineError, Found, Group, Notification, Offers, Past,
-    Plan, Refusal, Request, Stamp, border::wire::Call, keeper::Keeper, keeper::Whereabouts, plugin::Plugins,
+    Plan, Refusal, Request, Stamp, backup::Copies, border::wire::Call, keeper::Keeper, keeper::Whereabouts,
+    plugin::Plugins,
 };
 use bdev::{Graph, NodeInfo};
 use serde::{Serialize, de::DeserializeOwned};
@@ -305,6 +306,14 @@ impl Handle {
                 let disk = disk.to_owned();
                 keeper.call(&Call::PartitionTable { disk }).await
             }
+        }
+    }
+
+    /// [`Engine::copies`].
+    pub async fn copies(&self) -> Result<Copies, ChangeError> {
+        match &self.at {
+            At::Here(engine) => engine.copies().await,
+            At::There(keeper) => keeper.call(&Call::Copies).await,
         }
     }
 

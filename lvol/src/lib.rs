@@ -16,6 +16,7 @@
 //! The engine decides and never stands in the way of an I/O. It runs on the control plane's threads; what it needs from a disk it reads
 //! through the graph, and discovery writes nothing, ever.
 mod assemble;
+pub mod backup;
 pub mod border;
 pub mod change;
 pub mod engine;

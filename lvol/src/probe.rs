@@ -1,7 +1,14 @@
 //! What a format sees of a disk: blocks to read, a few of them at hand already, and nothing to write with.
-use crate::part::Partition;
+use crate::{format::Proposal, part::Partition};
+use bdev::Table;
 use spec::{Extent, magic};
-use std::{borrow::Cow, future::Future, pin::Pin};
+use std::{
+    borrow::Cow,
+    future::Future,
+    ops::Range,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+};
 use uuid::Uuid;
 
 /// An answer to [`Source::read`] that is on its way.
@@ -59,6 +66,16 @@ pub struct Probe<'a> {
     source: &'a dyn Source,
     head: Vec<u8>,
     tail: Vec<u8>,
+    trail: Mutex<Vec<Step>>,
+}
+
+/// What a format has looked at.
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    /// It has read these blocks.
+    Read(Extent),
+    /// It says that these bytes are its own.
+    Own(Range<u64>),
 }
 
 impl<'a> Probe<'a> {
@@ -79,6 +96,7 @@ impl<'a> Probe<'a> {
             source,
             head: Vec::new(),
             tail: Vec::new(),
+            trail: Mutex::default(),
         };
         let [head, tail] = ends(blocks, block_size);
         let head = probe.fetch(head).await?;
@@ -118,10 +136,45 @@ impl<'a> Probe<'a> {
         }
     }
 
+    fn step(&self, step: Step) {
+        let mut trail = self.trail.lock().unwrap_or_else(PoisonError::into_inner);
+        if !trail.contains(&step) {
+            trail.push(step);
+        }
+    }
+
+    /// Says that these bytes are metadata, for a format that finds them in the [`windows`](Self::windows) and does not read them one by one. They may lie
+    /// inside of what it proposes, as a Sun label lies in the first slice.
+    pub fn own(&self, range: Range<u64>) {
+        self.step(Step::Own(range));
+    }
+
+    /// The bytes that were read or owned so far, in that order, less blocks that lie inside of these nodes.
+    pub fn trail(&self, nodes: &[Proposal]) -> Vec<Range<u64>> {
+        let size = u64::from(self.block_size);
+        let inside = |extent: &Extent| {
+            let tables = nodes.iter().map(|node| &node.table);
+            let segments = tables.filter_map(|table| match table {
+                Table::Linear { segments } => Some(segments),
+                _ => None,
+            });
+            let own = segments.flatten().filter(|segment| segment.on == self.name);
+            own.into_iter()
+                .any(|segment| Extent::new(segment.start, segment.blocks).overlaps(*extent))
+        };
+        let trail = self.trail.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = trail.iter().filter_map(|step| match step {
+            Step::Read(extent) => (!inside(extent)).then(|| extent.start * size..(extent.start + extent.count) * size),
+            Step::Own(range) => Some(range.clone()),
+        });
+        places.filter(|place| !place.is_empty()).collect()
+    }
+
     /// The bytes of `extent`, from what is at hand if possible. At most [`READ_MAX`] bytes.
     pub async fn read(&self, extent: Extent) -> Result<Cow<'_, [u8]>, ReadError> {
         let size = u64::from(self.block_size);
         if extent.fits(self.blocks) && extent.count <= READ_MAX / size.max(1) {
+            self.step(Step::Read(extent));
             let (from, len) = (extent.start * size, (extent.count * size) as usize);
             let base = self.blocks * size - self.tail.len() as u64;
             for (window, base) in [(&self.head, 0), (&self.tail, base)] {

@@ -119,6 +119,7 @@ async fn answer(engine: &Engine, call: Call) -> Result<Vec<u8>, ChangeError> {
         Call::History => serde_json::to_vec(&engine.history()),
         Call::Past { number } => serde_json::to_vec(&engine.past(number)),
         Call::Archive { group } => serde_json::to_vec(&engine.archive(&group)),
+        Call::Copies => serde_json::to_vec(&engine.copies().await?),
         Call::Archived { group, change } => serde_json::to_vec(&engine.archived(&group, change)),
     };
     json.map_err(|why| EngineError::Lost(why.to_string()).into())

@@ -171,6 +171,7 @@ pub enum Call {
         group: String,
         change: u64,
     },
+    Copies,
 }
 
 impl Call {
@@ -205,7 +206,8 @@ impl Call {
             | History
             | Past { .. }
             | Archive { .. }
-            | Archived { .. } => true,
+            | Archived { .. }
+            | Copies => true,
         }
     }
 }

@@ -25,7 +25,12 @@ impl Format for Link {
     }
     fn taste<'a>(&'a self, disk: &'a Probe<'a>) -> Tasting<'a> {
         // Both copies lie in what is read of every disk.
-        Box::pin(async move { Ok(taste(disk.windows().head)) })
+        Box::pin(async move {
+            for at in COPIES.into_iter().filter(|at| at + COPY <= disk.bytes()) {
+                disk.own(at..at + COPY);
+            }
+            Ok(taste(disk.windows().head))
+        })
     }
     fn assemble(&self, members: &[Enrolled<'_>], _: Given<'_>) -> Assembly {
         assembly::assemble(members)

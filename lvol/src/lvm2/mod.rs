@@ -86,6 +86,7 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
         Ok(Some(label)) => label,
         Err(why) => return Ok(Taste::Traces(format!("an LVM2 label that cannot be used: {why}"))),
     };
+    disk.own(label.sector * spec::lvm2::SECTOR..(label.sector + 1) * spec::lvm2::SECTOR);
     let mut pv = PhysicalVolume {
         id: label.id,
         used: label.extension.flags & label::USED != 0,

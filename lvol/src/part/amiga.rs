@@ -33,7 +33,10 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
         // Blocks of 512 bytes as a rule, whatever the disk has.
         for unit in [512, size] {
             match head.get((at * unit) as usize..).map(Rigid::parse) {
-                Some(Ok(found)) => rigid = rigid.or(Some(found)),
+                Some(Ok(found)) => {
+                    disk.own(at * unit..(at + 1) * unit);
+                    rigid = rigid.or(Some(found));
+                }
                 Some(Err(amiga::Error::Signature | amiga::Error::Short(_))) | None => {}
                 Some(Err(why)) => {
                     return Ok(Taste::Traces(format!(

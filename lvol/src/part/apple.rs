@@ -29,6 +29,7 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
     let Ok(descriptor) = Descriptor::parse(head) else {
         return Ok(Taste::No);
     };
+    disk.own(0..512);
     let unit = u64::from(descriptor.block_size);
     // Two sizes are in use on one disk where a CD also boots from blocks of 512 bytes: the entries tell which is right.
     let at = |number: u32, unit: u64| head.get((u64::from(number) * unit) as usize..).unwrap_or_default();

@@ -32,6 +32,7 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
     let Ok(table) = Table::parse(disk.windows().head, sectors) else {
         return Ok(Taste::No);
     };
+    disk.own(0..512);
     let (mut all, mut broken) = (Vec::new(), None);
     for entry in table.entries.iter().filter(|entry| entry.is_used()) {
         if !entry.is_extended() {

@@ -33,6 +33,7 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
     for at in places {
         match Label::parse(head.get(at..).unwrap_or_default()) {
             Ok(one) => {
+                disk.own(at as u64..(at + bsd::LEN) as u64);
                 label = Some(one);
                 break;
             }

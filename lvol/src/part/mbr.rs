@@ -53,11 +53,12 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
             .iter()
             .map(|(number, why)| format!("partition {number} is not served: {why}")),
     );
-    if disk
-        .block(gpt::PRIMARY)
-        .await
-        .is_ok_and(|block| block.starts_with(&gpt::SIGNATURE))
-    {
+    // Not read, for it is no part of an MBR.
+    let second = disk
+        .windows()
+        .head
+        .get((gpt::PRIMARY * u64::from(disk.block_size)) as usize..);
+    if second.is_some_and(|block| block.starts_with(&gpt::SIGNATURE)) {
         notes.push("there is a GPT too, but the MBR does not protect it, so it is stale and the MBR counts".into());
     }
     let served = table.partitions.len();

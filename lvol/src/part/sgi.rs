@@ -31,6 +31,7 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
             )));
         }
     };
+    disk.own(0..512);
     let (good, bad) = header.partitions(disk.bytes() / 512);
     let found = good.into_iter().map(|(number, (entry, extent))| Found {
         number,

@@ -27,6 +27,7 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
         Err(sun::Error::Signature | sun::Error::Short(_)) => return Ok(Taste::No),
         Err(why) => return Ok(Taste::Traces(format!("a Sun label that cannot be used: {why}"))),
     };
+    disk.own(0..512);
     let (good, bad) = label.partitions(disk.bytes() / 512);
     let found = good.into_iter().map(|(number, (entry, extent))| Found {
         number,

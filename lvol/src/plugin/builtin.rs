@@ -1,6 +1,7 @@
 //! The one list of what is built in. A number that was given once is never given again; what is added gets the next one of its class.
 use super::{Api, Class, Id, Plugin, What};
 use crate::{
+    backup::restore::DiskRestore,
     format::Format,
     link::{
         Link,
@@ -23,6 +24,9 @@ use crate::{
     },
     plan::Verb,
 };
+
+/// What can be done to any disk.
+static DISK_VERBS: [&dyn Verb; 1] = [&DiskRestore];
 
 /// What can be done to partition tables that we write.
 static PARTITION_VERBS: [&dyn Verb; 8] = [
@@ -89,7 +93,10 @@ const fn plugin(name: &'static str, class: Class, number: u16, about: &'static s
 }
 
 const fn device(number: u16, kind: &'static str, about: &'static str) -> Plugin {
-    plugin(kind, Class::DeviceManager, number, about, What::Table)
+    Plugin {
+        verbs: &DISK_VERBS,
+        ..plugin(kind, Class::DeviceManager, number, about, What::Table)
+    }
 }
 
 const fn module(number: u16, kind: &'static str, about: &'static str) -> Plugin {

@@ -19,6 +19,7 @@ use bdev::{Table, table::Piece};
 use image::Image;
 use lvol::{
     Findings, Group, LogicalVolume, Partition, Registry, Verdict,
+    backup::{self, DiskCopy},
     format::Proposal,
     group::{Enrolled, Given, Member, Shared},
     judge,
@@ -435,6 +436,33 @@ impl Lab {
     /// One block of a disk.
     pub fn bytes_of(&self, name: &str, block: u64) -> Vec<u8> {
         self.get(name, Extent::new(block, 1)).unwrap()
+    }
+
+    /// A copy of the metadata of a disk.
+    pub fn copy(&self, name: &str) -> DiskCopy {
+        let node = &self.found.nodes[name];
+        let format = node
+            .findings
+            .format
+            .unwrap_or_else(|| panic!("nobody has claimed {name}"));
+        let source = On { lab: self, name };
+        let probe = now(Probe::new(name, node.uuid, node.blocks, node.block_size, &source)).unwrap();
+        let probe = probe.being(node.partition.as_ref());
+        let areas = backup::areas(Registry::builtin().format(format).unwrap(), &probe);
+        DiskCopy {
+            name: name.to_owned(),
+            uuid: node.uuid,
+            blocks: node.blocks,
+            block_size: node.block_size,
+            product: "image".into(),
+            path: None,
+            wwid: None,
+            serial: None,
+            on: Vec::new(),
+            format: Some(format.to_owned()),
+            was: node.findings.reason.clone(),
+            areas: now(areas).unwrap(),
+        }
     }
 
     /// Writes to a disk past all plans, and leaves no trace in the log.
