@@ -3,6 +3,7 @@
 //! It is a library so that a program outside this tree can be the same binary with plug-ins of its own: `examples/toy-partitions` is one, and
 //! docs/writing-a-format.md tells how to write it.
 mod ask;
+mod backup;
 mod cli;
 mod disk;
 mod human;
@@ -53,6 +54,8 @@ fn perform(cli: &Cli, registry: Registry) -> Result<(), Box<dyn Error>> {
         Command::Engine(args) => serve::engine_process(args, registry),
         Command::Config(ConfigCommand::Check { file }) => check(&cli.ask, file),
         Command::Config(ConfigCommand::Show) => show(&cli.ask),
+        Command::Config(ConfigCommand::Backup { file }) => backup::backup(&cli.ask, file),
+        Command::Config(ConfigCommand::Restore(args)) => backup::restore(&cli.ask, args),
         Command::Disk(command) => disk::run(&cli.ask, command),
         Command::Volume(command) => Ok(volume::run(&cli.ask, command)?),
         Command::Vg(command) => Ok(vg::run(&cli.ask, command)?),

@@ -201,6 +201,12 @@ fn print(ask: &cli::Ask, plan: &Value, bytes: bool) -> Outcome {
         ask::print_json(plan);
         return Ok(());
     }
+    ask::print_text(&text(plan, bytes)?);
+    Ok(())
+}
+
+/// A plan for people, with the bytes before and after or without them.
+pub fn text(plan: &Value, bytes: bool) -> Result<String, Box<dyn Error>> {
     let plan: lvol::Plan = serde_json::from_value(plan.clone())?;
     let mut text = plan.to_string();
     if bytes {
@@ -210,8 +216,7 @@ fn print(ask: &cli::Ask, plan: &Value, bytes: bool) -> Outcome {
             text.push('\n');
         }
     }
-    ask::print_text(&text);
-    Ok(())
+    Ok(text)
 }
 
 #[derive(Deserialize)]

@@ -113,7 +113,7 @@ async fn serve(
     nvmf.keep_reservations(state)
         .map_err(|error| format!("cannot keep reservations in {}: {error}", state.display()))?;
     let context = Context::new(reactors, engine.clone(), nvmf.clone(), iscsi.clone(), logs);
-    let context = Arc::new(context.configured(config.clone()));
+    let context = Arc::new(context.configured(config.clone()).kept_in(state));
 
     // Listened for before anything is up, so that a stop during a slow start is a stop too.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

@@ -1,6 +1,7 @@
 //! What every method needs: the running process, and the few facts only RPC clients care about.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -108,6 +109,8 @@ pub struct Context {
     pub kept: Kept,
     /// What the process was started with: its settings that cannot change while it runs.
     base: config::Config,
+    /// The state directory, if there is one.
+    state: Option<PathBuf>,
     pub(crate) iscsi_configured: AtomicBool,
     facts: Mutex<Facts>,
     catalogue: OnceLock<Catalogue>,
@@ -136,6 +139,7 @@ impl Context {
             logs,
             kept: Kept::default(),
             base: config::Config::default(),
+            state: None,
             iscsi_configured: AtomicBool::new(false),
             facts: Mutex::default(),
             catalogue: OnceLock::new(),
@@ -150,6 +154,17 @@ impl Context {
     /// The same, started with this configuration.
     pub fn configured(self, base: config::Config) -> Self {
         Context { base, ..self }
+    }
+
+    /// The same, with what must outlive the process in this folder.
+    pub fn kept_in(self, state: &Path) -> Self {
+        let state = Some(state.to_owned());
+        Context { state, ..self }
+    }
+
+    /// The state directory, if there is one.
+    pub(crate) fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
     }
 
     /// The running state in the schema of the configuration file.

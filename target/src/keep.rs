@@ -10,6 +10,7 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::mpsc,
 };
@@ -66,7 +67,9 @@ pub(crate) enum Step {
 /// Puts `bytes` in the place of the file, as far as `last`.
 pub(crate) fn replace(path: &Path, bytes: &[u8], last: Step) -> io::Result<()> {
     let beside = beside(path);
-    let mut file = File::create(&beside)?;
+    // Only its owner may read it: keys of reservations let whoever knows them in.
+    let mut file = File::options();
+    let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(bytes)?;
     if last == Step::Written {
         return Ok(());
@@ -80,6 +83,11 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], last: Step) -> io::Result<()> {
         return Ok(());
     }
     sync_folder(path)
+}
+
+/// Puts `bytes` in the place of the file, or makes it. It is on stable storage when this returns, and only its owner may read it. Blocks; for control threads.
+pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, Step::Done)
 }
 
 /// Where a new content is written first.

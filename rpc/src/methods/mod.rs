@@ -3,6 +3,7 @@
 mod app;
 mod ashlar;
 mod ashlar_target;
+mod backup;
 mod bdev;
 mod bdev_leaf;
 mod bdev_module;
@@ -41,7 +42,7 @@ pub struct TableOptions {
 
 /// The table of everything this process can do, told to the context so that `rpc_get_methods` can list it.
 pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
-    let families: [fn() -> Lines; 21] = [
+    let families: [fn() -> Lines; 22] = [
         app::lines,
         framework::lines,
         thread::lines,
@@ -63,6 +64,7 @@ pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
         ashlar::lines,
         ashlar_target::lines,
         plan::lines,
+        backup::lines,
     ];
     let mut table = Table::new(families.into_iter().flat_map(|lines| lines()).collect());
     if let Some(names) = options.allowed {

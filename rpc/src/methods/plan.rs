@@ -186,7 +186,7 @@ fn refused(why: Refusal) -> RpcError {
     error
 }
 
-fn failed(why: ChangeError) -> RpcError {
+pub(super) fn failed(why: ChangeError) -> RpcError {
     match why {
         ChangeError::Refused(why) => refused(why),
         ChangeError::Stale => RpcError::new(-(Errno::Again as i64), why.to_string()),

@@ -1,5 +1,7 @@
-//! What must hold for any bytes on the RPC socket. Shared by the replay test and by the fuzz target `rpc_wire`.
+//! What must hold for any bytes on the RPC socket, and in a backup. Shared by the replay test and by the fuzz targets `rpc_wire` and `backup`.
+#![allow(dead_code)]
 
+use rpc::backup::Backup;
 use rpc::envelope::Incoming;
 use rpc::wire::{DEPTH_LIMIT, Framer, REQUEST_LIMIT, TOKEN_LIMIT, WireError};
 use serde_json::Value;
@@ -78,4 +80,18 @@ fn over_the_limits(value: &Value, bytes: usize) -> bool {
     let (tokens, depth) = measure(value);
     // Names given twice are one member afterwards, so the count can only fall short by those.
     depth > DEPTH_LIMIT || tokens > TOKEN_LIMIT / 2 || bytes > REQUEST_LIMIT
+}
+
+/// What must hold for any bytes handed over as a backup: refused with a reason, or understood, and then it survives the way to bytes and back.
+pub fn backup(data: &[u8]) {
+    // Random bytes never have the right checksum; those of a body are given one.
+    for bytes in [data.to_vec(), target::keep::seal(data)] {
+        match Backup::parse(&bytes) {
+            Ok(backup) => {
+                let again = backup.to_bytes().expect("what was read can be written");
+                assert_eq!(Backup::parse(&again).as_ref(), Ok(&backup));
+            }
+            Err(why) => assert!(!why.is_empty()),
+        }
+    }
 }

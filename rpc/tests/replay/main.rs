@@ -17,6 +17,31 @@ fn the_corpus_of_the_wire_format_holds() {
 }
 
 #[test]
+fn the_corpus_of_backups_holds_whole_cut_short_and_damaged() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/backup");
+    let (mut replayed, mut understood) = (0, 0);
+    for entry in std::fs::read_dir(&corpus).expect("the corpus is in the tree") {
+        let bytes = std::fs::read(entry.expect("readable").path()).expect("readable");
+        check::backup(&bytes);
+        let good = rpc::backup::Backup::parse(&bytes).is_ok();
+        understood += u32::from(good);
+        for at in (0..bytes.len()).step_by(53) {
+            check::backup(&bytes[..at]);
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x15;
+            check::backup(&bad);
+            assert!(rpc::backup::Backup::parse(&bad).is_err() && rpc::backup::Backup::parse(&bytes[..at]).is_err());
+        }
+        replayed += 1;
+    }
+    assert!(
+        replayed >= 6 && understood >= 1,
+        "{replayed} files in {}, {understood} of them sound",
+        corpus.display()
+    );
+}
+
+#[test]
 fn random_json_like_bytes_hold() {
     let seed = std::env::var("SEED")
         .ok()
