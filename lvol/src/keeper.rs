@@ -43,8 +43,6 @@ const SILENCE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it takes at most to notice that an engine has ended.
 const NOTICE: Duration = Duration::from_secs(5);
-/// How long what an engine wanted last may take before another one is started.
-const GRACE: Duration = Duration::from_secs(2);
 /// The longest pause between two starts that came to nothing.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -312,14 +310,8 @@ async fn life(
     }
     let status = child.wait().await;
     // What it wanted last happens, or has failed, before another one looks: a write that came after would be a change that nobody has planned.
-    // Not for ever: an answer may hang on the next engine.
-    let rest = async {
-        let _ = answered.await;
-        while under_way.join_next().await.is_some() {}
-    };
-    if timeout(GRACE, rest).await.is_err() {
-        tracing::warn!("what the engine wanted last has not happened yet; another one is started all the same");
-    }
+    let _ = answered.await;
+    while under_way.join_next().await.is_some() {}
     match (served, status) {
         (Err(why), _) => why.to_string(),
         (Ok(()), Ok(status)) => format!("has ended ({status})"),
