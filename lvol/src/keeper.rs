@@ -407,7 +407,7 @@ fn hear(
             link.tell(None);
         }
         Up::Command { number, command } => {
-            let (side, link, left) = (side.clone(), link.clone(), command.is_left());
+            let (side, link, reads) = (side.clone(), link.clone(), command.reads());
             let done = async move {
                 let (problem, bytes) = match side.perform(command, bytes).await {
                     Ok(bytes) => (None, bytes),
@@ -415,7 +415,7 @@ fn hear(
                 };
                 link.tell(Some((&Down::Done { number, problem }, bytes)));
             };
-            match left {
+            match reads {
                 // A disk that does not answer keeps no engine from being replaced.
                 true => drop(tokio::spawn(done)),
                 false => drop(under_way.spawn(done)),

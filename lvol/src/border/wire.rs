@@ -59,14 +59,19 @@ pub enum Command {
 }
 
 impl Command {
-    /// True if nobody may wait for it when the engine has ended: it changes nothing, or, taking an offer back, it may itself be waiting for an engine.
-    pub fn is_left(&self) -> bool {
+    /// True if it changes nothing, so that nobody needs to wait for it when the engine has ended.
+    pub fn reads(&self) -> bool {
         use Command::*;
         match self {
-            Look { .. } | Read { .. } | Withdraw { .. } => true,
-            Build { .. } | Replace { .. } | Remove { .. } | Resize { .. } | Rescan | Write { .. } | Flush { .. } => {
-                false
-            }
+            Look { .. } | Read { .. } => true,
+            Build { .. }
+            | Replace { .. }
+            | Remove { .. }
+            | Resize { .. }
+            | Rescan
+            | Write { .. }
+            | Flush { .. }
+            | Withdraw { .. } => false,
         }
     }
 }
