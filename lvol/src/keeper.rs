@@ -253,17 +253,17 @@ async fn tell(keeper: Weak<Keeper>, wake: Subscription) {
 async fn keep(keeper: Weak<Keeper>, side: Arc<Side>, program: Program) {
     let mut pause = Duration::ZERO;
     loop {
-        let ended = match launch(&program) {
+        let (ended, answered) = match launch(&program) {
             Ok((child, main, asking)) => life(&keeper, &side, child, main, asking).await,
-            Err(why) => format!("cannot be started: {why}"),
+            Err(why) => (format!("cannot be started: {why}"), false),
         };
         side.bereaved();
         let Some(keeper) = keeper.upgrade() else { return };
         keeper.process.store(0, Relaxed);
         // One that never came as far as answering would not do so the next moment either.
-        pause = match keeper.link.send_replace(None) {
-            Some(_) => Duration::ZERO,
-            None => (pause * 2).clamp(Duration::from_millis(100), PAUSE),
+        pause = match answered {
+            true => Duration::ZERO,
+            false => (pause * 2).clamp(Duration::from_millis(100), PAUSE),
         };
         tracing::error!("the engine {ended}; hosts are served as before, and it is started again");
         drop(keeper);
@@ -284,16 +284,16 @@ fn launch(program: &Program) -> io::Result<(Child, UnixStream, UnixStream)> {
     Ok((command.kill_on_drop(true).spawn()?, main, asking))
 }
 
-/// Serves one engine until it ends; in words how.
+/// Serves one engine until it ends; in words how, and whether it had come as far as answering.
 async fn life(
     keeper: &Weak<Keeper>,
     side: &Arc<Side>,
     mut child: Child,
     main: UnixStream,
     asking: UnixStream,
-) -> String {
+) -> (String, bool) {
     let mut under_way = JoinSet::new();
-    let (ended, answered) = oneshot::channel();
+    let (ended, silent) = oneshot::channel();
     let answering = side.clone();
     // It waits for questions and for nothing else, and ends with the socket.
     let thread = std::thread::Builder::new().name("ashlar-border".into()).spawn(move || {
@@ -308,15 +308,19 @@ async fn life(
     if let Err(why) = child.start_kill() {
         tracing::debug!(%why, "the engine had ended already");
     }
+    // From now on calls wait for the next one.
+    let keeper = keeper.upgrade();
+    let answered = keeper.is_some_and(|keeper| keeper.link.send_replace(None).is_some());
     let status = child.wait().await;
     // What it wanted last happens, or has failed, before another one looks: a write that came after would be a change that nobody has planned.
-    let _ = answered.await;
+    let _ = silent.await;
     while under_way.join_next().await.is_some() {}
-    match (served, status) {
+    let how = match (served, status) {
         (Err(why), _) => why.to_string(),
         (Ok(()), Ok(status)) => format!("has ended ({status})"),
         (Ok(()), Err(why)) => format!("has ended ({why})"),
-    }
+    };
+    (how, answered)
 }
 
 async fn serve(
