@@ -142,6 +142,7 @@ impl Stripe<'_> {
         self.check_by(Backend::best(), from)
     }
 
+    // Who asks for what cannot be made has made a mistake of ours: there are no bytes to answer with, and made-up ones would be lost data.
     fn need_p(&self) -> &Buf {
         self.p.unwrap_or_else(|| panic!("a stripe without P"))
     }
