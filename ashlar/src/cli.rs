@@ -143,12 +143,9 @@ pub struct EngineArgs {
     /// The state directory.
     #[arg(long)]
     pub state: PathBuf,
-    /// What is logged.
-    #[arg(long, default_value = "info")]
-    pub log: String,
-    /// What is wanted of volume groups, in JSON.
+    /// What is wanted, in JSON: what is logged, of volume groups, and which disks are looked into.
     #[arg(long)]
-    pub lvm2: Option<String>,
+    pub settings: String,
 }
 
 /// Polling discipline as an argument.
@@ -193,6 +190,9 @@ pub enum ConfigCommand {
         /// The file.
         file: PathBuf,
     },
+    /// Let the running target read its configuration file again, as SIGHUP does: it takes over `discovery`, `lvm2` and `log`. Everything else
+    /// counts from the next start on; what is different there is told.
+    Reload,
     /// Put back what a backup has: on bare metal first `--state` and `--config`, without a running target; then, on the running one, what was on its disks.
     #[command(
         after_help = "Disks are known by their names. One that is as it was is left alone; one that is blank, of the same blocks and at least as large is \

@@ -54,6 +54,7 @@ fn perform(cli: &Cli, registry: Registry) -> Result<(), Box<dyn Error>> {
         Command::Engine(args) => serve::engine_process(args, registry),
         Command::Config(ConfigCommand::Check { file }) => check(&cli.ask, file),
         Command::Config(ConfigCommand::Show) => show(&cli.ask),
+        Command::Config(ConfigCommand::Reload) => reload(&cli.ask),
         Command::Config(ConfigCommand::Backup { file }) => backup::backup(&cli.ask, file),
         Command::Config(ConfigCommand::Restore(args)) => backup::restore(&cli.ask, args),
         Command::Disk(command) => disk::run(&cli.ask, command),
@@ -102,6 +103,36 @@ fn show(ask: &cli::Ask) -> Result<(), Box<dyn Error>> {
     } else {
         ask::print_text(&config::to_yaml(&running)?);
     }
+    Ok(())
+}
+
+/// `ashlar config reload`.
+fn reload(ask: &cli::Ask) -> Result<(), Box<dyn Error>> {
+    let reloaded: Value = ask::connect(ask)?
+        .call("ashlar_reload_config", ())
+        .map_err(plan::plain)?;
+    if ask.json {
+        ask::print_json(&reloaded);
+        return Ok(());
+    }
+    let list = |key: &str| {
+        let names: Vec<&str> = reloaded[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        names.join(", ")
+    };
+    let mut text = match list("taken_over") {
+        none if none.is_empty() => "Nothing has changed that can be taken over.\n".to_owned(),
+        names => format!("Taken over: {names}.\n"),
+    };
+    match list("at_next_start") {
+        none if none.is_empty() => {}
+        names => text += &format!("Different, but not before the next start: {names}.\n"),
+    }
+    ask::print_text(&text);
     Ok(())
 }
 

@@ -13,13 +13,16 @@ pub fn start(configured: config::schema::Log, verbose: u8) -> Logs {
         _ => Level::Error,
     };
     let handle = start_with(directive);
-    Logs::new(level, move |directive| {
-        let changed = EnvFilter::try_new(directive).map_err(|error| error.to_string());
-        let changed = changed.and_then(|filter| handle.reload(filter).map_err(|error| error.to_string()));
-        if let Err(error) = changed {
-            tracing::warn!("the log keeps its level: {error}");
-        }
-    })
+    Logs::new(level, move |directive| change(&handle, directive))
+}
+
+/// From now on this is logged.
+pub fn change(handle: &reload::Handle<EnvFilter, Registry>, directive: &str) {
+    let changed = EnvFilter::try_new(directive).map_err(|error| error.to_string());
+    let changed = changed.and_then(|filter| handle.reload(filter).map_err(|error| error.to_string()));
+    if let Err(error) = changed {
+        tracing::warn!("the log keeps its level: {error}");
+    }
 }
 
 /// What is logged, in the words of a filter.

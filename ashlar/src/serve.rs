@@ -3,14 +3,13 @@ use crate::{ask, cli, logging, volume};
 use bdev::Graph;
 use config::schema::{self, Config};
 use lvol::{
-    Engine, Handle, Registry,
+    Engine, Handle, Registry, Settings,
     keeper::{Keeper, Program},
 };
 use reactor::{IoBackend, Poll, Reactors};
 use rpc::{client::Client, context::Context, methods, server::Server};
 use std::{
     error::Error,
-    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -113,7 +112,11 @@ async fn serve(
     nvmf.keep_reservations(state)
         .map_err(|error| format!("cannot keep reservations in {}: {error}", state.display()))?;
     let context = Context::new(reactors, engine.clone(), nvmf.clone(), iscsi.clone(), logs);
-    let context = Arc::new(context.configured(config.clone()).kept_in(state));
+    let mut context = context.configured(config.clone()).kept_in(state);
+    if let Some(file) = &args.config {
+        context = context.configured_from(file.clone());
+    }
+    let context = Arc::new(context);
 
     // Listened for before anything is up, so that a stop during a slow start is a stop too.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -126,6 +129,13 @@ async fn serve(
     })?;
     let asked = tokio::spawn(server.run());
     tokio::spawn(context.follow());
+    let mut hangup = signal(SignalKind::hangup())?;
+    let reloads = context.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reloads.reload_and_tell().await;
+        }
+    });
 
     let stop = async {
         tokio::select! {
@@ -181,34 +191,32 @@ fn engine(
             .keep_in(state)
             .map_err(|error| format!("cannot keep plans in {}: {error}", state.display()))?;
         let engine = engine.with_lvm2((&config.lvm2).into());
+        let engine = engine.with_scope((&config.discovery).into());
         tokio::spawn(engine.watch());
         return Ok(Handle::here(graph.clone(), engine));
     }
-    let mut words: Vec<OsString> = vec!["engine".into(), "--state".into(), state.into()];
-    words.extend(["--log".into(), logging::directive(config.log, args.verbose).into()]);
-    let lvm2 = lvol::lvm2::Settings::from(&config.lvm2);
-    if lvm2 != lvol::lvm2::Settings::default() {
-        let said = serde_json::to_string(&lvm2).map_err(|error| error.to_string())?;
-        words.extend(["--lvm2".into(), said.into()]);
-    }
+    let settings = Settings {
+        log: logging::directive(config.log, args.verbose).into(),
+        lvm2: (&config.lvm2).into(),
+        discovery: (&config.discovery).into(),
+    };
     // It has the same plug-ins, being the same program. The very file that runs, even if another has taken its place since.
     let program = Program {
         path: "/proc/self/exe".into(),
-        args: words,
+        args: vec!["engine".into(), "--state".into(), state.into()],
     };
-    Ok(Handle::there(Keeper::start(graph.clone(), program)))
+    Ok(Handle::there(Keeper::start(graph.clone(), program, settings)))
 }
 
 /// `ashlar engine`: the engine's process.
 pub fn engine_process(args: &cli::EngineArgs, registry: Registry) -> Result<(), Failure> {
-    logging::start_with(&args.log);
+    let settings: Settings =
+        serde_json::from_str(&args.settings).map_err(|error| format!("--settings: {error}; `ashlar serve` says it"))?;
+    let log = logging::start_with(&settings.log);
     // What `ps` and `top` show: it was started by /proc/self/exe. Without a name it is as well.
     let _ = std::fs::write("/proc/self/comm", "ashlar-engine");
-    let lvm2 = match &args.lvm2 {
-        Some(said) => serde_json::from_str(said).map_err(|error| format!("--lvm2: {error}"))?,
-        None => lvol::lvm2::Settings::default(),
-    };
-    lvol::process::run(&args.state, lvm2, registry)
+    let changed = Box::new(move |directive: &str| logging::change(&log, directive));
+    lvol::process::run(&args.state, settings, registry, changed)
         .map_err(|error| format!("the engine cannot run: {error}; `ashlar serve` starts it").into())
 }
 

@@ -19,6 +19,7 @@ pub fn check(config: &Config) -> Vec<Problem> {
     };
     checker.reactors();
     checker.lvm2();
+    checker.discovery();
     checker.disks();
     checker.tables();
     checker.circles();
@@ -81,6 +82,17 @@ impl<'a> Checker<'a> {
                     **id
                 ),
             );
+        }
+    }
+
+    fn discovery(&mut self) {
+        let wanted = &self.config.discovery;
+        for (key, list) in [("include", wanted.include.as_ref()), ("exclude", Some(&wanted.exclude))] {
+            for (i, text) in list.into_iter().flatten().enumerate() {
+                if let Err(why) = lvol::scope::Glob::new(text) {
+                    self.wrong(text, format!("discovery.{key}[{i}]"), why);
+                }
+            }
         }
     }
 

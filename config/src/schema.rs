@@ -3,7 +3,7 @@
 pub use crate::nvme::{Host, Keys, Listener};
 use crate::units::{Size, Span};
 use bdev::module::error::Injection;
-use lvol::lvm2::Activation;
+use lvol::{lvm2::Activation, scope::Glob};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use spec::iscsi::chap::Algorithm;
 use std::{fmt, net::SocketAddr, ops::Deref, path::PathBuf};
@@ -86,6 +86,9 @@ pub struct Config {
     /// What is wanted of LVM2's volume groups.
     #[serde(skip_serializing_if = "is_default")]
     pub lvm2: Lvm2,
+    /// Which disks are looked into.
+    #[serde(skip_serializing_if = "is_default")]
+    pub discovery: Discovery,
     /// How the running target is asked.
     #[serde(skip_serializing_if = "is_default")]
     pub rpc: Rpc,
@@ -158,6 +161,29 @@ impl From<&Lvm2> for lvol::lvm2::Settings {
         Self {
             system_id: wanted.system_id.as_deref().cloned(),
             activation: wanted.activation,
+        }
+    }
+}
+
+/// Which disks discovery looks into and uses: globs over names, aliases and paths of files.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Discovery {
+    /// Disks that one of these matches. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include: Option<Vec<At<String>>>,
+    /// But none that one of these matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<At<String>>,
+}
+
+impl From<&Discovery> for lvol::Scope {
+    fn from(wanted: &Discovery) -> Self {
+        // Checked: each is a glob.
+        let globs = |list: &Vec<At<String>>| list.iter().filter_map(|text| Glob::new(text).ok()).collect();
+        Self {
+            include: wanted.include.as_ref().map(globs),
+            exclude: globs(&wanted.exclude),
         }
     }
 }

@@ -35,6 +35,7 @@ pub fn show(
         reactors: base.reactors.clone(),
         engine: base.engine,
         lvm2: base.lvm2.clone(),
+        discovery: base.discovery.clone(),
         rpc: base.rpc.clone(),
         log: base.log,
         ..Config::default()

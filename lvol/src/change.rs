@@ -128,6 +128,10 @@ impl Disks for View<'_> {
         self.0.groups()
     }
 
+    fn left_alone(&self, disk: &str) -> Option<String> {
+        self.0.left_alone(disk)
+    }
+
     fn groups_called(&self, name: &str) -> Vec<Group> {
         let state = self.0.state();
         let called = state
@@ -322,6 +326,9 @@ impl Engine {
     fn claim(&self, plan: &Plan) -> Result<Vec<Claim>, Refusal> {
         let mut claims = Vec::new();
         for name in plan.disks.keys() {
+            if let Some(why) = self.left_alone(name) {
+                return Err(plan::draft::left_alone(name, &why));
+            }
             let ours = self.state().known.get(name).is_some_and(|known| known.claim.is_some());
             if !ours {
                 let claim = self.runtime().claim(name, PLAN);
@@ -463,6 +470,9 @@ impl Engine {
             let info = info
                 .filter(|info| info.geometry.block_size == target.block_size && info.geometry.blocks >= target.blocks);
             let info = info.ok_or_else(|| EngineError::NotFound(name.clone()))?;
+            if let Some(why) = self.left_alone(&info.name) {
+                return Err(plan::draft::left_alone(&info.name, &why).into());
+            }
             names.insert(name.clone(), info.name);
         }
         plan.disks = std::mem::take(&mut plan.disks)

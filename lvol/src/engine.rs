@@ -5,7 +5,7 @@
 //! are answered at once from what is known. Whatever happens to a node, by a wish or by itself, comes back as an event of the graph, so nodes
 //! that somebody builds past the engine appear here too.
 use crate::{
-    EngineError, assemble,
+    EngineError, Settings, assemble,
     border::{Claim, Events, Runtime},
     events::{Change, ChangeKind, Notification, Ring},
     examine,
@@ -15,6 +15,7 @@ use crate::{
     part::Partition,
     plan::journal::Journal,
     plugin::Registry,
+    scope::Scope,
     stack,
 };
 use bdev::{Event, Graph, GraphError, NodeInfo, NodeSpec};
@@ -152,6 +153,8 @@ pub(crate) struct State {
     pub agree: bool,
     /// What the administrator wants of volume groups.
     pub lvm2: lvm2::Settings,
+    /// What discovery may look into.
+    pub scope: Scope,
     /// Who wanted a node that is being built, so that its event finds it.
     building: BTreeMap<String, Create>,
     /// Disks that two engines have ended over.
@@ -489,6 +492,44 @@ impl Engine {
         if changed {
             self.settle().await;
         }
+    }
+
+    /// The same engine, looking into these disks only. For before it has seen any.
+    pub fn with_scope(self, scope: Scope) -> Self {
+        self.state().scope = scope;
+        self
+    }
+
+    /// From now on these are the disks to look into: those of which that is news are looked at, or let go of as far as nobody uses what is on them.
+    pub async fn set_scope(&self, scope: Scope) {
+        let _work = self.inner.work.lock().await;
+        self.pump();
+        {
+            let mut guard = self.state();
+            let state = &mut *guard;
+            let before = std::mem::replace(&mut state.scope, scope);
+            for (name, known) in &state.known {
+                let found = known.origin.is_found();
+                if before.leaves(&known.spec, found) != state.scope.leaves(&known.spec, found) {
+                    state.pending.insert(name.clone());
+                }
+            }
+        }
+        self.settle().await;
+        self.resume().await;
+    }
+
+    /// Why a disk is not to be looked into, in a sentence that goes on from its name.
+    pub(crate) fn left_alone(&self, name: &str) -> Option<String> {
+        let state = self.state();
+        let known = state.known.get(name)?;
+        state.scope.leaves(&known.spec, known.origin.is_found())
+    }
+
+    /// From now on this is what the administrator wants. What is logged is the business of whoever has the log.
+    pub async fn adopt(&self, settings: Settings) {
+        self.set_lvm2(settings.lvm2).await;
+        self.set_scope(settings.discovery).await;
     }
 
     /// What the administrator wants of volume groups.

@@ -48,10 +48,12 @@ impl Source for Node<'_> {
 
 /// Looks at `name` and makes of it what is found.
 pub(crate) async fn examine(engine: &Engine, name: &str) {
+    let left = engine.left_alone(name);
     let (may, ours, look) = {
         let state = engine.state();
         let Some(known) = state.known.get(name) else { return };
-        let look = match (known.examine && !state.suspects.contains(name), known.claim.is_some()) {
+        let allowed = known.examine && left.is_none() && !state.suspects.contains(name);
+        let look = match (allowed, known.claim.is_some()) {
             (false, _) => Reads::Nothing,
             (true, false) => Reads::Unused,
             (true, true) => Reads::Ours,
@@ -62,7 +64,7 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
     let Some(Look { info, ends }) = engine.runtime().look(name, look).await else {
         return;
     };
-    let findings = match excuse(engine, &info, may, ours) {
+    let findings = match excuse(engine, &info, (may, ours), left) {
         Some(findings) => findings,
         None => {
             let partition = engine.state().known.get_mut(name).and_then(|known| {
@@ -83,7 +85,7 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
 }
 
 /// Why a disk is not looked at, if so.
-fn excuse(engine: &Engine, info: &NodeInfo, may: bool, ours: bool) -> Option<Findings> {
+fn excuse(engine: &Engine, info: &NodeInfo, (may, ours): (bool, bool), left: Option<String>) -> Option<Findings> {
     let not = |reason: String| {
         Some(Findings {
             reason,
@@ -99,6 +101,13 @@ fn excuse(engine: &Engine, info: &NodeInfo, may: bool, ours: bool) -> Option<Fin
     }
     if !may {
         return not("is used as a whole".into());
+    }
+    if let Some(reason) = left {
+        return Some(Findings {
+            verdict: Verdict::Unclaimed,
+            reason,
+            ..Findings::default()
+        });
     }
     if engine.state().suspects.contains(&info.name) {
         return not(
@@ -240,9 +249,10 @@ async fn drop_unwanted(engine: &Engine, info: &NodeInfo, findings: &mut Findings
             continue;
         }
         if let Err(why) = remove_tree(engine, &part).await {
-            findings.notes.push(format!(
-                "the partition table no longer has {part}, but it stays because {why}"
-            ));
+            findings.notes.push(match engine.left_alone(&info.name) {
+                Some(reason) => format!("{} {reason}, but {part} stays because {why}", info.name),
+                None => format!("the partition table no longer has {part}, but it stays because {why}"),
+            });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The engine for everybody else: the same methods whether it runs here or in a process of its own.
 use crate::{
     Applied, Change, ChangeError, Create, DiskInfo, Engine, EngineError, Found, Group, Notification, Offers, Past,
-    Plan, Refusal, Request, Stamp, backup::Copies, border::wire::Call, keeper::Keeper, keeper::Whereabouts,
+    Plan, Refusal, Request, Settings, Stamp, backup::Copies, border::wire::Call, keeper::Keeper, keeper::Whereabouts,
     plugin::Plugins,
 };
 use bdev::{Graph, NodeInfo};
@@ -65,6 +65,33 @@ impl Handle {
         match &self.at {
             At::Here(engine) => engine.offered_by(offers),
             At::There(keeper) => keeper.offered_by(offers),
+        }
+    }
+
+    // ---- what is wanted of the engine
+
+    /// [`Engine::adopt`] with other volume groups' settings and another scope; what is logged stays.
+    pub async fn adopt(&self, settings: Settings) -> Result<(), ChangeError> {
+        match &self.at {
+            At::Here(engine) => {
+                engine.adopt(settings).await;
+                Ok(())
+            }
+            At::There(keeper) => {
+                let adopted = keeper.adopt(|now| {
+                    let log = std::mem::take(&mut now.log);
+                    *now = Settings { log, ..settings };
+                });
+                adopted.await
+            }
+        }
+    }
+
+    /// Says what the engine is to log, in the words of a filter. One in this process has the same log as everybody here.
+    pub async fn set_log(&self, directive: &str) -> Result<(), ChangeError> {
+        match &self.at {
+            At::Here(_) => Ok(()),
+            At::There(keeper) => keeper.adopt(|now| now.log = directive.to_owned()).await,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Keeps an engine in a process of its own: starts it, serves what it asks of the runtime, passes calls on to it, and starts another when it ends
 //! or says nothing any more. Hosts' I/O does not pass through here and goes on whatever the engine does.
 use crate::{
-    Change, ChangeError, ChangeKind, EngineError, Notification, Offers,
+    Change, ChangeError, ChangeKind, EngineError, Notification, Offers, Settings,
     border::{
         Side,
         waiting::{Answer, Waiting},
@@ -51,7 +51,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub struct Program {
     /// The executable.
     pub path: PathBuf,
-    /// What it is told.
+    /// What it is told; behind it comes `--settings` and what is wanted, in JSON.
     pub args: Vec<OsString>,
 }
 
@@ -71,6 +71,8 @@ pub struct Keeper {
     process: AtomicU32,
     starts: AtomicU64,
     told: Mutex<Told>,
+    /// What is wanted of it.
+    settings: Mutex<Settings>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -87,11 +89,13 @@ struct Link {
     graph: Graph,
     /// Events of the graph that the engine has not been told yet.
     events: Mutex<Subscription>,
+    /// What it was started with.
+    settings: Settings,
 }
 
 impl Keeper {
     /// Starts the engine and keeps it for as long as the answer, or the graph, lives. On a runtime of tokio's.
-    pub fn start(graph: Graph, program: Program) -> Arc<Self> {
+    pub fn start(graph: Graph, program: Program, settings: Settings) -> Arc<Self> {
         let keeper = Arc::new(Self {
             told: Mutex::new(Told {
                 events: graph.events(),
@@ -101,6 +105,7 @@ impl Keeper {
             link: watch::Sender::new(None),
             process: AtomicU32::new(0),
             starts: AtomicU64::new(0),
+            settings: Mutex::new(settings),
             changes: broadcast::Sender::new(BACKLOG),
         });
         tokio::spawn(keep(Arc::downgrade(&keeper), keeper.side.clone(), program));
@@ -118,6 +123,25 @@ impl Keeper {
         Whereabouts {
             process: Some(self.process.load(Relaxed)).filter(|number| *number != 0),
             starts: self.starts.load(Relaxed),
+        }
+    }
+
+    /// What is wanted of the engine, of this one and of those that come after it.
+    pub(crate) fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is wanted, and returns when the engine has done what follows from it. One that is being started begins with it.
+    pub(crate) async fn adopt(&self, change: impl FnOnce(&mut Settings)) -> Result<(), ChangeError> {
+        let settings = {
+            let mut settings = self.settings();
+            change(&mut settings);
+            Box::new(settings.clone())
+        };
+        let link = self.link.borrow().clone();
+        match link {
+            Some(link) => link.call(&Call::Adopt { settings }).await.transpose().map(drop),
+            None => Ok(()),
         }
     }
 
@@ -253,8 +277,12 @@ async fn tell(keeper: Weak<Keeper>, wake: Subscription) {
 async fn keep(keeper: Weak<Keeper>, side: Arc<Side>, program: Program) {
     let mut pause = Duration::ZERO;
     loop {
-        let (ended, answered) = match launch(&program) {
-            Ok((child, main, asking)) => life(&keeper, &side, child, main, asking).await,
+        let settings = match keeper.upgrade() {
+            Some(keeper) => keeper.settings().clone(),
+            None => return,
+        };
+        let (ended, answered) = match launch(&program, &settings) {
+            Ok(started) => life(&keeper, &side, started, settings).await,
             Err(why) => (format!("cannot be started: {why}"), false),
         };
         side.bereaved();
@@ -271,12 +299,17 @@ async fn keep(keeper: Weak<Keeper>, side: Arc<Side>, program: Program) {
     }
 }
 
-/// A process and this end of the two sockets. It is in no terminal's foreground: who interrupts the target does not interrupt the engine while it writes.
-fn launch(program: &Program) -> io::Result<(Child, UnixStream, UnixStream)> {
+/// A process and this end of the two sockets.
+type Started = (Child, UnixStream, UnixStream);
+
+/// Starts one. It is in no terminal's foreground: who interrupts the target does not interrupt the engine while it writes.
+fn launch(program: &Program, settings: &Settings) -> io::Result<Started> {
     let ((main, its_main), (asking, its_asking)) = (UnixStream::pair()?, UnixStream::pair()?);
     let mut command = std::process::Command::new(&program.path);
     command
         .args(&program.args)
+        .arg("--settings")
+        .arg(serde_json::to_string(settings)?)
         .stdin(Stdio::from(OwnedFd::from(its_main)))
         .stdout(Stdio::from(OwnedFd::from(its_asking)))
         .process_group(0);
@@ -288,9 +321,8 @@ fn launch(program: &Program) -> io::Result<(Child, UnixStream, UnixStream)> {
 async fn life(
     keeper: &Weak<Keeper>,
     side: &Arc<Side>,
-    mut child: Child,
-    main: UnixStream,
-    asking: UnixStream,
+    (mut child, main, asking): Started,
+    settings: Settings,
 ) -> (String, bool) {
     let mut under_way = JoinSet::new();
     let (ended, silent) = oneshot::channel();
@@ -302,7 +334,7 @@ async fn life(
         let _ = ended.send(());
     });
     let served = match thread {
-        Ok(_) => serve(keeper, side, child.id(), main, &mut under_way).await,
+        Ok(_) => serve(keeper, side, (child.id(), settings), main, &mut under_way).await,
         Err(why) => Err(why),
     };
     if let Err(why) = child.start_kill() {
@@ -326,7 +358,7 @@ async fn life(
 async fn serve(
     keeper: &Weak<Keeper>,
     side: &Arc<Side>,
-    process: Option<u32>,
+    (process, settings): (Option<u32>, Settings),
     main: UnixStream,
     under_way: &mut JoinSet<()>,
 ) -> io::Result<()> {
@@ -338,6 +370,7 @@ async fn serve(
         waiting: Waiting::default(),
         events: Mutex::new(side.graph().events()),
         graph: side.graph().clone(),
+        settings,
     });
     if let Some(keeper) = keeper.upgrade() {
         keeper.process.store(process.unwrap_or_default(), Relaxed);
@@ -406,6 +439,12 @@ fn hear(
         Up::Ready => {
             if let Some(keeper) = keeper.upgrade() {
                 keeper.link.send_replace(Some(link.clone()));
+                // Something else may be wanted since it was started.
+                let now = keeper.settings().clone();
+                if now != link.settings {
+                    let (link, settings) = (link.clone(), Box::new(now));
+                    tokio::spawn(async move { link.call(&Call::Adopt { settings }).await });
+                }
             }
             // What has happened before anybody passed events on.
             link.tell(None);

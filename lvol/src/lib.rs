@@ -38,6 +38,8 @@ pub mod plugin;
 pub mod probe;
 pub mod process;
 mod questions;
+pub mod scope;
+mod settings;
 pub mod stack;
 
 pub use change::{Applied, ChangeError, Past};
@@ -51,3 +53,5 @@ pub use offers::Offers;
 pub use part::Partition;
 pub use plan::{Plan, Refusal, Request, Stamp};
 pub use plugin::{Plugin, PluginError, Registry};
+pub use scope::Scope;
+pub use settings::Settings;

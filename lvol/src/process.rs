@@ -1,13 +1,12 @@
 //! The engine in a process of its own: what runs in it. Its end of the two sockets are its standard input and output, which is the way to hand
 //! open files to a child that needs no `unsafe`. It ends when the process that serves hosts does.
 use crate::{
-    ChangeError, ChangeKind, Engine, EngineError, Registry,
+    ChangeError, ChangeKind, Engine, EngineError, Registry, Settings,
     border::{
         Runtime,
         line::Line,
         wire::{Call, Up},
     },
-    lvm2::Settings,
 };
 use std::{
     io,
@@ -19,9 +18,12 @@ use std::{
     sync::Arc,
 };
 
-/// Runs the engine until the line ends. `state` is the state directory, where plans are kept, `lvm2` what is wanted of volume groups; `registry` must
-/// be that of the process that serves hosts.
-pub fn run(state: &Path, lvm2: Settings, registry: Registry) -> io::Result<()> {
+/// What changes what is logged, to what such a filter says.
+pub type Log = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Runs the engine until the line ends. `state` is the state directory, where plans are kept, `settings` what is wanted; `registry` must be that of the
+/// process that serves hosts. `log` is called whenever something else is to be logged.
+pub fn run(state: &Path, settings: Settings, registry: Registry, log: Log) -> io::Result<()> {
     let socket = |fd: io::Result<OwnedFd>| fd.map(UnixStream::from);
     let main = socket(io::stdin().as_fd().try_clone_to_owned())?;
     let asking = socket(io::stdout().as_fd().try_clone_to_owned())?;
@@ -32,18 +34,20 @@ pub fn run(state: &Path, lvm2: Settings, registry: Registry) -> io::Result<()> {
         std::process::exit(101);
     }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(main, asking, state, lvm2, registry))
+    runtime.block_on(serve(main, asking, state, settings, registry, log))
 }
 
 async fn serve(
     main: UnixStream,
     asking: UnixStream,
     state: &Path,
-    lvm2: Settings,
+    settings: Settings,
     registry: Registry,
+    log: Log,
 ) -> io::Result<()> {
     let (line, mut calls) = Line::start(main, asking)?;
-    let engine = Engine::over(Runtime::from(line.clone()), registry).with_lvm2(lvm2);
+    let engine = Engine::over(Runtime::from(line.clone()), registry);
+    let engine = engine.with_lvm2(settings.lvm2).with_scope(settings.discovery);
     engine.keep_in(state)?;
     // Everything that the engine before this one knew is known again, and what it was writing is finished, before anybody may ask.
     engine.rescan().await;
@@ -61,7 +65,15 @@ async fn serve(
         }
     });
     line.say(&Up::Ready, Vec::new());
+    let mut logged = settings.log;
     while let Some((number, call)) = calls.recv().await {
+        // In the order in which it was wanted.
+        if let Call::Adopt { settings } = &call
+            && settings.log != logged
+        {
+            log(&settings.log);
+            logged.clone_from(&settings.log);
+        }
         let (line, engine) = (line.clone(), engine.clone());
         tokio::spawn(async move { reply(&line, number, answer(&engine, call).await) });
     }
@@ -81,6 +93,10 @@ fn reply(line: &Arc<Line>, number: u64, answer: Result<Vec<u8>, ChangeError>) {
 async fn answer(engine: &Engine, call: Call) -> Result<Vec<u8>, ChangeError> {
     let json = match call {
         Call::Ping => serde_json::to_vec(&()),
+        Call::Adopt { settings } => {
+            engine.adopt(*settings).await;
+            serde_json::to_vec(&())
+        }
         Call::Create { wish } => serde_json::to_vec(&engine.create(wish).await?),
         Call::CreateOrWait { wish } => serde_json::to_vec(&engine.create_or_wait(wish).await?),
         Call::Delete { name, force } => {

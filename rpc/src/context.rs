@@ -107,8 +107,10 @@ pub struct Context {
     pub logs: Logs,
     /// Options that are kept and shown.
     pub kept: Kept,
-    /// What the process was started with: its settings that cannot change while it runs.
-    base: config::Config,
+    /// What the process was started with: its settings, but for those that RPC changes.
+    base: Mutex<config::Config>,
+    /// The file that was, if there is one.
+    pub(crate) file: Option<PathBuf>,
     /// The state directory, if there is one.
     state: Option<PathBuf>,
     pub(crate) iscsi_configured: AtomicBool,
@@ -138,7 +140,8 @@ impl Context {
             iscsi,
             logs,
             kept: Kept::default(),
-            base: config::Config::default(),
+            base: Mutex::default(),
+            file: None,
             state: None,
             iscsi_configured: AtomicBool::new(false),
             facts: Mutex::default(),
@@ -153,6 +156,7 @@ impl Context {
 
     /// The same, started with this configuration.
     pub fn configured(self, base: config::Config) -> Self {
+        let base = Mutex::new(base);
         Context { base, ..self }
     }
 
@@ -160,6 +164,11 @@ impl Context {
     pub fn kept_in(self, state: &Path) -> Self {
         let state = Some(state.to_owned());
         Context { state, ..self }
+    }
+
+    /// What the process was started with, and what has been taken over since.
+    pub(crate) fn base(&self) -> MutexGuard<'_, config::Config> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state directory, if there is one.
@@ -170,7 +179,8 @@ impl Context {
     /// The running state in the schema of the configuration file.
     pub(crate) async fn configuration(&self) -> RpcResult<config::Config> {
         let wishes = self.engine.wishes().await.map_err(engine_error)?;
-        Ok(config::show(&self.base, &wishes, &self.graph, &self.iscsi, &self.nvmf))
+        let base = self.base().clone();
+        Ok(config::show(&base, &wishes, &self.graph, &self.iscsi, &self.nvmf))
     }
 
     /// Ends the start-up phase.

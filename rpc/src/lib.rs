@@ -22,6 +22,7 @@ pub mod log;
 pub mod method;
 pub mod methods;
 mod raid;
+pub mod reload;
 mod saved;
 pub mod server;
 mod shapes;

@@ -37,6 +37,18 @@ impl Level {
     }
 }
 
+impl From<config::schema::Log> for Level {
+    fn from(said: config::schema::Log) -> Self {
+        use config::schema::Log;
+        match said {
+            Log::Trace | Log::Debug => Level::Debug,
+            Log::Info => Level::Notice,
+            Log::Warn => Level::Warning,
+            Log::Error => Level::Error,
+        }
+    }
+}
+
 /// Flags and the `tracing` targets they open. SPDK's names where it has one for the component, our crates' names beside them.
 const FLAGS: [(&str, &str); 16] = [
     ("aio", "bdev::leaf"),
@@ -65,6 +77,18 @@ struct State {
     flags: BTreeSet<&'static str>,
 }
 
+impl State {
+    fn directive(&self) -> String {
+        let mut directive = self.print_level.directive().to_owned();
+        for (flag, target) in FLAGS {
+            if self.flags.contains(flag) {
+                directive.push_str(&format!(",{target}=debug"));
+            }
+        }
+        directive
+    }
+}
+
 /// The log's settings.
 pub struct Logs {
     state: Mutex<State>,
@@ -89,15 +113,15 @@ impl Logs {
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut state);
-        let mut directive = state.print_level.directive().to_owned();
-        for (flag, target) in FLAGS {
-            if state.flags.contains(flag) {
-                directive.push_str(&format!(",{target}=debug"));
-            }
-        }
+        let directive = state.directive();
         drop(state);
         (self.apply)(&directive);
         result
+    }
+
+    /// What is logged, as a filter directive: what the engine is told, which has a log of its own.
+    pub fn directive(&self) -> String {
+        self.look(State::directive)
     }
 
     fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {

@@ -3,7 +3,7 @@
 //! A frame is two little-endian 32-bit lengths, that of the JSON and that of the bytes, then both. The two ends are the same executable, so there is no
 //! version to agree on; a frame that cannot be read ends the line all the same, and with it the engine, which is then started anew.
 use super::Reads;
-use crate::{Request, Stamp, engine::Create, events::Change, plan::Plan};
+use crate::{Request, Settings, Stamp, engine::Create, events::Change, plan::Plan};
 use bdev::{Event, GraphError, NodeInfo, Table};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
@@ -101,6 +101,10 @@ pub enum Question {
 pub enum Call {
     /// Whether it is alive.
     Ping,
+    /// What is wanted of it from now on.
+    Adopt {
+        settings: Box<Settings>,
+    },
     Create {
         wish: Create,
     },
@@ -189,6 +193,7 @@ impl Call {
             | Change { .. }
             | Undo { .. } => false,
             Ping
+            | Adopt { .. }
             | WaitForExamine
             | Rescan
             | Disks

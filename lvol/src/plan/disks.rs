@@ -68,6 +68,11 @@ pub trait Disks: Send + Sync {
     }
     /// Every group of disks.
     fn groups(&self) -> Vec<Group>;
+    /// Why a disk is left alone, in a sentence that goes on from its name; nothing if it may be changed.
+    fn left_alone(&self, disk: &str) -> Option<String> {
+        let _ = disk;
+        None
+    }
     /// The groups of this name or identity.
     fn groups_called(&self, name: &str) -> Vec<Group> {
         let mut groups = self.groups();

@@ -105,6 +105,9 @@ impl<'a> Draft<'a> {
         let facts = facts.ok_or_else(|| {
             Refusal::new(Code::NotFound, format!("there is no disk {disk:?}")).but("`ashlar disk ls` lists them")
         })?;
+        if let Some(why) = self.disks.left_alone(&facts.name) {
+            return Err(left_alone(&facts.name, &why));
+        }
         self.seen = lvm2::crc(self.seen, facts.uuid.as_bytes());
         self.facts.insert(facts.name.clone(), facts.clone());
         self.facts.insert(disk.to_owned(), facts.clone());
@@ -322,6 +325,12 @@ impl<'a> Draft<'a> {
             false => Ok(plan),
         }
     }
+}
+
+/// No, because the configuration says that the disk is left alone.
+pub(crate) fn left_alone(disk: &str, why: &str) -> Refusal {
+    let refusal = Refusal::new(Code::LeftAlone, format!("{disk:?} {why}"));
+    refusal.but("`ashlar config reload` takes over another `discovery` from the configuration file")
 }
 
 /// The blocks that hold these bytes: first, and one past the last.

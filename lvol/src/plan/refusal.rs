@@ -28,6 +28,8 @@ pub enum Code {
     Incomplete,
     /// Nobody can tell which copy is right.
     Ambiguous,
+    /// The configuration says that it is left alone.
+    LeftAlone,
     /// It cannot be written to.
     ReadOnly,
     /// The format cannot express it.

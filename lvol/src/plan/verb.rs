@@ -1,6 +1,6 @@
 //! Verbs: what can be done to disks, partitions, groups and volumes. One trait; plug-ins bring them, and the command line, RPC and whatever else asks
 //! read what each takes from its description.
-use super::{Code, Disks, Draft, Guess, Limit, Plan, Refusal, Stamp, limit};
+use super::{Code, Disks, Draft, Guess, Limit, Plan, Refusal, Stamp, draft, limit};
 use crate::part;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -193,6 +193,10 @@ pub async fn plan(disks: &dyn Disks, request: &Request, stamp: &Stamp) -> Result
             _ if verb.kind() == Kind::Name => Refusal::new(Code::BadName, format!("{object:?} is there already")),
             _ => Refusal::new(Code::WrongKind, format!("{object:?} is no {}", verb.kind().word())),
         });
+    }
+    // A partition that is left alone is not changed through its disk either.
+    if let Some(why) = disks.left_alone(&request.object) {
+        return Err(draft::left_alone(&request.object, &why));
     }
     for option in request.options.keys() {
         if !verb.options().iter().any(|known| known.name == option) {

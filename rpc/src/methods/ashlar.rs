@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::nvmf::address;
 use super::{Line, Lines, Manner::*, Phases::*};
 use crate::context::{Context, engine_error, no_disk};
-use crate::error::RpcResult;
+use crate::error::{Errno, RpcError, RpcResult};
 use crate::method::{Complaint, NoParams};
+use crate::reload::{ReloadError, Reloaded};
 
 /// The lines of the table.
 pub(super) fn lines() -> Lines {
@@ -30,6 +31,13 @@ pub(super) fn lines() -> Lines {
         Line::new("ashlar_get_volumes", Runtime, Look, BAD, get_volumes),
         Line::new("ashlar_get_targets", Runtime, Look, Complaint::NoParams, get_targets),
         Line::new("ashlar_get_config", Runtime, Look, Complaint::NoParams, get_config),
+        Line::new(
+            "ashlar_reload_config",
+            Runtime,
+            Change,
+            Complaint::NoParams,
+            reload_config,
+        ),
     ]
 }
 
@@ -285,6 +293,19 @@ async fn get_targets(context: Arc<Context>, _: NoParams) -> RpcResult<Value> {
         })
     });
     Ok(json!({"nvmf": subsystems, "iscsi": nodes.collect::<Vec<_>>()}))
+}
+
+/// Reads the configuration file again and takes over what can be: which disks are looked into, what is wanted of volume groups, the level of the log.
+async fn reload_config(context: Arc<Context>, _: NoParams) -> RpcResult<Reloaded> {
+    context.reload().await.map_err(|why| {
+        let errno = match &why {
+            ReloadError::NoFile => Errno::NoEnt,
+            ReloadError::Config(_) => Errno::Inval,
+            ReloadError::Engine(_) => Errno::Again,
+            ReloadError::Read(_) => Errno::Io,
+        };
+        RpcError::new(-(errno as i64), why.to_string())
+    })
 }
 
 /// The running state in the schema of the configuration file.

@@ -33,26 +33,32 @@ pub(super) fn lines() -> Lines {
     ]
 }
 
+/// Tells the engine, which has a log of its own when it runs in a process of its own.
+async fn told(context: &Context) -> RpcResult<bool> {
+    let told = context.engine.set_log(&context.logs.directive()).await;
+    told.map(|()| true).map_err(super::plan::failed)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Flag {
     flag: String,
 }
 
-fn flag(context: &Context, name: &str, on: bool) -> RpcResult<bool> {
+async fn flag(context: &Context, name: &str, on: bool) -> RpcResult<bool> {
     let known = || context.logs.flags().iter().map(|f| f.0).collect::<Vec<_>>().join(", ");
     match context.logs.set_flag(name, on) {
-        true => Ok(true),
+        true => told(context).await,
         false => Err(RpcError::invalid_params("invalid log flag").because(format!("there are all, {}", known()))),
     }
 }
 
 async fn set_flag(context: Arc<Context>, params: Flag) -> RpcResult<bool> {
-    flag(&context, &params.flag, true)
+    flag(&context, &params.flag, true).await
 }
 
 async fn clear_flag(context: Arc<Context>, params: Flag) -> RpcResult<bool> {
-    flag(&context, &params.flag, false)
+    flag(&context, &params.flag, false).await
 }
 
 async fn get_flags(context: Arc<Context>, _: NoParams) -> RpcResult<Map<String, Value>> {
@@ -72,7 +78,7 @@ struct SetLevel {
 
 async fn set_level(context: Arc<Context>, params: SetLevel) -> RpcResult<bool> {
     context.logs.set_level(params.level);
-    Ok(true)
+    told(&context).await
 }
 
 async fn get_level(context: Arc<Context>, _: NoParams) -> RpcResult<Level> {
@@ -81,7 +87,7 @@ async fn get_level(context: Arc<Context>, _: NoParams) -> RpcResult<Level> {
 
 async fn set_print_level(context: Arc<Context>, params: SetLevel) -> RpcResult<bool> {
     context.logs.set_print_level(params.level);
-    Ok(true)
+    told(&context).await
 }
 
 async fn get_print_level(context: Arc<Context>, _: NoParams) -> RpcResult<Level> {

@@ -175,7 +175,7 @@ fn refused(why: Refusal) -> RpcError {
         Code::NotFound => Errno::NoDev,
         Code::NoSpace => Errno::NoSpc,
         Code::InUse => Errno::Busy,
-        Code::Foreign | Code::ReadOnly | Code::NotBlank => Errno::Perm,
+        Code::Foreign | Code::LeftAlone | Code::ReadOnly | Code::NotBlank => Errno::Perm,
         Code::Unreadable => Errno::Io,
         Code::NoVerb | Code::Unsupported => Errno::NotSup,
         Code::Incomplete | Code::Ambiguous | Code::Damaged => Errno::Again,
