@@ -190,7 +190,7 @@ pub enum ConfigCommand {
         /// The file.
         file: PathBuf,
     },
-    /// Let the running target read its configuration file again, as SIGHUP does: it takes over `discovery`, `lvm2` and `log`. Everything else
+    /// Let the running target read its configuration file again, as SIGHUP does: it takes over `discovery`, `lvm2`, `log` and `audit`. Everything else
     /// counts from the next start on; what is different there is told.
     Reload,
     /// Put back what a backup has: on bare metal first `--state` and `--config`, without a running target; then, on the running one, what was on its disks.

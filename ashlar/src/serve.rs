@@ -116,6 +116,7 @@ async fn serve(
     if let Some(file) = &args.config {
         context = context.configured_from(file.clone());
     }
+    context.open_audit(&config.audit).map_err(|error| error.to_string())?;
     let context = Arc::new(context);
 
     // Listened for before anything is up, so that a stop during a slow start is a stop too.

@@ -20,6 +20,7 @@ pub fn check(config: &Config) -> Vec<Problem> {
     checker.reactors();
     checker.lvm2();
     checker.discovery();
+    checker.audit();
     checker.disks();
     checker.tables();
     checker.circles();
@@ -93,6 +94,19 @@ impl<'a> Checker<'a> {
                     self.wrong(text, format!("discovery.{key}[{i}]"), why);
                 }
             }
+        }
+    }
+
+    fn audit(&mut self) {
+        let Some(limit) = &self.config.audit.limit else { return };
+        if self.config.audit.file.is_none() {
+            self.wrong(limit, "audit.limit", "there is no `file` that it could be the limit of");
+        } else if limit.0 < 64 << 10 {
+            self.wrong(
+                limit,
+                "audit.limit",
+                format!("{} is too little; expected at least 64KiB", **limit),
+            );
         }
     }
 

@@ -95,6 +95,9 @@ pub struct Config {
     /// How much is logged. Default: info.
     #[serde(skip_serializing_if = "is_default")]
     pub log: Log,
+    /// Where changes by RPC are written down.
+    #[serde(skip_serializing_if = "is_default")]
+    pub audit: Audit,
     /// What holds the data.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<Disk>,
@@ -249,6 +252,23 @@ pub enum Log {
     Debug,
     /// And every step.
     Trace,
+}
+
+/// The audit log: who has changed what by RPC.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Its file, relative to the state directory. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The size at which it becomes `FILE.1` and a new one is begun. Default: 64MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<At<Size>>,
+}
+
+impl Audit {
+    /// The limit without another.
+    pub const LIMIT: u64 = 64 << 20;
 }
 
 /// A disk: exactly one of `file`, `device`, `memory` and `void`.

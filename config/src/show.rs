@@ -38,6 +38,7 @@ pub fn show(
         discovery: base.discovery.clone(),
         rpc: base.rpc.clone(),
         log: base.log,
+        audit: base.audit.clone(),
         ..Config::default()
     };
     for wish in wishes {

@@ -16,6 +16,7 @@ use target::nvmf::Nvmf;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use crate::audit::Audit;
 use crate::error::{Errno, RpcError, RpcResult};
 use crate::kept::Kept;
 use crate::log::Logs;
@@ -107,6 +108,8 @@ pub struct Context {
     pub logs: Logs,
     /// Options that are kept and shown.
     pub kept: Kept,
+    /// Where changes are written down.
+    pub audit: Audit,
     /// What the process was started with: its settings, but for those that RPC changes.
     base: Mutex<config::Config>,
     /// The file that was, if there is one.
@@ -127,6 +130,9 @@ impl Process for Context {
     fn started(&self) -> bool {
         *self.started.borrow()
     }
+    fn audit(&self) -> Option<&Audit> {
+        Some(&self.audit)
+    }
 }
 
 impl Context {
@@ -140,6 +146,7 @@ impl Context {
             iscsi,
             logs,
             kept: Kept::default(),
+            audit: Audit::default(),
             base: Mutex::default(),
             file: None,
             state: None,

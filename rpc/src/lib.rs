@@ -12,6 +12,7 @@
 //! A process makes a [`Context`], a [`methods::table`] over it, and a [`Server`](server::Server); it spawns [`Context::follow`], which
 //! tells hosts about disks that grow and go, and ends when [`Context::killed`] says so.
 
+pub mod audit;
 pub mod backup;
 pub mod client;
 pub mod context;

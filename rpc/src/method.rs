@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 
+use crate::audit::Audit;
 use crate::error::{INTERNAL_ERROR, INVALID_PARAMS, PARSE_ERROR, RpcError, RpcResult};
 
 /// The phases of start-up a method may be called in.
@@ -84,6 +85,7 @@ pub struct Method<C> {
     phases: Phases,
     manner: Manner,
     complaint: Complaint,
+    audited: bool,
     legacy: Option<fn(&mut Map<String, Value>)>,
     alias_of: Option<&'static str>,
     handler: Handler<C>,
@@ -115,6 +117,7 @@ impl<C: Send + Sync + 'static> Method<C> {
             phases,
             manner,
             complaint,
+            audited: manner == Manner::Change,
             legacy: None,
             alias_of: None,
             handler: Box::new(handler),
@@ -124,6 +127,12 @@ impl<C: Send + Sync + 'static> Method<C> {
     /// The same method, rewriting older parameter forms to today's before they are read.
     pub fn accepting(mut self, legacy: fn(&mut Map<String, Value>)) -> Self {
         self.legacy = Some(legacy);
+        self
+    }
+
+    /// Marks a method that changes something beside others, so that its calls are written down as well.
+    pub fn audited(mut self) -> Self {
+        self.audited = true;
         self
     }
 
@@ -211,6 +220,10 @@ pub fn ignore(params: &mut Map<String, Value>, names: &[&str]) {
 pub trait Process: Send + Sync + 'static {
     /// Whether `framework_start_init` has been done.
     fn started(&self) -> bool;
+    /// Where calls that change something are written down, if they are.
+    fn audit(&self) -> Option<&Audit> {
+        None
+    }
 }
 
 /// All methods, and what limits them.
@@ -256,6 +269,12 @@ impl<C: Process> Table<C> {
     /// How a call of this method shares the process; unknown ones fail at once, so they count as looking.
     pub fn manner(&self, name: &str) -> Manner {
         self.methods.get(name).map_or(Manner::Look, |m| m.manner)
+    }
+
+    /// True if calls of this method change something and may be made.
+    pub fn audits(&self, name: &str) -> bool {
+        let allowed = self.allowed.as_ref().is_none_or(|names| names.contains(name));
+        allowed && self.methods.get(name).is_some_and(|method| method.audited)
     }
 
     /// Makes one call.

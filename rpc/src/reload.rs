@@ -1,6 +1,6 @@
 //! Takes over what has changed in the configuration file, as far as that can be done while hosts are served: which disks are looked into, what is wanted of
-//! volume groups, how much is logged. The rest, disks, tables and what hosts get, is what RPC is for, and counts at the next start.
-use crate::context::Context;
+//! volume groups, how much is logged, where changes are written down. The rest, disks, tables and what hosts get, is what RPC is for, and counts at the next start.
+use crate::{audit::Place, context::Context};
 use config::{Config, ConfigError};
 use lvol::{ChangeError, Settings};
 use serde::Serialize;
@@ -15,6 +15,14 @@ pub enum ReloadError {
     /// It is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The audit log cannot be written.
+    #[error("{place}: the audit log cannot be opened: {why}; it goes on where it was")]
+    Audit {
+        /// Its file.
+        place: String,
+        /// Why.
+        why: std::io::Error,
+    },
     /// The engine did not take it.
     #[error(transparent)]
     Engine(#[from] ChangeError),
@@ -40,6 +48,7 @@ fn sections(old: &Config, new: &Config) -> Sections {
         ("discovery", old.discovery != new.discovery, true),
         ("lvm2", old.lvm2 != new.lvm2, true),
         ("log", old.log != new.log, true),
+        ("audit", old.audit != new.audit, true),
         ("state", old.state != new.state, false),
         ("reactors", old.reactors != new.reactors, false),
         ("engine", old.engine != new.engine, false),
@@ -58,6 +67,22 @@ impl Context {
         self
     }
 
+    /// Writes changes down where the configuration says, from now on.
+    pub fn open_audit(&self, wanted: &config::schema::Audit) -> Result<(), ReloadError> {
+        let place = wanted.file.as_ref().map(|file| Place {
+            file: self.state().map_or_else(|| file.clone(), |state| state.join(file)),
+            limit: wanted
+                .limit
+                .as_deref()
+                .map_or(config::schema::Audit::LIMIT, |size| size.0),
+        });
+        let named = place.as_ref().map(|place| place.file.display().to_string());
+        self.audit.open(place).map_err(|why| ReloadError::Audit {
+            place: named.unwrap_or_default(),
+            why,
+        })
+    }
+
     /// Reads the configuration file again and takes over what can be.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let file = self.file.clone().ok_or(ReloadError::NoFile)?;
@@ -73,6 +98,8 @@ impl Context {
             taken_over: changed(true),
             at_next_start: changed(false),
         };
+        // Also if it is the same: whoever moves it away wants a new one.
+        self.open_audit(&new.audit)?;
         let settings = Settings {
             log: String::new(),
             lvm2: (&new.lvm2).into(),
@@ -80,7 +107,7 @@ impl Context {
         };
         {
             let mut base = self.base();
-            (base.discovery, base.lvm2) = (new.discovery, new.lvm2);
+            (base.discovery, base.lvm2, base.audit) = (new.discovery, new.lvm2, new.audit);
             if std::mem::replace(&mut base.log, new.log) != new.log {
                 self.logs.set_print_level(new.log.into());
             }

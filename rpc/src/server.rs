@@ -25,6 +25,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::audit::{Call, Peer};
 use crate::envelope::{Incoming, Reply, Request};
 use crate::error::RpcError;
 use crate::method::{Manner, Process, Table};
@@ -171,14 +172,22 @@ impl<C: Process> Server<C> {
 struct Connection<C> {
     table: Arc<Table<C>>,
     context: Arc<C>,
+    peer: Option<Peer>,
     writer: Mutex<OwnedWriteHalf>,
 }
 
 async fn serve<C: Process>(stream: UnixStream, table: Arc<Table<C>>, context: Arc<C>) {
+    // Who connected, as the kernel has it: what a process says of itself does not count.
+    let peer = stream.peer_cred().map(|who| Peer {
+        uid: who.uid(),
+        gid: who.gid(),
+        pid: who.pid(),
+    });
     let (reader, writer) = stream.into_split();
     let connection = Arc::new(Connection {
         table,
         context,
+        peer: peer.ok(),
         writer: Mutex::new(writer),
     });
     let mut waiting = JoinSet::new();
@@ -269,7 +278,13 @@ impl<C: Process> Connection<C> {
     async fn call(&self, request: Request) -> Option<Reply> {
         let outcome = match request.call {
             Ok((name, params)) => {
+                let audit = self.context.audit().filter(|audit| audit.is_open());
+                let audit = audit.filter(|_| self.table.audits(&name));
+                let noted = audit.map(|audit| (audit, Call::new(&name, &params)));
                 let outcome = self.table.call(&self.context, &name, params).await;
+                if let Some((audit, call)) = noted {
+                    audit.note(&call, self.peer, &outcome);
+                }
                 match &outcome {
                     Ok(_) => tracing::debug!(method = name, "RPC"),
                     Err(error) => tracing::debug!(method = name, %error, "RPC refused"),

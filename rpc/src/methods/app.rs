@@ -15,7 +15,7 @@ pub(super) fn lines() -> Lines {
     vec![
         Line::new("spdk_get_version", Both, Look, VERSION, version),
         Line::new("rpc_get_methods", Both, Look, Complaint::Invalid, get_methods),
-        Line::new("spdk_kill_instance", Runtime, Look, Complaint::Invalid, kill),
+        Line::new("spdk_kill_instance", Runtime, Look, Complaint::Invalid, kill).audited(),
     ]
 }
 

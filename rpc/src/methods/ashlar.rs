@@ -302,7 +302,7 @@ async fn reload_config(context: Arc<Context>, _: NoParams) -> RpcResult<Reloaded
             ReloadError::NoFile => Errno::NoEnt,
             ReloadError::Config(_) => Errno::Inval,
             ReloadError::Engine(_) => Errno::Again,
-            ReloadError::Read(_) => Errno::Io,
+            ReloadError::Read(_) | ReloadError::Audit { .. } => Errno::Io,
         };
         RpcError::new(-(errno as i64), why.to_string())
     })

@@ -41,7 +41,7 @@ pub(super) fn lines() -> Lines {
                 params.entry("names").or_insert(json!([name]));
             }
         }),
-        Line::new("bdev_reset_iostat", Runtime, Look, BAD, reset_iostat),
+        Line::new("bdev_reset_iostat", Runtime, Look, BAD, reset_iostat).audited(),
     ]
 }
 

@@ -16,12 +16,12 @@ pub(super) fn lines() -> Lines {
     const BAD: Complaint = Complaint::Decode;
     const NONE: Complaint = Complaint::NoParams;
     vec![
-        Line::new("log_set_flag", Both, Look, BAD, set_flag),
-        Line::new("log_clear_flag", Both, Look, BAD, clear_flag),
+        Line::new("log_set_flag", Both, Look, BAD, set_flag).audited(),
+        Line::new("log_clear_flag", Both, Look, BAD, clear_flag).audited(),
         Line::new("log_get_flags", Both, Look, NONE, get_flags),
-        Line::new("log_set_level", Both, Look, BAD, set_level),
+        Line::new("log_set_level", Both, Look, BAD, set_level).audited(),
         Line::new("log_get_level", Both, Look, NONE, get_level),
-        Line::new("log_set_print_level", Both, Look, BAD, set_print_level),
+        Line::new("log_set_print_level", Both, Look, BAD, set_print_level).audited(),
         Line::new("log_get_print_level", Both, Look, NONE, get_print_level),
         Line::new(
             "log_enable_timestamps",
@@ -29,7 +29,8 @@ pub(super) fn lines() -> Lines {
             Look,
             Complaint::Text("spdk_json_decode_object failed"),
             enable_timestamps,
-        ),
+        )
+        .audited(),
     ]
 }
 

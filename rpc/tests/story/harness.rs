@@ -33,6 +33,17 @@ impl Process {
         process
     }
 
+    /// One that is past start-up, and writes changes down in the file `audit` of its folder.
+    pub fn audited() -> Process {
+        let process = Process::started();
+        let place = rpc::audit::Place {
+            file: process.dir.path().join("audit"),
+            limit: 1 << 20,
+        };
+        process.context.audit.open(Some(place)).expect("an audit log");
+        process
+    }
+
     /// One that waits for `framework_start_init`.
     pub fn waiting(options: TableOptions) -> Process {
         let dir = tempfile::tempdir().expect("a temporary directory");

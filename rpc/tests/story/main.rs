@@ -1,5 +1,6 @@
 //! Whole stories over the socket, with a real process behind it.
 
+mod audit;
 mod crypto;
 mod disks;
 mod harness;
