@@ -419,7 +419,7 @@ pub enum LabelCommand {
         /// The disk.
         disk: String,
         /// Which kind; `dos` is a master boot record.
-        #[arg(long, value_parser = ["gpt", "dos", "sun", "sgi", "mac", "bsd"], default_value = "gpt")]
+        #[arg(long, value_parser = ["gpt", "dos", "sun", "sgi", "mac", "bsd", "amiga", "atari"], default_value = "gpt")]
         scheme: String,
         /// The disk's GUID, or for `dos` its signature in hexadecimal; fresh by default.
         #[arg(long)]

@@ -1,5 +1,6 @@
 //! `ashlar label`, `ashlar partition` and `ashlar sfdisk`: partition tables.
 use crate::{ask, cli, human, plan, script};
+use lvol::part::edit::FORMATS;
 use rpc::client::Client;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -141,11 +142,9 @@ fn list(client: &mut Client, ask: &cli::Ask, disk: Option<&str>) -> Outcome {
         None => {
             let disks: Value = client.call("ashlar_get_disks", json!({}))?;
             let all = disks.as_array().cloned().unwrap_or_default();
-            let tables = all.into_iter().filter(|disk| {
-                ["gpt", "mbr", "sun", "sgi", "apple", "bsd"]
-                    .iter()
-                    .any(|format| disk["format"] == *format)
-            });
+            let tables = all
+                .into_iter()
+                .filter(|disk| FORMATS.iter().any(|format| disk["format"] == *format));
             tables
                 .filter_map(|disk| disk["name"].as_str().map(str::to_owned))
                 .collect()

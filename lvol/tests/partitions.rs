@@ -1019,6 +1019,12 @@ fn play(scheme: &str, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError>
         let pick = |which: usize| (!numbers.is_empty()).then(|| numbers[which % numbers.len()]);
         let (request, touched) = match op {
             Op::Create { start, size, logical } => {
+                // It knows whole cylinders only.
+                let size = if scheme == "amiga" {
+                    size.next_multiple_of(128)
+                } else {
+                    *size
+                };
                 let mut options = json!({"size": size * u64::from(block_size)});
                 if let Some(start) = start {
                     options["start"] = json!(format!("{start}m"));
@@ -1035,6 +1041,7 @@ fn play(scheme: &str, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError>
             Op::Resize(which, by) => {
                 let Some(number) = pick(*which) else { continue };
                 let sign = if *by < 0 { "-" } else { "+" };
+                let by = if scheme == "amiga" { by / 128 * 128 } else { *by };
                 let size = format!("{sign}{}b", by.unsigned_abs() * u64::from(block_size));
                 (
                     ask("partition-resize", &format!("dp{number}"), json!({"size": size})),
@@ -1079,6 +1086,11 @@ fn play(scheme: &str, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError>
         }
         match op {
             Op::Create { start, size, .. } => {
+                let size = &if scheme == "amiga" {
+                    size.next_multiple_of(128)
+                } else {
+                    *size
+                };
                 let new: Vec<_> = places(&lab)
                     .into_iter()
                     .filter(|(number, ..)| !model.contains_key(number))
@@ -1100,7 +1112,7 @@ fn play(scheme: &str, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError>
             Op::Delete(_) => {
                 let number = touched.unwrap();
                 model.remove(&number);
-                if number >= 5 && dos {
+                if (number >= 5 && dos) || RENUMBERED.contains(&scheme) {
                     let behind: Vec<u32> = model.keys().copied().filter(|n| *n > number).collect();
                     for n in behind {
                         let moved = model.remove(&n).unwrap();
@@ -1109,6 +1121,7 @@ fn play(scheme: &str, block_size: u32, ops: &[Op]) -> Result<Lab, TestCaseError>
                 }
             }
             Op::Resize(_, by) => {
+                let by = &if scheme == "amiga" { by / 128 * 128 } else { *by };
                 let entry = model.get_mut(&touched.unwrap()).unwrap();
                 entry.1 = entry.1.checked_add_signed(*by).unwrap();
             }
@@ -1211,7 +1224,12 @@ const OLDER: &[(&str, &str, &str, &[u32])] = &[
     ("sgi", "sgi", "lvm", &[512]),
     ("mac", "mac", "lvm", &[512, 4096]),
     ("bsd", "", "swap", &[512, 4096]),
+    ("amiga", "", "swap", &[512]),
+    ("atari", "atari", "swap", &[512]),
 ];
+
+/// Those whose numbers are places in a list: behind a partition that goes they are lower by one.
+const RENUMBERED: [&str; 2] = ["amiga", "atari"];
 
 /// Those that sfdisk reads.
 const TO_SFDISK: [&str; 3] = ["sun", "sgi", "bsd"];
@@ -1323,8 +1341,9 @@ fn agreed(lab: &Lab, scheme: &str, blkid: &str) {
     let mut theirs = theirs;
     theirs.sort_unstable();
     assert_eq!(theirs, places(lab), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    // blkid knows no Amiga's.
     let (said, _) = text("blkid", &["-p", "-o", "export"]);
-    assert!(said.contains(&format!("PTTYPE={blkid}")), "{said}");
+    assert!(blkid.is_empty() || said.contains(&format!("PTTYPE={blkid}")), "{said}");
 }
 
 #[test]
@@ -1335,21 +1354,26 @@ fn the_real_tools_agree_with_the_older_tables_that_we_write() {
     for (scheme, blkid, other, _) in OLDER {
         let mut lab = older(scheme, 512);
         agreed(&lab, scheme, blkid);
-        let numbers: Vec<u32> = places(&lab).iter().map(|(number, ..)| *number).collect();
-        let part = |at: usize| format!("dp{}", numbers[at]);
-        for request in [
-            ask("partition-create", "d", json!({"size": "2m", "type": other})),
-            ask("partition-delete", &part(0), json!({})),
-            ask("partition-resize", &part(1), json!({"size": "-1m"})),
-            ask("partition-change", &part(2), json!({ "type": other })),
-            ask("partition-create", "d", json!({})),
+        let part = |lab: &Lab, at: usize| format!("dp{}", places(lab)[at].0);
+        for (verb, at, options) in [
+            ("partition-create", None, json!({"size": "2m", "type": other})),
+            ("partition-delete", Some(0), json!({})),
+            ("partition-resize", Some(0), json!({"size": "-1m"})),
+            ("partition-change", Some(1), json!({ "type": other })),
+            ("partition-create", None, json!({})),
         ] {
-            lab.change(&request);
+            let object = at.map_or("d".to_owned(), |at| part(&lab, at));
+            lab.change(&ask(verb, &object, options));
             agreed(&lab, scheme, blkid);
         }
-        // A disk whose cylinders have to be larger to be counted.
+        // A disk whose cylinders have to be larger to be counted; parted takes no larger one for an Atari.
         let mut vast = crash::Lab::new();
-        vast.add(Image::new("d", (1 << 31) + 7, 512));
+        let blocks = if *scheme == "atari" {
+            (1 << 31) - 1
+        } else {
+            (1 << 31) + 7
+        };
+        vast.add(Image::new("d", blocks, 512));
         vast.change(&ask("label-create", "d", json!({ "scheme": scheme })));
         vast.change(&ask("partition-create", "d", json!({"size": "600g"})));
         vast.change(&ask("partition-create", "d", json!({})));
@@ -1604,6 +1628,9 @@ fn what_an_older_table_cannot_tell_is_refused() {
             Code::Unsupported,
             "blocks of 4096 bytes",
         );
+        if RENUMBERED.contains(scheme) {
+            continue;
+        }
         let mut lab = older(scheme, 512);
         for (option, value) in [
             ("name", json!("x")),
@@ -1705,6 +1732,71 @@ fn what_an_older_table_cannot_tell_is_refused() {
     );
     let map = older("mac", 512);
     let create = |options| ("partition-create", "d", options);
+    let change = |options| ("partition-change", "dp1", options);
+    for (scheme, cases) in [
+        (
+            "amiga",
+            vec![
+                (create(json!({"guid": Uuid::from_u128(1)})), Code::BadOption, "has none"),
+                (create(json!({"name": "a:b"})), Code::BadName, "31 letters"),
+                (create(json!({"type": "DOS"})), Code::BadOption, "DOS\\3"),
+                (create(json!({"number": 3})), Code::BadName, "taken"),
+                (create(json!({"number": 5})), Code::BadOption, "no partition 5"),
+                (create(json!({"start": 0, "size": "1m"})), Code::NoSpace, "not free"),
+                (
+                    create(json!({"start": 100_001 * 512})),
+                    Code::BadOption,
+                    "multiples of 128",
+                ),
+                (
+                    ("partition-resize", "dp1", json!({"size": 1000 * 512})),
+                    Code::BadOption,
+                    "896 blocks",
+                ),
+                (
+                    change(json!({"attributes": ["x"]})),
+                    Code::BadOption,
+                    "it has boot, hidden",
+                ),
+            ],
+        ),
+        (
+            "atari",
+            vec![
+                (create(json!({"name": "x"})), Code::BadOption, "has none"),
+                (create(json!({"type": "XGM"})), Code::BadOption, "GEM, BGM, LNX"),
+                (create(json!({"number": 3})), Code::BadName, "taken"),
+                (create(json!({"start": 512, "size": "1m"})), Code::NoSpace, "not free"),
+                (
+                    change(json!({"attributes": ["hidden"]})),
+                    Code::BadOption,
+                    "it has boot",
+                ),
+            ],
+        ),
+    ] {
+        let mut lab = older(scheme, 512);
+        for ((verb, object, options), code, word) in cases {
+            no(&lab, verb, object, options, code, word);
+        }
+        no(&lab, "label-repair", "d", json!({}), Code::Unsupported, "one copy only");
+        lab.use_by("dp2", "a host");
+        // It would be dp1.
+        no(&lab, "partition-delete", "dp1", json!({}), Code::InUse, "a host");
+        lab.change(&ask("partition-delete", "dp3", json!({})));
+        lab.change(&ask("partition-change", "dp1", json!({"bootable": true})));
+        assert_eq!(lab.table("d").partitions[0].attrs.as_deref(), Some("boot"));
+    }
+    let mut four = older("atari", 512);
+    four.change(&ask("partition-create", "d", json!({"size": "1m"})));
+    no(
+        &four,
+        "partition-create",
+        "d",
+        json!({}),
+        Code::NoSpace,
+        "all of its entries are in use",
+    );
     for ((verb, object, options), code, word) in [
         (create(json!({"name": "x".repeat(32)})), Code::BadName, "31 letters"),
         (create(json!({"name": "größe"})), Code::BadName, "ASCII"),
@@ -1930,4 +2022,162 @@ fn dozens_of_layouts_read_as_the_tools_print_them_and_go_back_bit_for_bit() {
         seen += 1;
     }
     assert!(seen > 60, "only {seen} layouts");
+}
+
+/// parted's own, of a disk of 64 MiB.
+fn by_parted(commands: &[&str]) -> Image {
+    let saved = save(&Image::new("d", 131_072, 512));
+    let out = std::process::Command::new("parted")
+        .args(["-s", "--align", "none"])
+        .arg(&saved.path)
+        .args(commands)
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Image::load("d", &saved.path, 512)
+}
+
+#[test]
+fn amiga_and_atari_are_byte_for_byte_what_parted_writes() {
+    if skip_without("Amiga's and Atari's tables that we write", &["parted"]) {
+        return;
+    }
+    for scheme in ["amiga", "atari"] {
+        let mut ours = lab(131_072, 512);
+        ours.change(&ask("label-create", "d", json!({ "scheme": scheme })));
+        same(&ours, &by_parted(&["mklabel", scheme]));
+    }
+    // In order of their places, as parted writes them; it says of the last block that it is the one behind it.
+    let mut atari = lab(131_072, 512);
+    for (verb, object, options) in [
+        ("label-create", "d", json!({"scheme": "atari"})),
+        ("partition-create", "d", json!({"start": "1m", "size": "8m"})),
+        (
+            "partition-create",
+            "d",
+            json!({"start": "16m", "size": "8m", "type": "raw", "bootable": true}),
+        ),
+    ] {
+        atari.change(&ask(verb, object, options));
+    }
+    let theirs = by_parted(&[
+        "mklabel", "atari", "mkpart", "primary", "ext2", "2048s", "18431s", "mkpart", "primary", "32768s", "49151s",
+        "set", "2", "boot", "on",
+    ]);
+    same(&atari, &theirs);
+    atari.change(&ask("partition-delete", "dp1", json!({})));
+    let theirs = by_parted(&[
+        "mklabel", "atari", "mkpart", "primary", "32768s", "49151s", "set", "1", "boot", "on",
+    ]);
+    same(&atari, &theirs);
+    let mut amiga = lab(131_072, 512);
+    for (verb, object, options) in [
+        ("label-create", "d", json!({"scheme": "amiga"})),
+        (
+            "partition-create",
+            "d",
+            json!({"start": "1m", "size": "8m", "name": "Work", "bootable": true}),
+        ),
+        (
+            "partition-create",
+            "d",
+            json!({"start": "16m", "size": "8m", "name": "Swap", "type": "swap", "attributes": ["hidden"]}),
+        ),
+    ] {
+        amiga.change(&ask(verb, object, options));
+    }
+    let theirs = by_parted(&[
+        "mklabel",
+        "amiga",
+        "mkpart",
+        "Work",
+        "ext2",
+        "2048s",
+        "18431s",
+        "mkpart",
+        "Swap",
+        "linux-swap",
+        "32768s",
+        "49151s",
+        "set",
+        "1",
+        "boot",
+        "on",
+        "set",
+        "2",
+        "hidden",
+        "on",
+    ]);
+    let (ours, theirs) = (&amiga.images()["d"], theirs);
+    assert_eq!(ours.differing(&theirs), [2]);
+    let (mine, other) = (ours.read(1024, 512), theirs.read(1024, 512));
+    let differing: Vec<usize> = (0..512).filter(|at| mine[*at] != other[*at]).collect();
+    assert!(
+        differing.iter().all(|at| (8..12).contains(at) || *at == 155),
+        "{differing:?}"
+    );
+}
+
+#[test]
+fn what_else_an_amiga_has_at_the_start_of_the_disk_stays() {
+    let mut lab = older("amiga", 512);
+    // A file system's header and code behind the partitions' blocks, which only other blocks lead to.
+    for (at, signature) in [(6, b"FSHD"), (7, b"LSEG")] {
+        let mut block = [0u8; 512];
+        block[..4].copy_from_slice(signature);
+        lab.put("d", at * 512, &block);
+    }
+    let before = lab.images()["d"].read(6 * 512, 1024);
+    lab.change(&ask("partition-create", "d", json!({"size": "1m"})));
+    assert_eq!(lab.images()["d"].read(6 * 512, 1024), before);
+    let block = lab.images()["d"].read(8 * 512, 512);
+    assert!(block.starts_with(b"PART"), "the fourth lies behind them");
+    let shown = serde_json::to_value(lab.table("d")).unwrap();
+    let rows = shown["partitions"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["DH0", "DH1", "DH2", "DH3"]);
+    let plan = lab.plan(&ask("partition-delete", "dp2", json!({}))).unwrap();
+    assert_eq!(
+        plan.warnings,
+        ["The partitions behind it get lower numbers: dp3, dp4 will have other names."]
+    );
+    let why = lab
+        .plan(&ask("partition-create", "d", json!({"size": 1000 * 512})))
+        .unwrap_err();
+    assert_eq!(
+        (why.code, why.way_out.as_deref()),
+        (Code::BadOption, Some("896 blocks, or 1024"))
+    );
+    lab.use_by("dp3", "a host");
+    let why = lab.plan(&ask("partition-delete", "dp2", json!({}))).unwrap_err();
+    assert_eq!(why.code, Code::InUse);
+}
+
+#[test]
+fn tables_of_an_atari_that_are_more_than_four_entries_are_only_read() {
+    if skip_without("Atari tables with more than four entries", &["parted"]) {
+        return;
+    }
+    let places: Vec<[String; 2]> = (1..=5)
+        .map(|i| [format!("{}s", i * 20_000), format!("{}s", i * 20_000 + 9999)])
+        .collect();
+    let mut icd = vec!["mklabel", "atari"];
+    for [start, end] in &places {
+        icd.extend(["mkpart", "primary", start, end]);
+    }
+    let chain = [
+        "mklabel", "atari", "mkpart", "extended", "20000s", "99999s", "mkpart", "logical", "30000s", "39999s",
+    ];
+    for (commands, said) in [(&icd[..], "more than four"), (&chain[..], "chain of further tables")] {
+        let mut lab = crash::Lab::new();
+        lab.add(by_parted(commands));
+        lab.discover();
+        assert_eq!(lab.found().nodes["d"].findings.format, Some("atari"), "{said}");
+        let why = lab.plan(&ask("partition-create", "d", json!({}))).unwrap_err();
+        assert!(
+            why.code == Code::Unsupported && why.reason.contains(said),
+            "{}",
+            why.reason
+        );
+    }
 }

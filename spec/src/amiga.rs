@@ -10,6 +10,21 @@ pub const SCAN: u64 = 16;
 pub const PARTITIONS_MAX: usize = 128;
 /// Ends a chain.
 pub const END: u32 = u32::MAX;
+/// The block in which parted puts the first, out of an MBR's way.
+pub const FIRST: u32 = 2;
+/// A partition to boot from (`PBFF_BOOTABLE`).
+pub const BOOTABLE: u32 = 1;
+/// A partition that is not mounted by itself (`PBFF_NOMOUNT`).
+pub const NO_MOUNT: u32 = 2;
+/// The longest name, in bytes.
+pub const NAME_MAX: usize = 31;
+/// Surfaces and sectors of a track in a fresh table, as parted has them of a disk that says nothing else.
+const HEADS: u32 = 4;
+const SECTORS: u32 = 32;
+/// Cylinders at the start of a fresh table that are for its own blocks.
+const RESERVED: u32 = 3;
+/// 32-bit words that a checksum covers.
+const LONGS: u32 = 64;
 
 /// Why a block is none of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +67,17 @@ impl Block {
         Ok(Self {
             raw: block[..summed.len().max(256)].to_vec(),
         })
+    }
+
+    /// All zero but for the start, and these words.
+    fn fresh(signature: &[u8; 4], words: &[(usize, u32)]) -> Self {
+        let mut block = Self {
+            raw: vec![0; LONGS as usize * 4],
+        };
+        block.raw[..4].copy_from_slice(signature);
+        block.set(4, LONGS);
+        words.iter().for_each(|(at, word)| block.set(*at, *word));
+        block
     }
 
     fn word(&self, at: usize) -> u32 {
@@ -103,6 +129,74 @@ impl Rigid {
         }
     }
 
+    /// A fresh one for a disk of `sectors` of 512 bytes, as parted makes it. Nothing if the disk has no room, or more cylinders than can be told.
+    pub fn fresh(sectors: u64) -> Option<Self> {
+        let cylinder = HEADS * SECTORS;
+        let cylinders = u32::try_from(sectors / u64::from(cylinder)).ok()?;
+        let last = cylinders.checked_sub(1).filter(|last| *last >= RESERVED)?;
+        let words = [
+            // Bad blocks, file systems, the drive's initialisation and boot blocks: none.
+            (24, END),
+            (32, END),
+            (36, END),
+            (40, END),
+            (64, cylinders),
+            (68, SECTORS),
+            (72, HEADS),
+            // Where heads are parked, precompensation and reduced write current begin: at the end.
+            (80, cylinders),
+            (96, cylinders),
+            (100, cylinders),
+            (132, RESERVED * cylinder - 1),
+            (136, RESERVED),
+            (140, last),
+            (144, cylinder),
+            (152, FIRST + 1),
+        ];
+        Some(Self {
+            block_size: 512,
+            partitions: END,
+            block: Block::fresh(b"RDSK", &words),
+        })
+    }
+
+    /// Blocks that it and its chains may have.
+    pub fn reserved(&self) -> Extent {
+        let (low, high) = (u64::from(self.block.word(128)), u64::from(self.block.word(132)));
+        Extent::new(low, (high + 1).saturating_sub(low))
+    }
+
+    /// Surfaces, and sectors of a track.
+    pub fn geometry(&self) -> (u32, u32) {
+        (self.block.word(72), self.block.word(68))
+    }
+
+    /// Blocks that partitions may have: whole cylinders.
+    pub fn room(&self) -> Extent {
+        let cylinder = u64::from(self.block.word(144));
+        let (low, high) = (u64::from(self.block.word(136)), u64::from(self.block.word(140)));
+        let start = low.saturating_mul(cylinder);
+        Extent::new(start, (high + 1).saturating_mul(cylinder).saturating_sub(start))
+    }
+
+    /// The same with other partitions.
+    pub fn leading_to(&self, partitions: u32) -> Self {
+        Self {
+            partitions,
+            ..self.clone()
+        }
+    }
+
+    /// The last of its blocks that is in use.
+    pub fn highest(&self) -> u32 {
+        self.block.word(152)
+    }
+
+    /// Says so.
+    pub fn set_highest(&mut self, block: u32) {
+        self.block.set(152, block);
+    }
+
     /// The block as it goes to the disk, as far as its checksum covers it.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut block = self.block.clone();
@@ -147,7 +241,54 @@ impl Partition {
         })
     }
 
-    /// The block as it goes to the disk, as far as its checksum covers it. Name and geometry stay as they are written.
+    /// One that is nowhere yet, in a table of this geometry (surfaces, sectors of a track), as parted makes it.
+    pub fn fresh((heads, sectors): (u32, u32)) -> Self {
+        let words = [
+            (16, END),
+            // The environment has 19 words; a block has 128.
+            (128, 19),
+            (132, 128),
+            (140, heads),
+            // One sector in a block; blocks of a track; two blocks in front for booting.
+            (144, 1),
+            (148, sectors),
+            (152, 2),
+            // Buffers; the most that is moved at once, and where to.
+            (172, 30),
+            (180, 0x7fff_ffff),
+            (184, u32::MAX),
+        ];
+        Self {
+            next: END,
+            name: String::new(),
+            cylinder: u64::from(heads) * u64::from(sectors),
+            low: 0,
+            high: 0,
+            kind: *b"LNX\0",
+            block: Block::fresh(b"PART", &words),
+        }
+    }
+
+    /// [`BOOTABLE`], [`NO_MOUNT`] and what parted has beside them.
+    pub fn flags(&self) -> u32 {
+        self.block.word(20)
+    }
+
+    /// Sets them.
+    pub fn set_flags(&mut self, flags: u32) {
+        self.block.set(20, flags);
+    }
+
+    /// Gives it another name, of at most [`NAME_MAX`] bytes.
+    pub fn set_name(&mut self, name: &str) {
+        let len = name.len().min(NAME_MAX);
+        self.block.raw[36..68].fill(0);
+        self.block.raw[36] = len as u8;
+        self.block.raw[37..37 + len].copy_from_slice(&name.as_bytes()[..len]);
+        self.name = name.to_owned();
+    }
+
+    /// The block as it goes to the disk, as far as its checksum covers it. Geometry, and what was not set here, stay as they are written.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut block = self.block.clone();
         block.set(16, self.next);
@@ -174,6 +315,29 @@ impl Partition {
         };
         self.kind.iter().map(one).collect()
     }
+}
+
+/// A type from what people write: four characters, each itself or a number behind a backslash.
+pub fn kind(text: &str) -> Option<[u8; 4]> {
+    let mut bytes = Vec::new();
+    let mut rest = text.chars().peekable();
+    while let Some(letter) = rest.next() {
+        let byte = match letter {
+            '\\' => {
+                let mut number = String::new();
+                while number.len() < 3
+                    && let Some(digit) = rest.next_if(char::is_ascii_digit)
+                {
+                    number.push(digit);
+                }
+                number.parse().ok()?
+            }
+            ' '..='~' => letter as u8,
+            _ => return None,
+        };
+        bytes.push(byte);
+    }
+    bytes.try_into().ok()
 }
 
 /// The partitions of a chain, numbered from 1, on a disk of `blocks`.
@@ -215,6 +379,60 @@ mod tests {
             sector[*at..at + bytes.len()].copy_from_slice(bytes);
         }
         sector
+    }
+
+    /// The first block of `parted mklabel amiga` on 128 MiB.
+    const RIGID: &[(usize, &[u8])] = &[
+        (0, b"RDSK"),
+        (7, b"@\xad\xbb\x80R"),
+        (18, b"\x02"),
+        (24, &[0xff; 20]),
+        (66, b"\x08"),
+        (71, b" "),
+        (75, b"\x04"),
+        (82, b"\x08"),
+        (98, b"\x08"),
+        (102, b"\x08"),
+        (134, b"\x01\x7f"),
+        (139, b"\x03"),
+        (142, b"\x07\xff"),
+        (147, b"\x80"),
+        (155, b"\x03"),
+    ];
+
+    #[test]
+    fn fresh_ones_are_those_of_parted() {
+        let mut rigid = [0; 256];
+        for (at, bytes) in RIGID {
+            rigid[*at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        let fresh = Rigid::fresh(262_144).unwrap();
+        assert_eq!(fresh.to_bytes(), rigid);
+        assert_eq!(Rigid::parse(&rigid).unwrap().to_bytes(), rigid);
+        assert_eq!((fresh.reserved(), fresh.geometry()), (Extent::new(0, 384), (4, 32)));
+        assert_eq!(fresh.room(), Extent::new(384, 262_144 - 384));
+        assert_eq!(Rigid::fresh(511), None);
+        assert!(Rigid::fresh(512).is_some() && Rigid::fresh(1 << 40).is_none());
+        let mut part = Partition::fresh(fresh.geometry());
+        part.set_name("ext2");
+        (part.low, part.high, part.next) = (16, 527, 4);
+        assert_eq!(part.to_bytes()[..], golden()[..256]);
+        part.set_flags(BOOTABLE);
+        let back = Partition::parse(&part.to_bytes()).unwrap();
+        assert_eq!((back.flags(), back.name.as_str()), (BOOTABLE, "ext2"));
+    }
+
+    #[test]
+    fn types_are_read_as_they_are_written() {
+        for (text, bytes) in [("DOS\\3", b"DOS\x03"), ("LNX\\0", b"LNX\0"), ("a b\\255", b"a b\xff")] {
+            assert_eq!(kind(text), Some(*bytes), "{text}");
+            let mut part = Partition::parse(&golden()).unwrap();
+            part.kind = *bytes;
+            assert_eq!(part.type_name(), text);
+        }
+        for text in ["", "DOS", "DOS\\3x", "DOS\\256", "DOS\\", "äbc"] {
+            assert_eq!(kind(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Verb for LabelCreate {
         const ALL: &[Opt] = &[
             Opt::required(
                 "scheme",
-                Type::Choice(&["gpt", "dos", "sun", "sgi", "mac", "bsd"]),
+                Type::Choice(&["gpt", "dos", "sun", "sgi", "mac", "bsd", "amiga", "atari"]),
                 "which kind; `dos` is a master boot record",
             ),
             Opt::new(
@@ -101,6 +101,12 @@ async fn create(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
             "{} is a partition itself: few systems look into one.",
             facts.name
         ));
+    }
+    if facts.format == Some("amiga")
+        && let Some(older) = older::load(draft, &facts).await?
+    {
+        // Its first block is not the disk's: it would count while the rest is wiped.
+        older.blank(draft).await?;
     }
     match options.scheme.as_str() {
         "gpt" => create_gpt(draft, &facts, options.id.as_deref()).await,

@@ -33,6 +33,9 @@ use spec::{
 };
 use std::sync::Arc;
 
+/// Formats whose tables can be changed.
+pub const FORMATS: [&str; 8] = ["gpt", "mbr", "sun", "sgi", "apple", "bsd", "amiga", "atari"];
+
 /// Bytes at which partitions start by themselves, as with every tool of today.
 const GRAIN: u64 = 1 << 20;
 
@@ -123,14 +126,7 @@ pub(crate) fn unserved(disks: &dyn Disks, object: &str) -> Option<(String, u32)>
 async fn load(draft: &mut Draft<'_>, name: &str) -> Result<Label, Refusal> {
     let facts = disk(draft, name)?;
     match (facts.verdict, facts.format) {
-        (Verdict::Claimed, Some("gpt" | "mbr" | "sun" | "sgi" | "apple" | "bsd")) => {}
-        (Verdict::Claimed, Some("atari")) => {
-            let why = format!(
-                "has an {}, which is read only: the tools of today write such tables in ways that differ",
-                facts.reason
-            );
-            return Err(facts.refuse(Code::Unsupported, &why));
-        }
+        (Verdict::Claimed, Some(format)) if FORMATS.contains(&format) => {}
         (Verdict::Claimed, _) => {
             let why = format!("has a {}, which is not a table that can be changed here", facts.reason);
             return Err(facts.refuse(Code::Unsupported, &why));

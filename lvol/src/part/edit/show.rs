@@ -1,5 +1,5 @@
 //! A whole table in sfdisk's words: what `sfdisk --json` prints, and from that `sfdisk --dump`.
-use super::{Label, attribute_words, parse};
+use super::{FORMATS, Label, attribute_words, parse};
 use crate::{
     part,
     plan::{Code, Disks, Draft, Refusal, Request, Stamp},
@@ -73,10 +73,7 @@ pub async fn table(disks: &dyn Disks, name: &str) -> Result<Shown, Refusal> {
     };
     let mut draft = Draft::new(disks, Request::new("show", name), stamp);
     let facts = draft.facts(name)?;
-    if let Some(format) = facts
-        .format
-        .filter(|format| !["gpt", "mbr", "sun", "sgi", "apple", "bsd"].contains(format))
-    {
+    if let Some(format) = facts.format.filter(|format| !FORMATS.contains(format)) {
         let why = format!("is {format}'s: {}", facts.reason);
         return Err(facts.refuse(Code::Unsupported, &why));
     }

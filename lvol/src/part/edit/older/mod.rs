@@ -3,7 +3,9 @@
 //! A [`Scheme`] is a table in memory: it says what is in it, where partitions may be, and after a change which bytes go to the disk in which order.
 //! What the verbs do with it is the same for all of them and stands here. A sector is written whole or not at all, so a table of one sector is
 //! the old or the new one at any time.
+mod amiga;
 mod apple;
+mod atari;
 mod bsd;
 mod sgi;
 mod sun;
@@ -14,7 +16,10 @@ use super::{
     purpose,
     room::{self, Manner, Wish},
 };
-use crate::plan::{Code, Draft, Facts, Refusal};
+use crate::{
+    part,
+    plan::{Code, Draft, Facts, Refusal},
+};
 use spec::Extent;
 
 /// A partition as a table has it. Places are in blocks of the disk.
@@ -72,6 +77,16 @@ pub trait Scheme: Send + Sync {
     fn free(&self) -> Vec<u32>;
     /// Where partitions may be.
     fn rules(&self) -> Rules;
+    /// Numbers that get the next lower one when this one goes.
+    fn behind(&self, number: u32) -> Vec<u32> {
+        let _ = number;
+        Vec::new()
+    }
+    /// Blocks of which partition `number`, or a new one, has a multiple.
+    fn whole(&self, number: Option<u32>) -> u64 {
+        let _ = number;
+        1
+    }
     /// What it can tell.
     fn tells(&self) -> Tells;
     /// A type as [`Entry::kind`] has it, from words, a letter or what the table has. Without words: for Linux.
@@ -102,7 +117,7 @@ pub struct Older {
 }
 
 /// Schemes that can be made on a disk.
-pub const SCHEMES: &[&str] = &["sun", "sgi", "mac", "bsd"];
+pub const SCHEMES: &[&str] = &["sun", "sgi", "mac", "bsd", "amiga", "atari"];
 
 /// An empty table for a disk, by sfdisk's word.
 pub fn fresh(scheme: &str, disk: &Facts) -> Result<Older, Refusal> {
@@ -111,6 +126,8 @@ pub fn fresh(scheme: &str, disk: &Facts) -> Result<Older, Refusal> {
         "sgi" => Box::new(sgi::fresh(disk)?),
         "mac" => Box::new(apple::fresh(disk)?),
         "bsd" => Box::new(bsd::fresh(disk)?),
+        "amiga" => Box::new(amiga::fresh(disk)?),
+        "atari" => Box::new(atari::fresh(disk)?),
         other => {
             let why = format!("scheme: {other:?} is no partition table that can be made here");
             return Err(Refusal::new(Code::BadOption, why).but(format!("`gpt`, `dos`, {}", SCHEMES.join(", "))));
@@ -143,6 +160,15 @@ pub async fn load(draft: &mut Draft<'_>, disk: &Facts) -> Result<Option<Older>, 
         && let Some(label) = bsd::read(draft, disk, &front).await?
     {
         found = Some(Box::new(label));
+    } else if is("amiga")
+        && let Some(chain) = amiga::read(draft, disk).await?
+    {
+        found = Some(Box::new(chain));
+    } else if is("atari")
+        && disk.block_size == 512
+        && let Ok(table) = spec::atari::Table::parse(&front, disk.blocks)
+    {
+        found = Some(Box::new(atari::read(draft, disk, table).await?));
     }
     Ok(found.map(|table| Older {
         disk: disk.clone(),
@@ -260,6 +286,8 @@ pub async fn create(draft: &mut Draft<'_>, mut older: Older, options: create::Op
     };
     let rules = older.table.rules();
     on_step(wish, rules.step, what)?;
+    let whole = older.table.whole(None);
+    in_whole(wish.count.or(wish.end), whole, what)?;
     let manner = Manner {
         grain: older.grain(),
         align_end: true,
@@ -298,6 +326,21 @@ fn on_step(wish: Wish, step: u64, what: &str) -> Result<(), Refusal> {
     }
 }
 
+/// Lengths and ends that the table can tell.
+fn in_whole(blocks: Option<u64>, whole: u64, what: &str) -> Result<(), Refusal> {
+    match blocks {
+        Some(blocks) if !blocks.is_multiple_of(whole) => {
+            let why = format!("{what} knows partitions of whole cylinders only, which have {whole} blocks");
+            Err(Refusal::new(Code::BadOption, why).but(format!(
+                "{} blocks, or {}",
+                blocks / whole * whole,
+                (blocks / whole + 1).saturating_mul(whole)
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `partition-delete`.
 pub async fn delete(
     draft: &mut Draft<'_>,
@@ -307,6 +350,17 @@ pub async fn delete(
 ) -> Result<(), Refusal> {
     let (disk, entry) = (older.disk.clone(), older.partition(number)?);
     release(draft, &disk.name, number)?;
+    let behind = older.table.behind(number);
+    for moved in &behind {
+        release(draft, &disk.name, *moved)?;
+    }
+    if !behind.is_empty() {
+        let names: Vec<String> = behind.iter().map(|number| part::name(&disk.name, *number)).collect();
+        draft.warn(format!(
+            "The partitions behind it get lower numbers: {} will have other names.",
+            names.join(", ")
+        ));
+    }
     older.table.set(number, None)?;
     older.write(draft).await?;
     let length = entry.extent.count * u64::from(disk.block_size);
@@ -326,6 +380,7 @@ pub async fn resize(draft: &mut Draft<'_>, mut older: Older, number: u32, option
     let limit = limit(older.table.rules().room, &older.taken(), old);
     let grain = older.grain();
     let new = wanted(options, &disk, old, limit, limit / grain * grain)?;
+    in_whole(Some(new.count), older.table.whole(Some(number)), older.table.what())?;
     resized(draft, &disk, number, old, new)?;
     older.table.set(number, Some(&Entry { extent: new, ..entry }))?;
     older.write(draft).await
