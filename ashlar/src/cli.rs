@@ -68,6 +68,9 @@ pub enum Command {
     /// Volume groups (LVM2): members, volumes, and why one is not active.
     #[command(subcommand)]
     Vg(VgCommand),
+    /// Volumes of groups: which of them run.
+    #[command(subcommand)]
+    Lv(LvCommand),
     /// LVM2's commands for the groups of the running target: pvs, vgs, lvs, vgcreate, lvcreate, …
     #[command(subcommand)]
     Lvm(Box<crate::lvm::cli::LvmCommand>),
@@ -279,6 +282,27 @@ pub enum VgCommand {
         name: String,
         /// Print the text of this change, as `vgcfgrestore` takes it.
         change: Option<u64>,
+    },
+}
+
+/// `ashlar lv`.
+#[derive(Debug, Subcommand)]
+pub enum LvCommand {
+    /// Let volumes run, as `lvchange -ay`: also those that are not to become active by themselves. What is asked for counts until the target ends; at the
+    /// next start it is as the metadata says (`ashlar lvm lvchange --setactivationskip|--setautoactivation`).
+    Activate {
+        /// Volumes as GROUP/VOLUME, or groups: all their volumes.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Also if they are marked to be left out.
+        #[arg(short = 'K', long)]
+        ignoreactivationskip: bool,
+    },
+    /// Let volumes run no more, as `lvchange -an`. Refused while a host is connected to one, or something stands on it; of a group all or none.
+    Deactivate {
+        /// Volumes as GROUP/VOLUME, or groups: all their volumes.
+        #[arg(required = true)]
+        names: Vec<String>,
     },
 }
 

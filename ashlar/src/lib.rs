@@ -9,6 +9,7 @@ mod disk;
 mod human;
 mod link;
 mod logging;
+mod lv;
 mod lvm;
 mod partition;
 mod plan;
@@ -60,6 +61,7 @@ fn perform(cli: &Cli, registry: Registry) -> Result<(), Box<dyn Error>> {
         Command::Disk(command) => disk::run(&cli.ask, command),
         Command::Volume(command) => Ok(volume::run(&cli.ask, command)?),
         Command::Vg(command) => Ok(vg::run(&cli.ask, command)?),
+        Command::Lv(command) => lv::run(&cli.ask, command),
         Command::Lvm(command) => lvm::run(&cli.ask, command),
         Command::Link(command) => Ok(link::run(&cli.ask, command)?),
         Command::Label(command) => partition::label(&cli.ask, command),

@@ -73,9 +73,9 @@ pub(crate) async fn assemble(engine: &Engine) {
     };
     let mut groups = Vec::new();
     for format in engine.registry().formats() {
-        let (before, lvm2) = {
+        let (before, lvm2, desires) = {
             let state = engine.state();
-            (state.groups.clone(), state.lvm2.clone())
+            (state.groups.clone(), state.lvm2.clone(), state.desires.clone())
         };
         let had = before.iter().any(|group| group.format == format.name());
         let (outer, inner): (Vec<_>, Vec<_>) = candidates(engine, format.name(), &members)
@@ -100,6 +100,7 @@ pub(crate) async fn assemble(engine: &Engine) {
             Given {
                 before: &before,
                 lvm2: &lvm2,
+                desires: &desires,
             },
         );
         // As LVM2 without `scan_lvs`: what is on a volume is the business of whoever uses it, a virtual machine as a rule.

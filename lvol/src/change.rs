@@ -70,7 +70,7 @@ pub struct Past {
 }
 
 /// The graph and what discovery made of it, as plans see it.
-struct View<'a>(&'a Engine);
+pub(crate) struct View<'a>(pub &'a Engine);
 
 impl Disks for View<'_> {
     fn registry(&self) -> &Registry {
@@ -281,7 +281,7 @@ impl Engine {
     }
 
     /// Takes a disk away, and what discovery made on it.
-    async fn release(&self, name: &str) -> Result<(), ChangeError> {
+    pub(crate) async fn release(&self, name: &str) -> Result<(), ChangeError> {
         let runtime = self.runtime();
         for node in examine::tree(self, name).iter().filter(|node| runtime.offers(node)) {
             if let Some(host) = runtime.host(node) {

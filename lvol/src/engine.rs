@@ -5,7 +5,9 @@
 //! are answered at once from what is known. Whatever happens to a node, by a wish or by itself, comes back as an event of the graph, so nodes
 //! that somebody builds past the engine appear here too.
 use crate::{
-    EngineError, Settings, assemble,
+    EngineError, Settings,
+    activation::Desires,
+    assemble,
     border::{Claim, Events, Runtime},
     events::{Change, ChangeKind, Notification, Ring},
     examine,
@@ -155,6 +157,8 @@ pub(crate) struct State {
     pub lvm2: lvm2::Settings,
     /// What discovery may look into.
     pub scope: Scope,
+    /// Which volumes somebody has asked to run, or not to.
+    pub desires: Desires,
     /// Who wanted a node that is being built, so that its event finds it.
     building: BTreeMap<String, Create>,
     /// Disks that two engines have ended over.
@@ -220,6 +224,7 @@ impl Engine {
         let list = self.inner.runtime.list();
         let mut state = self.state();
         state.suspects = recalled.suspects;
+        state.desires = recalled.desires;
         for wish in recalled.missing {
             let why = "the engine has not looked yet".to_owned();
             state.missing.insert(wish.spec.name.clone(), (wish, why));

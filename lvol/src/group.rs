@@ -3,7 +3,7 @@
 //! A format that spans disks proposes a *set* of tables over all its members at once: whether one volume can be had may depend on a disk
 //! that came last. So its `taste` only says what one disk contributes ([`Member`]), and [`Format::assemble`](crate::format::Format::assemble)
 //! looks at all contributions and says what they add up to. It is asked again whenever one comes, changes or goes.
-use crate::{format::Proposal, judge::Verdict, link, lvm2};
+use crate::{activation::Desires, format::Proposal, judge::Verdict, link, lvm2};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{ops::Deref, sync::Arc};
 
@@ -95,6 +95,8 @@ pub struct Given<'a> {
     pub before: &'a [Group],
     /// What the administrator wants of volume groups.
     pub lvm2: &'a lvm2::Settings,
+    /// Which volumes somebody has asked to run, or not to.
+    pub desires: &'a Desires,
 }
 
 /// How a group is.

@@ -1,8 +1,8 @@
 //! The engine for everybody else: the same methods whether it runs here or in a process of its own.
 use crate::{
-    Applied, Change, ChangeError, Create, DiskInfo, Engine, EngineError, Found, Group, Notification, Offers, Past,
-    Plan, Refusal, Request, Settings, Stamp, backup::Copies, border::wire::Call, keeper::Keeper, keeper::Whereabouts,
-    plugin::Plugins,
+    Activated, Applied, Change, ChangeError, Create, Desired, DiskInfo, Engine, EngineError, Found, Group,
+    Notification, Offers, Past, Plan, Refusal, Request, Settings, Stamp, backup::Copies, border::wire::Call,
+    keeper::Keeper, keeper::Whereabouts, plugin::Plugins,
 };
 use bdev::{Graph, NodeInfo};
 use serde::{Serialize, de::DeserializeOwned};
@@ -170,6 +170,18 @@ impl Handle {
                 Ok(())
             }
             At::There(keeper) => ask(keeper, Call::Rescan).await,
+        }
+    }
+
+    /// [`Engine::activate`].
+    pub async fn activate(&self, object: &str, desired: Desired) -> Result<Activated, ChangeError> {
+        let named = object.to_owned();
+        match &self.at {
+            At::Here(engine) => engine.activate(object, desired).await,
+            At::There(keeper) => {
+                let call = Call::Activate { object: named, desired };
+                keeper.call(&call).await
+            }
         }
     }
 

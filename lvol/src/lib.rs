@@ -15,6 +15,7 @@
 //!
 //! The engine decides and never stands in the way of an I/O. It runs on the control plane's threads; what it needs from a disk it reads
 //! through the graph, and discovery writes nothing, ever.
+pub mod activation;
 mod assemble;
 pub mod backup;
 pub mod border;
@@ -42,6 +43,7 @@ pub mod scope;
 mod settings;
 pub mod stack;
 
+pub use activation::{Activated, Desired};
 pub use change::{Applied, ChangeError, Past};
 pub use engine::{Create, DiskInfo, Engine, Found, Origin};
 pub use error::EngineError;

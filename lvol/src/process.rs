@@ -130,6 +130,7 @@ async fn answer(engine: &Engine, call: Call) -> Result<Vec<u8>, ChangeError> {
         Call::Apply { plan } => serde_json::to_vec(&engine.apply(&plan).await?),
         Call::Change { request, stamp } => serde_json::to_vec(&engine.change(&request, &stamp).await?),
         Call::Undo { number, stamp } => serde_json::to_vec(&engine.undo(number, &stamp).await?),
+        Call::Activate { object, desired } => serde_json::to_vec(&engine.activate(&object, desired).await?),
         Call::Can { verb, object } => serde_json::to_vec(&engine.can(verb.as_deref(), &object).await?),
         Call::PartitionTable { disk } => serde_json::to_vec(&engine.partition_table(&disk).await?),
         Call::History => serde_json::to_vec(&engine.history()),

@@ -406,7 +406,7 @@ fn whatever_we_cannot_run_is_shown_with_the_reason() {
         );
         assert_eq!(
             why("skipped"),
-            "is marked to be left out (`lvchange --setactivationskip n` changes that)"
+            "is marked to be left out (`lvchange --setactivationskip n` changes that, `-ay -K` does not ask)"
         );
         assert_eq!(
             why("thin"),

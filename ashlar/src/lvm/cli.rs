@@ -266,6 +266,12 @@ pub struct VgChange {
     /// Groups.
     #[arg(required = true)]
     pub names: Vec<String>,
+    /// Whether its volumes are active now, until the target ends: `y`, `n`, or `ay`: as the metadata says.
+    #[arg(short = 'a', long, value_parser = ["y", "n", "ay", "ey", "sy", "ly", "en", "ln"])]
+    pub activate: Option<String>,
+    /// With -ay: also if they are marked to be left out.
+    #[arg(short = 'K', long)]
+    pub ignoreactivationskip: bool,
     /// Tags to give.
     #[arg(long)]
     pub addtag: Vec<String>,
@@ -426,6 +432,12 @@ pub struct LvChange {
     /// How it gets more extents.
     #[arg(long)]
     pub alloc: Option<String>,
+    /// Whether it is active now, until the target ends: `y`, `n`, or `ay`: as the metadata says.
+    #[arg(short = 'a', long, value_parser = ["y", "n", "ay", "ey", "sy", "ly", "en", "ln"])]
+    pub activate: Option<String>,
+    /// With -ay: also if it is marked to be left out.
+    #[arg(short = 'K', long)]
+    pub ignoreactivationskip: bool,
     /// Tags to give.
     #[arg(long)]
     pub addtag: Vec<String>,

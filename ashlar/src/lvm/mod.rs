@@ -5,8 +5,9 @@ mod fields;
 mod report;
 mod units;
 
-use crate::{ask, cli as house, plan};
+use crate::{ask, cli as house, lv, plan};
 use cli::{Common, LvmCommand};
+use lvol::Desired;
 use report::Which;
 use rpc::client::Client;
 use serde_json::{Map, Value, json};
@@ -58,14 +59,65 @@ fn kilobytes(size: &Option<String>) -> Option<String> {
 /// Runs the command.
 pub fn run(ask: &house::Ask, command: &LvmCommand) -> Outcome {
     let mut client = ask::connect(ask)?;
-    let (tasks, common) = match command {
+    let (mut tasks, common) = match command {
         LvmCommand::Pvs(args) => return report::run(&mut client, Which::Pvs, args),
         LvmCommand::Vgs(args) => return report::run(&mut client, Which::Vgs, args),
         LvmCommand::Lvs(args) => return report::run(&mut client, Which::Lvs, args),
         other => tasks(&mut client, other)?,
     };
+    let activation = activation(command);
+    if activation.is_some() {
+        // It is all that was asked for, as a rule.
+        tasks.retain(|task| !task.options.is_empty());
+    }
     for task in tasks {
         perform(&mut client, ask, task, common)?;
+    }
+    match activation {
+        Some((names, desired)) => activate(&mut client, ask, names, desired, common),
+        None => Ok(()),
+    }
+}
+
+/// What `-a` asks for, and of what.
+fn activation(command: &LvmCommand) -> Option<(&[String], Desired)> {
+    let (names, letters, anyway) = match command {
+        LvmCommand::Lvchange(args) => (&args.names, args.activate.as_deref()?, args.ignoreactivationskip),
+        LvmCommand::Vgchange(args) => (&args.names, args.activate.as_deref()?, args.ignoreactivationskip),
+        _ => return None,
+    };
+    let desired = match letters {
+        "n" | "en" | "ln" => Desired::Inactive,
+        "ay" => Desired::Auto,
+        _ if anyway => Desired::Anyway,
+        _ => Desired::Active,
+    };
+    Some((names, desired))
+}
+
+/// Lets volumes run, or not. LVM2 says something of groups only.
+fn activate(client: &mut Client, ask: &house::Ask, names: &[String], desired: Desired, common: &Common) -> Outcome {
+    for name in names {
+        if common.test {
+            ask::print_text(&format!(
+                "  {}: which volumes run is written to no disk; nothing was done\n",
+                path(name)
+            ));
+            continue;
+        }
+        let done = lv::activate(client, name, desired)?;
+        if ask.json {
+            ask::print_json(&serde_json::to_value(&done)?);
+            continue;
+        }
+        done.warnings.iter().for_each(|why| eprintln!("  WARNING: {why}"));
+        if !path(name).contains('/') {
+            ask::print_text(&format!(
+                "  {} logical volume(s) in volume group \"{}\" now active\n",
+                done.active.len(),
+                path(name)
+            ));
+        }
     }
     Ok(())
 }

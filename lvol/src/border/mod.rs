@@ -19,7 +19,7 @@ pub mod wire;
 pub(crate) use side::PLAN;
 pub use side::{Recalled, Side};
 
-use crate::{Offers, engine::Create, plan::carry::Doing};
+use crate::{Offers, activation::Desires, engine::Create, plan::carry::Doing};
 use bdev::{Event, Graph, GraphError, NodeInfo, Subscription, Table};
 use line::Line;
 use serde::{Deserialize, Serialize};
@@ -294,6 +294,14 @@ impl Runtime {
         match &self.0 {
             Way::Here(side) => side.wait_for(wish),
             Way::There(line) => drop(line.ask::<()>(&Question::WaitFor { wish })),
+        }
+    }
+
+    /// Notes which volumes somebody has asked to run, or not to.
+    pub fn desire(&self, desires: Desires) {
+        match &self.0 {
+            Way::Here(side) => side.desire(desires),
+            Way::There(line) => drop(line.ask::<()>(&Question::Desire { desires })),
         }
     }
 

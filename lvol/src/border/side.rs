@@ -3,7 +3,7 @@ use super::{
     End, Look, Reads,
     wire::{Command, Question},
 };
-use crate::{Offers, engine::Create, probe};
+use crate::{Offers, activation::Desires, engine::Create, probe};
 use bdev::{Claim, Graph, GraphError, NodeInfo, NodeState, Table};
 use serde::{Deserialize, Serialize};
 use spec::{BlockRange, Extent};
@@ -36,6 +36,8 @@ struct Kept {
     examining: Option<String>,
     /// How many engines have ended over a disk.
     ended: BTreeMap<String, u32>,
+    /// Which volumes somebody has asked to run, or not to.
+    desires: Desires,
 }
 
 struct Held {
@@ -55,6 +57,9 @@ pub struct Recalled {
     pub claims: Vec<(u64, String)>,
     /// Disks that are not to be looked at: two engines have ended while they did.
     pub suspects: BTreeSet<String>,
+    /// Which volumes somebody has asked to run, or not to.
+    #[serde(default)]
+    pub desires: Desires,
 }
 
 impl Side {
@@ -153,6 +158,7 @@ impl Side {
         Recalled {
             wishes: kept.wishes.values().cloned().collect(),
             missing: kept.missing.values().cloned().collect(),
+            desires: kept.desires.clone(),
             suspects: kept
                 .ended
                 .iter()
@@ -173,6 +179,10 @@ impl Side {
 
     pub(super) fn wait_for(&self, wish: Create) {
         self.kept().missing.insert(wish.spec.name.clone(), wish);
+    }
+
+    pub(super) fn desire(&self, desires: Desires) {
+        self.kept().desires = desires;
     }
 
     pub(super) fn wait_no_more(&self, name: &str) {
@@ -271,6 +281,10 @@ impl Side {
             }
             Question::WaitFor { wish } => {
                 self.wait_for(wish);
+                serde_json::to_vec(&())
+            }
+            Question::Desire { desires } => {
+                self.desire(desires);
                 serde_json::to_vec(&())
             }
             Question::WaitNoMore { name } => {

@@ -3,7 +3,7 @@
 //! A frame is two little-endian 32-bit lengths, that of the JSON and that of the bytes, then both. The two ends are the same executable, so there is no
 //! version to agree on; a frame that cannot be read ends the line all the same, and with it the engine, which is then started anew.
 use super::Reads;
-use crate::{Request, Settings, Stamp, engine::Create, events::Change, plan::Plan};
+use crate::{Desired, Request, Settings, Stamp, activation::Desires, engine::Create, events::Change, plan::Plan};
 use bdev::{Event, GraphError, NodeInfo, Table};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
@@ -90,6 +90,7 @@ pub enum Question {
     Remember { wish: Create },
     WaitFor { wish: Create },
     WaitNoMore { name: String },
+    Desire { desires: Desires },
     Offers { volume: String },
     Host { volume: String },
 }
@@ -157,6 +158,10 @@ pub enum Call {
         number: u64,
         stamp: Stamp,
     },
+    Activate {
+        object: String,
+        desired: Desired,
+    },
     Can {
         verb: Option<String>,
         object: String,
@@ -191,6 +196,7 @@ impl Call {
             | Examine { .. }
             | Apply { .. }
             | Change { .. }
+            | Activate { .. }
             | Undo { .. } => false,
             Ping
             | Adopt { .. }

@@ -15,6 +15,7 @@
 //!    of it. The origin of a snapshot is not: writes to it that the snapshot does not see would destroy the snapshot.
 use super::{Activation, PhysicalVolume};
 use crate::{
+    activation::{self, Desired},
     format::Proposal,
     group::{
         Assembly, Enrolled, Given, Group, GroupState, LogicalVolume, Member, Seat, Shared, Standing, Stretch, Volume,
@@ -293,7 +294,10 @@ fn group<'a>(
         basis: Some(basis.into()),
     };
     let volumes = vg.logical.iter().map(|lv| {
+        // Somebody has asked for something: that may be news.
+        let asked = given.desires.get(&activation::key(&at.id, &lv.id.to_string()));
         let alone = !parts.contains_key(lv.name.as_str()) && !overlaps.contains_key(lv.name.as_str());
+        let alone = alone && asked.is_none();
         if let Some(same) = known.get(&Arc::as_ptr(lv)).filter(|_| alone) {
             let mut same = (*same).clone();
             // Whether it could be built is not for assembly to say.
@@ -317,7 +321,7 @@ fn group<'a>(
                 at.reason
             ))
         } else {
-            idle(vg, lv)
+            idle(vg, lv, asked.copied().unwrap_or_default())
         };
         let node = match &inactive {
             None => node(vg, lv, &places, activation),
@@ -508,7 +512,7 @@ fn kinds(lv: &vg::LogicalVolume) -> String {
 }
 
 /// Why a volume of a usable group cannot or shall not be active, before its extents are looked at.
-fn idle(vg: &VolumeGroup, lv: &vg::LogicalVolume) -> Option<String> {
+fn idle(vg: &VolumeGroup, lv: &vg::LogicalVolume, desired: Desired) -> Option<String> {
     for segment in &lv.segments {
         if let Shape::Other { .. } = segment.shape {
             return Some(match kind_name(&segment.kind) {
@@ -523,10 +527,16 @@ fn idle(vg: &VolumeGroup, lv: &vg::LogicalVolume) -> Option<String> {
     if lv.segments.is_empty() {
         return Some("has no extents".into());
     }
-    if has(&lv.flags, "ACTIVATION_SKIP") {
-        return Some("is marked to be left out (`lvchange --setactivationskip n` changes that)".into());
+    if desired == Desired::Inactive {
+        return Some("was deactivated (`lvchange -ay` activates it)".into());
     }
-    if has(&lv.flags, "NOAUTOACTIVATE") || has(&vg.flags, "NOAUTOACTIVATE") {
+    if has(&lv.flags, "ACTIVATION_SKIP") && desired != Desired::Anyway {
+        return Some(
+            "is marked to be left out (`lvchange --setactivationskip n` changes that, `-ay -K` does not ask)".into(),
+        );
+    }
+    let auto = !has(&lv.flags, "NOAUTOACTIVATE") && !has(&vg.flags, "NOAUTOACTIVATE");
+    if !auto && desired == Desired::Auto {
         return Some("is not to become active by itself (`--setautoactivation y` changes that)".into());
     }
     None

@@ -393,10 +393,27 @@ impl Lab {
                 })
                 .collect();
             let lvm2 = &self.settings;
-            let assembly = format.assemble(&enrolled, Given { before: &[], lvm2 });
+            let assembly = format.assemble(
+                &enrolled,
+                Given {
+                    before: &[],
+                    lvm2,
+                    desires: &Default::default(),
+                },
+            );
             // What is taken from before is what it would be anyway.
             let before = &self.before;
-            assert_eq!(format.assemble(&enrolled, Given { before, lvm2 }), assembly);
+            assert_eq!(
+                format.assemble(
+                    &enrolled,
+                    Given {
+                        before,
+                        lvm2,
+                        desires: &Default::default(),
+                    }
+                ),
+                assembly
+            );
             for (disk, standing) in assembly.standings {
                 let findings = &mut self.found.nodes.get_mut(&disk).unwrap().findings;
                 findings.verdict = standing.verdict;

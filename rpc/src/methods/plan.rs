@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lvol::change::ChangeError;
 use lvol::plan::refusal::Code;
-use lvol::{Applied, Past, Plan, Refusal, Request, Stamp};
+use lvol::{Activated, Applied, Desired, Past, Plan, Refusal, Request, Stamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -25,6 +25,7 @@ pub(super) fn lines() -> Lines {
         Line::new("ashlar_apply_plan", Runtime, Change, BAD, apply),
         Line::new("ashlar_get_plans", Runtime, Look, BAD, get_plans),
         Line::new("ashlar_undo", Runtime, Change, BAD, undo),
+        Line::new("ashlar_activate", Runtime, Change, BAD, activate),
         Line::new("ashlar_get_archive", Runtime, Look, BAD, get_archive),
         Line::new("ashlar_get_partition_table", Runtime, Look, BAD, get_partition_table),
     ]
@@ -134,6 +135,26 @@ async fn undo(context: Arc<Context>, params: Number) -> RpcResult<Past> {
     let kept = context.engine.history().await.map_err(engine_error)?;
     let past = kept.into_iter().find(|past| past.number == params.number);
     past.ok_or_else(|| RpcError::errno(Errno::NoEnt))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Activate {
+    /// A volume as `group/volume`, or a group: all its volumes.
+    name: String,
+    /// `active`, `anyway` (also if it is marked to be left out), `inactive`, `auto` (as its metadata says).
+    desired: Desired,
+}
+
+/// Lets volumes of groups run, or not, until this process ends.
+async fn activate(context: Arc<Context>, params: Activate) -> RpcResult<Activated> {
+    let activated = context
+        .engine
+        .activate(&params.name, params.desired)
+        .await
+        .map_err(failed)?;
+    context.grant_waiting().await;
+    Ok(activated)
 }
 
 #[derive(Deserialize)]
