@@ -2,8 +2,9 @@
 //!
 //! 1. Nothing at either end: the disk is *new*.
 //! 2. A format calls it its own and no signature outside of what it proposes objects: *claimed*.
-//! 3. A RAID or volume-group member whose metadata lies elsewhere shows the start of what is *in* the array, so a partition table at the
-//!    start of a disk with MD 1.0 or 0.90 at its end belongs to the array: *unclaimed*, it is a member.
+//! 3. A RAID member whose metadata lies at its end shows the start of what is *in* the array, so a partition table at the start of a disk with MD
+//!    1.0 or 0.90 at its end belongs to the array: *unclaimed*, it is a member. Of a member whose metadata is at the start, an LVM2 physical volume for one,
+//!    the first blocks are nobody's: a table there was there before, or has come since. *Unclaimed* as well; only its administrator knows.
 //! 4. Any other signature beside a partition table: *ambiguous*. Whoever knows which one is stale wipes it (`wipefs`).
 //! 5. Only signatures, or only the remains of a partition table: *unclaimed*, with what was found.
 //!
@@ -94,7 +95,7 @@ pub async fn judge(registry: &Registry, disk: Result<Probe<'_>, ReadError>) -> F
         .filter(|s| !own.contains(&s.kind) && !inside(&disk, nodes, s.at))
         .collect();
     let blank = windows.blank();
-    decide(owner, traces, signatures, blank)
+    decide(owner, traces, signatures, disk.bytes(), blank)
 }
 
 fn unreadable(why: ReadError) -> Findings {
@@ -120,6 +121,7 @@ fn decide(
     owner: Option<(&'static str, Mine)>,
     traces: Vec<(&'static str, String)>,
     signatures: Vec<Found>,
+    bytes: u64,
     blank: bool,
 ) -> Findings {
     let words: Vec<String> = signatures.iter().map(Found::to_string).collect();
@@ -151,7 +153,14 @@ fn decide(
             match member {
                 Some(member) => {
                     findings.verdict = Verdict::Unclaimed;
-                    findings.reason = format!("is {member}; the {} on it belongs to the array", mine.what);
+                    let what = &mine.what;
+                    findings.reason = match member.at > bytes / 2 {
+                        true => format!("is {member}; the {what} on it belongs to the array"),
+                        false => format!(
+                            "is {member}, and has {} {what} in front of it, which is none of its; wipe the stale one",
+                            article(what)
+                        ),
+                    };
                 }
                 None => {
                     findings.verdict = Verdict::Ambiguous;

@@ -707,7 +707,7 @@ const GALLERY: &[Case] = &[
             i
         },
         verdict: Verdict::Unclaimed,
-        reason: "is an LVM2 physical volume; the MBR with 4 partitions on it belongs to the array",
+        reason: "is an LVM2 physical volume, and has an MBR with 4 partitions in front of it, which is none of its; wipe the stale one",
         note: "",
         // LVM2 does not take a disk with partitions, and blkid names the MBR alone; nobody but the owner knows, so nothing is served.
         blkid: ("dos", ""),
