@@ -6,6 +6,7 @@ pub mod config;
 pub mod guest;
 pub mod image;
 pub mod iscsi;
+pub mod loops;
 pub mod nvme;
 pub mod pattern;
 pub mod rpc;
@@ -15,6 +16,7 @@ pub mod tool;
 pub mod visit;
 
 pub use guest::{Guest, Helper};
+pub use loops::Loops;
 pub use serve::{Ports, Server};
 pub use tool::{Tool, needs, skip};
 

@@ -4,7 +4,7 @@ use blackbox::image::{self, MIB, sha256};
 use blackbox::iscsi::Iscsi;
 use blackbox::pattern::Random;
 use blackbox::serve::binary;
-use blackbox::{Ports, Server, Tool, needs, rpc, skip};
+use blackbox::{Loops, Ports, Server, Tool, needs, rpc, skip};
 use serde_json::{Value, json};
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
@@ -152,6 +152,40 @@ impl House {
                     .ok(),
             );
         }
+        said.extend(self.lvm());
+        said
+    }
+
+    /// What the real LVM2 says of the group, its volumes and members; nothing where there are no loop devices.
+    fn lvm(&self) -> Vec<String> {
+        const REPORTS: [&[&str]; 3] = [
+            &[
+                "vgs",
+                "-o",
+                "vg_name,vg_uuid,vg_attr,pv_count,lv_count,vg_seqno,vg_size,vg_free",
+            ],
+            &[
+                "lvs",
+                "--segments",
+                "-o",
+                "lv_name,lv_uuid,lv_attr,lv_size,segtype,stripes,stripe_size,seg_start",
+            ],
+            &["pvs", "-o", "pv_uuid,vg_name,pv_attr,pv_size,pv_free", "-O", "pv_uuid"],
+        ];
+        let story = "LVM2's view of what was restored";
+        if !needs(story, &["lvm", "losetup"]) {
+            return Vec::new();
+        }
+        let Some(mut loops) = Loops::over(story, &self.files[1..3]) else {
+            return Vec::new();
+        };
+        // The third member is the second partition of the first disk.
+        if !loops.add_window(story, &self.files[0], 21 * MIB, 36 * MIB) {
+            return Vec::new();
+        }
+        let report = |args: &&[&str]| loops.lvm(&[args, &["--units", "b", "--noheadings"][..]].concat());
+        let said: Vec<String> = REPORTS.iter().map(report).collect();
+        assert!(said[0].contains("data") && said[1].contains("striped"), "{said:?}");
         said
     }
 
@@ -343,4 +377,69 @@ fn a_backup_that_is_not_whole_is_refused_and_says_why() {
     let disks = ask(dir, "ashlar_get_disks").to_string();
     assert!(disks.contains("d0p1") && before.to_string().contains("d0p1"), "{disks}");
     server.stop();
+}
+
+#[test]
+fn disks_that_were_lost_are_replaced_by_ones_of_another_size() {
+    let story = "restored onto replacements";
+    if !needs(story, &["sfdisk"]) {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a folder");
+    let (house, server) = House::build(home.path());
+    let dir = house.dir.as_path();
+    let file = dir.join("ashlar.backup");
+    let path = file.to_str().expect("a path");
+    ashlar(dir, &["config", "backup", path]).ok();
+    let groups = |dir: &Path| {
+        let mut groups = ask(dir, "ashlar_get_groups");
+        for group in groups.as_array_mut().expect("groups") {
+            group["notes"] = Value::Null;
+        }
+        groups
+    };
+    let before = groups(dir);
+    server.stop();
+    let others = [house.sums()[2].clone(), house.sums()[3].clone()];
+
+    // One that is smaller does not do, and then none is written.
+    image::sparse(&house.files[0], 80 * MIB);
+    image::sparse(&house.files[1], 48 * MIB);
+    let server = Server::start(dir, &house.config);
+    let blank = [house.sums()[0].clone(), house.sums()[1].clone()];
+    let why = ashlar(dir, &["config", "restore", path]).fails();
+    assert!(why.contains("\"d1\" is refused") && why.contains("too small"), "{why}");
+    assert_eq!(house.sums()[..2], blank);
+    server.stop();
+
+    // Larger ones do: partitions, group and link are what they were.
+    image::sparse(&house.files[1], 96 * MIB);
+    let server = Server::start(dir, &house.config);
+    let plan = ashlar(dir, &["config", "restore", path, "--dry-run"]).ok();
+    assert!(plan.contains("blocks more"), "{plan}");
+    let said = ashlar(dir, &["config", "restore", path]).ok();
+    assert_eq!(said.matches("restored").count(), 3, "{said}");
+    assert_eq!(said.matches("left alone").count(), 3, "{said}");
+    served(dir, VOLUMES.len());
+    assert_eq!(groups(dir), before);
+    let said = ashlar(dir, &["config", "restore", path]).ok();
+    assert_eq!(said.matches("left alone").count(), 6, "{said}");
+
+    // What is more of them is there to be used.
+    ashlar(dir, &["label", "repair", "d0"]).ok();
+    ashlar(dir, &["partition", "create", "d0", "--size", "12m", "--name", "more"]).ok();
+    ashlar(dir, &["lvm", "pvresize", "d1"]).ok();
+    ashlar(dir, &["lvm", "lvcreate", "-n", "more", "-L", "28m", "data", "d1"]).ok();
+    server.stop();
+    let table = Tool::new("sfdisk")
+        .arg("--dump")
+        .arg(&house.files[0])
+        .env("PATH", image::path())
+        .ok();
+    assert!(table.contains("\"first\"") && table.contains("\"more\""), "{table}");
+    if let Some(said) = house.lvm().get(1) {
+        assert!(said.contains("more") && said.contains("a "), "{said}");
+    }
+    assert_eq!(house.sums()[3], others[1]);
+    assert_ne!(house.sums()[2], others[0], "its text is the newer one");
 }

@@ -2,7 +2,7 @@
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
 use blackbox::serve::binary;
-use blackbox::{Guest, Helper, Ports, Server, Tool, needs, rpc, skip};
+use blackbox::{Guest, Helper, Loops, Ports, Server, Tool, needs, rpc};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,63 +30,6 @@ fn config(dir: &Path, ports: Ports, files: &[PathBuf]) -> String {
         config = config.file(&format!("d{at}"), file);
     }
     config.yaml() + "  - lvs_of: data\n"
-}
-
-/// Loop devices over files, for LVM2.
-struct Loops {
-    devices: Vec<String>,
-    home: tempfile::TempDir,
-}
-
-impl Loops {
-    /// Nothing, and a word why, where this cannot be done.
-    fn over(story: &str, files: &[PathBuf]) -> Option<Loops> {
-        let mut loops = Loops {
-            devices: Vec::new(),
-            home: tempfile::tempdir().expect("a folder"),
-        };
-        for file in files {
-            let output = Tool::new("losetup").args(["--find", "--show"]).arg(file).output();
-            if !output.status.success() {
-                skip(
-                    story,
-                    &format!("no loop device: {}", String::from_utf8_lossy(&output.stderr).trim()),
-                );
-                return None;
-            }
-            loops
-                .devices
-                .push(String::from_utf8_lossy(&output.stdout).trim().to_string());
-        }
-        Some(loops)
-    }
-
-    /// One of LVM2's commands, on these devices only and without a device-mapper.
-    fn lvm(&self, args: &[&str]) -> String {
-        let ours: Vec<String> = self.devices.iter().map(|dev| format!("\"a|^{dev}$|\"")).collect();
-        let home = self.home.path().display();
-        let config = format!(
-            "devices {{ filter=[{}, \"r|.*|\"] use_devicesfile=0 hints=\"none\" obtain_device_list_from_udev=0 external_device_info_source=\"none\" }} \
-             global {{ locking_dir=\"{home}/lock\" use_lvmpolld=0 event_activation=0 system_id_source=\"none\" etc=\"{home}\" }} \
-             backup {{ backup=0 archive=0 }} activation {{ udev_sync=0 udev_rules=0 monitoring=0 }}",
-            ours.join(", ")
-        );
-        let tool = Tool::new("lvm")
-            .arg(args[0])
-            .args(["--driverloaded", "n", "--config", &config]);
-        tool.args(&args[1..])
-            .env("LVM_SUPPRESS_FD_WARNINGS", "1")
-            .env("LVM_SYSTEM_DIR", self.home.path())
-            .ok()
-    }
-}
-
-impl Drop for Loops {
-    fn drop(&mut self) {
-        for device in &self.devices {
-            Tool::new("losetup").args(["-d", device]).output();
-        }
-    }
 }
 
 const REPORTS: [&[&str]; 7] = [
