@@ -27,6 +27,8 @@ pub struct Guess {
 enum What {
     /// Numbers from the first to the second, in steps: bytes for a size, extents for these.
     Range(u64, u64, u64),
+    /// Numbers in several runs, each from the first to the second, in steps from zero on.
+    Runs(Vec<(u64, u64)>, u64),
     /// These, and perhaps others.
     Among(Vec<Value>, bool),
     /// What its type says.
@@ -47,6 +49,16 @@ impl Guess {
     /// Numbers from `floor` to `ceiling`, both included, in steps of `step` from the floor on: bytes for a size, extents for these.
     pub fn range(option: &'static str, floor: u64, ceiling: u64, step: u64) -> Self {
         Self::new(option, What::Range(floor, ceiling, step.max(1)))
+    }
+
+    /// Numbers in several runs, each from the first to the second, both included; of them those that are multiples of `step`.
+    pub fn runs(option: &'static str, runs: impl IntoIterator<Item = (u64, u64)>, step: u64) -> Self {
+        let step = step.max(1);
+        let whole = |(floor, ceiling): (u64, u64)| {
+            let floor = floor.checked_next_multiple_of(step)?;
+            (floor <= ceiling).then_some((floor, ceiling))
+        };
+        Self::new(option, What::Runs(runs.into_iter().filter_map(whole).collect(), step))
     }
 
     /// One of these values and no other.
@@ -106,6 +118,9 @@ pub struct Limit {
     /// Every such step from the smallest on is acceptable; what lies between may be rounded, or refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
+    /// Runs of numbers, where there are several: smallest and largest of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<Vec<(u64, u64)>>,
     /// Acceptable values. None at all: it cannot be used now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<Value>>,
@@ -214,6 +229,7 @@ pub async fn limits(
             min: None,
             max: None,
             step: None,
+            ranges: None,
             values: None,
             others: false,
             not_with: guess.map_or(&[], |guess| guess.not_with),
@@ -246,6 +262,24 @@ pub async fn limits(
                 }
                 None => limit.values = Some(Vec::new()),
             },
+            What::Runs(runs, step) if possible => {
+                let mut good: Vec<(u64, u64)> = Vec::new();
+                for (floor, ceiling) in runs {
+                    let Some((min, max)) = trial.range(guess, (floor, ceiling, step)).await else {
+                        continue;
+                    };
+                    match good.last_mut() {
+                        Some((_, last)) if *last + step == min => *last = max,
+                        _ => good.push((min, max)),
+                    }
+                }
+                match good.as_slice() {
+                    [] => limit.values = Some(Vec::new()),
+                    [(min, max)] => (limit.min, limit.max) = (Some(*min), Some(*max)),
+                    _ => limit.ranges = Some(good),
+                }
+                limit.step = (step > 1 && limit.values.is_none()).then_some(step);
+            }
             What::Among(values, others) if possible => {
                 let mut good = Vec::new();
                 for value in values {

@@ -1,12 +1,15 @@
 //! `partition-create`.
 use super::{
-    Dos, Gpt, Label, called, human, kind, load, misfit, misused, older,
+    Dos, GRAIN, Gpt, Label, called, human, kind, load, misfit, misused, older,
     room::{self, Manner, Place, Wish},
     size,
 };
-use crate::plan::{
-    Code, Disks, Draft, Facts, Guess, Refusal, Request, Verb,
-    verb::{Kind, Opt, Planning, Type},
+use crate::{
+    Partition,
+    plan::{
+        Code, Disks, Draft, Facts, Guess, Refusal, Request, Verb,
+        verb::{Kind, Opt, Planning, Type},
+    },
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -91,10 +94,46 @@ impl Verb for PartitionCreate {
             return Vec::new();
         };
         let block = u64::from(facts.block_size);
-        vec![
-            Guess::range("size", block, facts.bytes(), block).not_with(&["end"]),
+        let format = facts.format.unwrap_or_default();
+        // An Amiga's are whole cylinders.
+        let unit = if format == "amiga" { GRAIN.max(block) } else { block };
+        let mut guesses = vec![
+            Guess::range("size", unit, facts.bytes(), unit).not_with(&["end"]),
             Guess::words("type", kind::words_of_all()).or("linux"),
-        ]
+        ];
+        let parts: Vec<Partition> = facts
+            .parts
+            .iter()
+            .filter_map(|part| disks.facts(part)?.partition)
+            .collect();
+        let numbers = |last: u32| (1..=u64::from(last)).map(|number| (number, number)).collect::<Vec<_>>();
+        guesses.push(Guess::runs(
+            "number",
+            match format {
+                "gpt" => {
+                    let taken = parts.iter().map(|part| Extent::new(part.number().into(), 1));
+                    let free = room::gaps(Extent::new(1, 128), taken);
+                    free.iter().map(|gap| (gap.start, gap.start + gap.count - 1)).collect()
+                }
+                "mbr" => numbers(4),
+                _ => numbers(63),
+            },
+            1,
+        ));
+        // Where any block may be the first. The room of an extended partition on an MBR is not told here, and some labels know cylinders only.
+        if ["gpt", "sgi", "apple", "bsd", "atari"].contains(&format) {
+            let gaps = room::gaps(Extent::new(0, facts.blocks), parts.iter().map(Partition::extent));
+            let at = |blocks: u64| blocks.saturating_mul(block);
+            let starts = gaps.iter().map(|gap| (at(gap.start), at(gap.start + gap.count - 1)));
+            let ends = gaps.iter().map(|gap| (at(gap.start + 1), at(gap.start + gap.count)));
+            guesses.push(
+                Guess::runs("start", starts, GRAIN)
+                    .not_with(&["end"])
+                    .with("size", block),
+            );
+            guesses.push(Guess::runs("end", ends, GRAIN).not_with(&["size"]));
+        }
+        guesses
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
         Box::pin(create(draft, request))
