@@ -470,7 +470,8 @@ pub enum LabelCommand {
         #[command(flatten)]
         how: How,
     },
-    /// Make both copies of a GPT sound, with the backup at the end of a disk that has grown, and the MBR protect it.
+    /// Make both copies of a GPT sound, with the backup at the end of a disk that has grown, and the MBR protect it; or let block 0 lead to an Apple map
+    /// again, and make its counts and free space right.
     Repair {
         /// The disk.
         disk: String,

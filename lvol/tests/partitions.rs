@@ -2181,3 +2181,47 @@ fn tables_of_an_atari_that_are_more_than_four_entries_are_only_read() {
         );
     }
 }
+
+#[test]
+fn an_apple_map_is_mended_as_far_as_it_tells_itself() {
+    for block_size in [512, 4096] {
+        let size = u64::from(block_size);
+        let sound = older("mac", block_size);
+        let before = places(&sound);
+        let why = sound.plan(&ask("label-repair", "d", json!({}))).unwrap_err();
+        assert_eq!(why.code, Code::Nothing);
+        // Block 0 is gone, or says blocks of a size that nobody has: nobody sees the map.
+        for mut front in [vec![0; 512], [b"ER".to_vec(), vec![7; 510]].concat()] {
+            front.resize(size as usize, 0);
+            let mut lab = sound.clone();
+            lab.put("d", 0, &front);
+            lab.discover();
+            assert_eq!(places(&lab), [], "{:?}", lab.found().nodes["d"].findings);
+            let repair = ask("label-repair", "d", json!({}));
+            let swept = cut(&lab, &repair);
+            assert!(swept.old > 0 && swept.new > 0, "{swept:?}");
+            lab.change(&repair);
+            assert_eq!(places(&lab), before);
+            assert_eq!(lab.images()["d"].differing(&sound.images()["d"]), [0u64; 0]);
+        }
+        // What a power cut may leave: other counts than the first entry's.
+        let mut lab = sound.clone();
+        let mut entry = lab.images()["d"].read(3 * size, size);
+        entry[7] = 99;
+        lab.put("d", 3 * size, &entry);
+        lab.discover();
+        assert_eq!(lab.found().nodes["d"].findings.notes.len(), 1);
+        lab.change(&ask("label-repair", "d", json!({})));
+        assert_eq!(lab.images()["d"].differing(&sound.images()["d"]), [0u64; 0]);
+        // Somebody else's block 0 stays, and a map that is not whole is not guessed at.
+        let mut lab = sound.clone();
+        lab.put("d", 0, &vec![9; size as usize]);
+        lab.discover();
+        let why = lab.plan(&ask("label-repair", "d", json!({}))).unwrap_err();
+        assert!(matches!(why.code, Code::NotBlank | Code::NotFound), "{why}");
+        let mut lab = sound.clone();
+        lab.put("d", 2 * size, &vec![0; size as usize]);
+        lab.discover();
+        assert!(lab.plan(&ask("label-repair", "d", json!({}))).is_err());
+    }
+}

@@ -139,6 +139,11 @@ impl Map {
         true
     }
 
+    /// Makes counts and free space what follows from the partitions, as they are after every change.
+    pub fn mend(&mut self) {
+        self.fill();
+    }
+
     /// Entries for what is free, in the numbers that are left, lowest first; and the count in all of them.
     fn fill(&mut self) {
         let mut taken: Vec<Extent> = self
@@ -287,6 +292,23 @@ mod tests {
         all.filter(|(_, entry)| !entry.is_filler())
             .map(|(number, entry)| (number, entry.start, entry.blocks))
             .collect()
+    }
+
+    #[test]
+    fn counts_and_free_space_are_mended() {
+        let mut disk = Vec::new();
+        let mut map = read(&mut disk, &Map::fresh(10_000).unwrap().steps());
+        assert!(map.set(2, Some(&wanted(100, 900, "a"))));
+        let sound = read(&mut disk, &map.steps());
+        let good = disk.clone();
+        // Another count, and free space that is out of date.
+        disk[1][4..8].copy_from_slice(&9u32.to_be_bytes());
+        disk[2][12..16].copy_from_slice(&77u32.to_be_bytes());
+        let mut map = read(&mut disk, &[]);
+        assert_ne!(disk, good);
+        map.mend();
+        assert_eq!(partitions(&read(&mut disk, &map.steps())), partitions(&sound));
+        assert_eq!(disk, good);
     }
 
     #[test]

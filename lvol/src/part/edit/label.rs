@@ -289,7 +289,7 @@ impl Verb for LabelRepair {
         "label-repair"
     }
     fn about(&self) -> &'static str {
-        "Make both copies of a GPT sound, the backup at the end of the disk, and the MBR protect it."
+        "Make both copies of a GPT sound, the backup at the end of the disk, and the MBR protect it; or what leads to an Apple map, its counts and its free space."
     }
     fn kind(&self) -> Kind {
         Kind::Disk
@@ -309,6 +309,13 @@ impl Verb for LabelRepair {
 
 async fn repair(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal> {
     let options: Repair = request.options()?;
+    let facts = disk(draft, &request.object)?;
+    if let Some(mut older) = older::lost(draft, &facts).await? {
+        older.table.mend();
+        older.write(draft).await?;
+        draft.say(format!("Leads to {} of {} again.", older.table.what(), facts.name));
+        return Ok(());
+    }
     let mut gpt = match load(draft, &request.object).await? {
         Label::Gpt(gpt) => gpt,
         Label::Dos(dos) => {
@@ -316,9 +323,14 @@ async fn repair(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
                 .disk
                 .refuse(Code::Unsupported, "has an MBR, of which there is one copy only"));
         }
-        Label::Older(older) => {
-            let why = format!("has {}, of which there is one copy only", older.table.what());
-            return Err(older.disk.refuse(Code::Unsupported, &why));
+        Label::Older(mut older) => {
+            if !older.table.mend() {
+                let why = format!("has {}, of which there is one copy only", older.table.what());
+                return Err(older.disk.refuse(Code::Unsupported, &why));
+            }
+            older.write(draft).await?;
+            draft.say(format!("Makes counts and free space of {} right.", facts.name));
+            return Ok(());
         }
     };
     gpt.mend(draft).await?;

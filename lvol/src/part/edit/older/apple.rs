@@ -32,11 +32,49 @@ pub async fn read(draft: &mut Draft<'_>, disk: &Facts, front: &[u8]) -> Result<O
     let Ok(descriptor) = Descriptor::parse(front) else {
         return Ok(None);
     };
-    let size = u64::from(disk.block_size);
-    let unusable = |why: &str| disk.refuse(Code::Unsupported, &format!("has {WHAT} that is only read here: {why}"));
-    if u64::from(descriptor.block_size) != size {
-        return Err(unusable("its blocks are not those of the disk"));
+    if u32::from(descriptor.block_size) != disk.block_size {
+        return Err(unusable(disk, "its blocks are not those of the disk"));
     }
+    Ok(Some(Apple {
+        map: map(draft, disk).await?,
+        descriptor: None,
+        block_size: disk.block_size,
+    }))
+}
+
+/// A map whose descriptor is gone: the entries are there, in blocks of the disk, and block 0 is blank or a descriptor that makes no sense.
+pub async fn lost(draft: &mut Draft<'_>, disk: &Facts) -> Result<Option<Apple>, Refusal> {
+    let size = u64::from(disk.block_size);
+    // In blocks of 512 bytes the entries are a signature, of nobody else's.
+    let others = disk
+        .signatures
+        .iter()
+        .any(|found| !found.contains("Apple partition map"));
+    if disk.format.is_some() || others || disk.blocks < 2 {
+        return Ok(None);
+    }
+    let front = draft.read(&disk.name, 0, size).await?;
+    let first = draft.read(&disk.name, size, ENTRY_LEN as u64).await?;
+    let broken = front.starts_with(b"ER") && Descriptor::parse(&front).is_err();
+    let own = apple::Entry::parse(&first, 1).is_ok_and(|entry| entry.kind == map::MAP);
+    if !own || !(broken || front.iter().all(|byte| *byte == 0)) {
+        return Ok(None);
+    }
+    let block_size = u16::try_from(disk.block_size).unwrap_or_default();
+    Ok(Some(Apple {
+        map: map(draft, disk).await?,
+        descriptor: Some(Descriptor { block_size }.to_bytes(disk.blocks)),
+        block_size: disk.block_size,
+    }))
+}
+
+fn unusable(disk: &Facts, why: &str) -> Refusal {
+    disk.refuse(Code::Unsupported, &format!("has {WHAT} that is only read here: {why}"))
+}
+
+/// Reads all entries, in blocks of the disk.
+async fn map(draft: &mut Draft<'_>, disk: &Facts) -> Result<Map, Refusal> {
+    let size = u64::from(disk.block_size);
     let mut entries = Vec::new();
     let mut count = 1;
     while (entries.len() as u32) < count {
@@ -51,12 +89,7 @@ pub async fn read(draft: &mut Draft<'_>, disk: &Facts, front: &[u8]) -> Result<O
         }
         entries.push(entry);
     }
-    let map = Map::new(entries, disk.blocks).ok_or_else(|| unusable("its first entry is not its own"))?;
-    Ok(Some(Apple {
-        map,
-        descriptor: None,
-        block_size: disk.block_size,
-    }))
+    Map::new(entries, disk.blocks).ok_or_else(|| unusable(disk, "its first entry is not its own"))
 }
 
 /// A fresh one.
@@ -153,6 +186,10 @@ impl Scheme for Apple {
                 format!("the map has no room for an entry {number}"),
             )),
         }
+    }
+    fn mend(&mut self) -> bool {
+        self.map.mend();
+        true
     }
     fn steps(&self) -> Vec<(&'static str, Vec<Put>)> {
         let size = u64::from(self.block_size);

@@ -102,6 +102,10 @@ pub trait Scheme: Send + Sync {
     }
     /// Changes what it says of partition `number`, or takes it out.
     fn set(&mut self, number: u32, entry: Option<&Entry>) -> Result<(), Refusal>;
+    /// Makes right what follows from the rest of it; false if there is nothing of which that can be said.
+    fn mend(&mut self) -> bool {
+        false
+    }
     /// What goes to the disk, each step when the one before lasts.
     fn steps(&self) -> Vec<(&'static str, Vec<Put>)>;
     /// The same for taking the table off the disk.
@@ -173,6 +177,15 @@ pub async fn load(draft: &mut Draft<'_>, disk: &Facts) -> Result<Option<Older>, 
     Ok(found.map(|table| Older {
         disk: disk.clone(),
         table,
+    }))
+}
+
+/// A table to which nothing leads any more, but that is still there.
+pub async fn lost(draft: &mut Draft<'_>, disk: &Facts) -> Result<Option<Older>, Refusal> {
+    let found = apple::lost(draft, disk).await?;
+    Ok(found.map(|map| Older {
+        disk: disk.clone(),
+        table: Box::new(map),
     }))
 }
 
