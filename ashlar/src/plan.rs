@@ -1,6 +1,6 @@
 //! `ashlar do`, `ashlar can` and `ashlar plan`: changes to what is on disks, planned, carried out and taken back.
 use crate::{ask, cli, human};
-use lvol::stack::{Feature, Rules};
+use lvol::stack::{Advice, Rules};
 use rpc::client::{Client, ClientError};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -48,17 +48,13 @@ pub fn run(ask: &cli::Ask, command: &cli::PlanCommand) -> Outcome {
 
 /// Runs `ashlar plan stack`. The rules are built in, so no target is asked.
 fn stack(ask: &cli::Ask, features: &[String]) -> Outcome {
-    let rules = Rules::default();
     let given: Vec<&str> = features.iter().map(String::as_str).collect();
-    let order = match given.is_empty() {
-        true => rules.rows().iter().map(|row| row.name).collect(),
-        false => rules.ordered(&given),
-    };
-    let broken = rules.check(&given);
-    let rows: Vec<&Feature> = order.iter().filter_map(|name| rules.get(name)).collect();
+    let advice = Rules::default().advice(&given);
     if ask.json {
-        ask::print_json(&json!({ "order": order, "rows": rows, "broken": broken }));
-    } else {
+        ask::print_json(&advice);
+    }
+    let Advice { order, rows, broken } = advice;
+    if !ask.json {
         let lines = rows.into_iter().map(|row| {
             let only = match row.exclusive {
                 None => String::new(),
@@ -383,6 +379,7 @@ struct Limit {
     min: Option<u64>,
     max: Option<u64>,
     step: Option<u64>,
+    ranges: Option<Vec<(u64, u64)>>,
     values: Option<Vec<Value>>,
     #[serde(default)]
     others: bool,
@@ -403,17 +400,19 @@ impl Limit {
     /// What it may be now, in a line.
     fn now(&self) -> String {
         let mut parts = Vec::new();
-        if let (Some(min), Some(max)) = (self.min, self.max) {
+        let one = self.min.zip(self.max).into_iter();
+        let runs: Vec<(u64, u64)> = one.chain(self.ranges.iter().flatten().copied()).collect();
+        if let Some((first, _)) = runs.first() {
             let step = self
                 .step
-                .filter(|step| *step != min)
+                .filter(|step| step != first)
                 .map(|step| format!(", by {}", self.word(&step.into())));
-            parts.push(format!(
-                "{} to {}{}",
-                self.word(&min.into()),
-                self.word(&max.into()),
-                step.unwrap_or_default()
-            ));
+            let words = runs.iter().map(|(min, max)| match min == max {
+                true => self.word(&(*min).into()),
+                false => format!("{} to {}", self.word(&(*min).into()), self.word(&(*max).into())),
+            });
+            let words: Vec<String> = words.collect();
+            parts.push(format!("{}{}", words.join(", "), step.unwrap_or_default()));
         }
         match self.values.as_deref() {
             Some([]) => parts.push("nothing is possible now".into()),

@@ -7,4 +7,4 @@ pub mod reach;
 pub mod rules;
 
 pub use reach::distinct;
-pub use rules::{Broken, Feature, Layer, Rule, Rules};
+pub use rules::{Advice, Broken, Feature, Layer, Rule, Rules};

@@ -40,6 +40,17 @@ pub enum Rule {
     Order,
 }
 
+/// What the rules say of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// The best order, lowest first; of no names in particular, that of all.
+    pub order: Vec<String>,
+    /// Their rows, in that order.
+    pub rows: Vec<Feature>,
+    /// Rules that the given order breaks.
+    pub broken: Vec<Broken>,
+}
+
 impl Rule {
     /// The word for it.
     pub const fn word(self) -> &'static str {
@@ -244,6 +255,19 @@ impl<'a> Rules<'a> {
         let place = |name: &&str| self.get(name).map(|row| (row.layer, row.weight));
         names.sort_by_key(place);
         names
+    }
+
+    /// All of it for these features, lowest first; without any, the whole table.
+    pub fn advice(&self, given: &[&str]) -> Advice {
+        let order: Vec<&str> = match given.is_empty() {
+            true => self.rows().iter().map(|row| row.name).collect(),
+            false => self.ordered(given),
+        };
+        Advice {
+            rows: order.iter().filter_map(|name| self.get(name)).copied().collect(),
+            order: order.into_iter().map(str::to_owned).collect(),
+            broken: self.check(given),
+        }
     }
 
     /// Every rule that a stack, lowest first, breaks: the hard ones first.

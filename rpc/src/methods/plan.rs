@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lvol::change::ChangeError;
 use lvol::plan::refusal::Code;
+use lvol::stack::{Advice, Rules};
 use lvol::{Activated, Applied, Desired, Past, Plan, Refusal, Request, Stamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -21,6 +22,7 @@ pub(super) fn lines() -> Lines {
         Line::new("ashlar_get_verbs", Runtime, Look, Complaint::NoParams, get_verbs),
         Line::new("ashlar_can", Runtime, Look, BAD, can),
         Line::new("ashlar_plan", Runtime, Look, BAD, plan),
+        Line::new("ashlar_plan_stack", Both, Look, BAD, plan_stack),
         Line::new("ashlar_change", Runtime, Change, BAD, change),
         Line::new("ashlar_apply_plan", Runtime, Change, BAD, apply),
         Line::new("ashlar_get_plans", Runtime, Look, BAD, get_plans),
@@ -82,6 +84,19 @@ impl Ask {
 async fn plan(context: Arc<Context>, params: Ask) -> RpcResult<Plan> {
     let (request, stamp) = params.split();
     context.engine.plan(&request, &stamp).await.map_err(failed)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Stack {
+    /// Names of plug-ins, lowest first.
+    features: Vec<String>,
+}
+
+/// In which order things are best stacked, and which rules this order breaks; without names, all there is.
+async fn plan_stack(_: Arc<Context>, params: Stack) -> RpcResult<Advice> {
+    let given: Vec<&str> = params.features.iter().map(String::as_str).collect();
+    Ok(Rules::default().advice(&given))
 }
 
 /// Plans a change and carries it out.

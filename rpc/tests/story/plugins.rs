@@ -13,6 +13,25 @@ fn named<'a>(all: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
+fn the_rules_for_stacks_are_told() {
+    let mut p = Process::started();
+    let told = p.ok("ashlar_plan_stack", json!({"features": ["gpt", "file", "stripe"]}));
+    assert_eq!(told["order"], json!(["file", "gpt", "stripe"]));
+    assert_eq!(told["rows"][0]["name"], "file");
+    let broken = told["broken"].as_array().expect("a list");
+    assert!(
+        broken
+            .iter()
+            .any(|one| one["rule"] == "bottom-exclusive" && one["hard"] == true),
+        "{told}"
+    );
+    let fine = p.ok("ashlar_plan_stack", json!({"features": ["file", "gpt", "stripe"]}));
+    assert_eq!(fine["broken"], json!([]));
+    let all = p.ok("ashlar_plan_stack", json!({}));
+    assert!(all["rows"].as_array().is_some_and(|rows| rows.len() > 20), "{all}");
+}
+
+#[test]
 fn plug_ins_are_listed_with_what_they_have_claimed() {
     let mut p = Process::started();
     malloc(&mut p, "m");
