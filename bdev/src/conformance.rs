@@ -33,6 +33,8 @@ pub struct Subject {
     blocks: u64,
     forgets: bool,
     mends: bool,
+    alike: bool,
+    zeroed: bool,
 }
 
 impl Subject {
@@ -50,6 +52,8 @@ impl Subject {
             blocks: 512,
             forgets: false,
             mends: false,
+            alike: false,
+            zeroed: false,
         }
     }
 
@@ -66,6 +70,16 @@ impl Subject {
     /// It can do without any one of its disks.
     pub fn mends(self) -> Self {
         Self { mends: true, ..self }
+    }
+
+    /// Its disks hold the same, as mirrors do: so they do from the start.
+    pub fn alike(self) -> Self {
+        Self { alike: true, ..self }
+    }
+
+    /// Its disks hold the same in other places than each other: they start as zeros.
+    pub fn zeroed(self) -> Self {
+        Self { zeroed: true, ..self }
     }
 
     fn rig(&self, seed: u64) -> (Vec<Sim>, Disk) {
@@ -171,8 +185,14 @@ impl Subject {
         let ((fast_sims, fast), (slow_sims, slow)) = (self.rig(seed), self.rig(seed));
         let mut rng = Rng::new(seed);
         // No disk starts as zeros, or a mistake in an address of what is only ever read would not show.
+        let mut rubbish = Vec::new();
         for (one, two) in fast_sims.iter().zip(&slow_sims) {
-            let rubbish = rng.bytes(one.bytes().len());
+            if rubbish.is_empty() || !self.alike {
+                rubbish = rng.bytes(one.bytes().len())
+            }
+            if self.zeroed {
+                rubbish.fill(0)
+            }
             one.store(0, &rubbish);
             two.store(0, &rubbish)
         }
@@ -303,7 +323,11 @@ impl Subject {
             let mut power = Box::pin(async {
                 reactor::sleep(std::time::Duration::from_micros(wait)).await;
                 history.borrow_mut().over = true;
-                sims.iter().for_each(Sim::power_cut)
+                // Whoever ran on that power does nothing any more.
+                sims.iter().for_each(|sim| {
+                    sim.power_cut();
+                    sim.vanish()
+                })
             });
             let mut cut = false;
             poll_fn(|cx| {
@@ -312,6 +336,7 @@ impl Subject {
             })
             .await;
             drop((everybody, power, disk));
+            sims.iter().for_each(Sim::mend);
             let disk = (self.build)(&sims);
             let size = disk.block_size() as usize;
             let data = Buf::alloc(disk.geometry().bytes() as usize);

@@ -23,6 +23,7 @@ mod local;
 pub mod module;
 pub mod node;
 mod primitives;
+pub mod raid;
 mod ranges;
 pub mod table;
 mod turnstile;

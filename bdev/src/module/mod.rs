@@ -4,6 +4,7 @@ pub mod crypt;
 pub mod delay;
 pub mod error;
 pub mod linear;
+pub mod raid;
 pub mod read_only;
 pub mod stats;
 pub mod stripe;

@@ -1,0 +1,437 @@
+//! Raid: an array with redundancy as a device. What it does is in [`raid`](crate::raid); here is the way in.
+//!
+//! ```text
+//!   read within a chunk of a member that holds what it should ─ map ─► member
+//!   read or write of more than a chunk (a stripe) ──► its parts ──► each one a frame of the inner device
+//! ```
+use crate::{
+    Allocation, BlockDevice, Disk, Geometry, Io, IoError, IoResult, Mapped, Op, fan,
+    raid::{
+        Intent, Making, Member, MemberState, Parts, Place, Places, Progress, Record, Shape, State, Super, Work, split,
+        zeros,
+    },
+};
+use serde::{Deserialize, Serialize};
+use spec::{
+    BlockRange, Lba,
+    md::{SECTOR, bitmap::Header, v1::Superblock},
+};
+use std::rc::Rc;
+
+/// Blocks of members whose zeroing is one operation.
+const ZERO_STEP: u64 = 1 << 17;
+/// Regions that are told apart in memory, where there is no bitmap.
+const REGIONS: u64 = 1 << 14;
+/// Regions a bitmap may have: what it takes in memory is bounded.
+const REGIONS_MAX: u64 = 1 << 24;
+
+/// What an array is built from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// For the log.
+    pub name: String,
+    /// What it does.
+    pub shape: Shape,
+    /// Blocks that each member gives.
+    pub used: u64,
+    /// By their places.
+    pub members: Vec<Option<Seat>>,
+    /// The header of the bitmap, if members have one.
+    pub bitmap: Option<Vec<u8>>,
+    /// What may differ between members, as ranges of the space that is compared: the first block and how many.
+    pub differs: Vec<(u64, u64)>,
+}
+
+/// What is known of a member.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// How things stand with it.
+    pub state: MemberState,
+    /// Read only if no other can answer.
+    pub write_mostly: bool,
+    /// Where its superblock is, in blocks of the member, and its bytes.
+    pub superblock: Option<(u64, Vec<u8>)>,
+}
+
+/// What an array is like at the moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Its members, by their places.
+    pub members: Vec<MemberReport>,
+    /// What is done to it.
+    pub progress: Option<Progress>,
+    /// Blocks that the last check or repair found different.
+    pub mismatches: u64,
+    /// Blocks that are compared after a crash now.
+    pub noted: u64,
+    /// Of so many blocks for each note.
+    pub unit: u64,
+    /// Count of changes of its state.
+    pub events: u64,
+    /// Stripes that were written, and how many of them without a read.
+    pub stripes: u64,
+    /// See `stripes`.
+    pub full_stripes: u64,
+}
+
+/// A member as it is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// How things stand with it.
+    pub state: MemberState,
+    /// Read only if no other can answer.
+    pub write_mostly: bool,
+    /// Read errors that were mended.
+    pub corrected: u32,
+}
+
+/// What may be asked of an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Compares all members, and with `repair` makes them alike.
+    Scrub {
+        /// Make them alike.
+        repair: bool,
+    },
+    /// Stands still, or goes on.
+    Pause(bool),
+    /// Ends what is done.
+    Cancel,
+    /// Blocks a second of each member at most; 0: no limit.
+    Limit(u64),
+    /// Gives up a member.
+    Fail(u16),
+}
+
+/// What an array is to hosts. `members` are those of its data, as long as they are used.
+pub fn geometry(shape: Shape, members: &[Option<Geometry>], used: u64) -> Result<Geometry, String> {
+    let places = shape.places(members.len(), used)?;
+    let there: Vec<Geometry> = members.iter().flatten().copied().collect();
+    if there.iter().any(|member| member.blocks < used) {
+        return Err(format!(
+            "a member is shorter than the {used} blocks that are used of each"
+        ));
+    }
+    let all = Geometry::combine(
+        &there
+            .iter()
+            .map(|member| Geometry { blocks: 0, ..*member })
+            .collect::<Vec<_>>(),
+    )?;
+    // Members that hold different things where they are unmapped would no longer be alike.
+    let unmap = all.unmap && all.unmap_reads_zero;
+    let whole = matches!(places, Places::Parity { .. });
+    Ok(Geometry {
+        blocks: places.blocks(),
+        optimal_io: places.optimal(),
+        unmap,
+        unmap_granularity: if whole { places.optimal() } else { all.unmap_granularity },
+        unmap_reads_zero: unmap && !whole,
+        write_zeroes: all.write_zeroes,
+        ..all
+    })
+}
+
+/// See the [module](self).
+pub struct Raid {
+    array: Array,
+    /// As the state has them, for those who map.
+    members: Box<[Option<Disk>]>,
+    geometry: Geometry,
+    /// The same array, for parts of an I/O.
+    parts: Disk,
+}
+
+/// The array itself, which outlives its devices: what is known of its members, and what is done to it. Clones are the same array.
+#[derive(Clone)]
+pub struct Array(Rc<State>);
+
+impl Array {
+    /// An array of these members. Says in words what does not fit together.
+    pub fn new(plan: Plan, parts: Vec<Option<Parts>>, block_size: u32) -> Result<Self, String> {
+        let places = plan.shape.places(plan.members.len(), plan.used)?;
+        let sectors = u64::from(block_size) / SECTOR;
+        let mut supers = Vec::new();
+        let mut bitmaps = Vec::new();
+        for seat in &plan.members {
+            let Some((at, bytes)) = seat.as_ref().and_then(|seat| seat.superblock.as_ref()) else {
+                supers.push(None);
+                bitmaps.push(None);
+                continue;
+            };
+            let superblock = Superblock::parse(bytes).map_err(|error| error.to_string())?;
+            let bitmap = superblock
+                .bitmap_offset()
+                .and_then(|offset| superblock.relative(offset.into()));
+            if bitmap.is_some_and(|at| !at.is_multiple_of(sectors)) {
+                return Err("the bitmap does not begin with a block".into());
+            }
+            bitmaps.push(bitmap.map(|at| at / sectors));
+            supers.push(Some(Super { at: *at, superblock }))
+        }
+        let record = supers.iter().any(Option::is_some).then(|| Record::new(supers));
+        let span = places.span();
+        let (unit, place) = match &plan.bitmap {
+            Some(bytes) => {
+                let header = Header::parse(bytes).map_err(|error| error.to_string())?;
+                let place = Place {
+                    at: bitmaps,
+                    header: header.clone().into(),
+                };
+                (u64::from(header.chunk / 512).max(sectors) / sectors, Some(place))
+            }
+            None => (span.div_ceil(REGIONS).max(1), None),
+        };
+        if span.div_ceil(unit) > REGIONS_MAX {
+            return Err(format!(
+                "a bitmap of {} bits is longer than {REGIONS_MAX}",
+                span.div_ceil(unit)
+            ));
+        }
+        let intent = Intent::new(span, unit, place);
+        for (start, count) in &plan.differs {
+            intent.need(*start..start.saturating_add(*count))
+        }
+        let member = |(seat, parts): (&Option<Seat>, Option<Parts>)| match seat {
+            Some(seat) => Member::new(parts, seat.state, seat.write_mostly),
+            None => Member::new(None, MemberState::Missing, false),
+        };
+        Ok(Self(State::new(Making {
+            name: plan.name,
+            places,
+            block_size,
+            members: plan.members.iter().zip(parts).map(member).collect(),
+            intent,
+            record,
+        })))
+    }
+
+    /// The device, over members that may have been built anew.
+    pub fn device(&self, parts: Vec<Option<Parts>>, geometry: Geometry) -> Disk {
+        self.0.set_parts(parts.clone());
+        Disk::new(Raid {
+            array: self.clone(),
+            members: parts.into_iter().map(|parts| parts.map(|parts| parts.data)).collect(),
+            geometry,
+            parts: Disk::new(Inner {
+                array: self.0.clone(),
+                geometry,
+            }),
+        })
+    }
+
+    /// Begins what has to be done by itself: to be called on its core once hosts may come.
+    pub fn tend(&self) {
+        self.0.tend()
+    }
+
+    /// What it is like.
+    pub fn report(&self) -> Report {
+        let state = &self.0;
+        Report {
+            members: state
+                .members
+                .iter()
+                .map(|member| MemberReport {
+                    state: member.state(),
+                    write_mostly: member.write_mostly.get(),
+                    corrected: member.corrected.get(),
+                })
+                .collect(),
+            progress: state.care.progress(),
+            mismatches: state.care.mismatches.get(),
+            noted: state.intent.noted(),
+            unit: state.intent.unit(),
+            events: state.record.as_ref().map_or(0, Record::events),
+            stripes: state.stripes.get(),
+            full_stripes: state.full_stripes.get(),
+        }
+    }
+
+    /// The superblock of a member as it was last written.
+    pub fn superblock(&self, member: u16) -> Option<Superblock> {
+        self.0.record.as_ref()?.superblock(member)
+    }
+
+    /// Does what is asked, or says why not.
+    pub async fn command(&self, command: Command) -> Result<(), String> {
+        let state = &self.0;
+        match command {
+            Command::Scrub { repair } => state.ask(if repair { Work::Repair } else { Work::Check }),
+            Command::Pause(on) => state.care.pause(on),
+            Command::Cancel => state.care.cancel(),
+            Command::Limit(blocks) => state.care.limit.set(blocks),
+            Command::Fail(member) => {
+                let known = state
+                    .members
+                    .get(usize::from(member))
+                    .ok_or_else(|| format!("there is no place {member}"))?;
+                if !known.writes() {
+                    return Err(format!("the member in place {member} is not in use"));
+                }
+                let since = state.lost();
+                if !state.fault(member, IoError::Gone) {
+                    return Err(format!("the array cannot do without the member in place {member}"));
+                }
+                state.recorded(since).await.map_err(|error| error.to_string())?
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is under way any more: empties the members' caches, forgets what was noted and says so on disk.
+    pub async fn stop(&self) {
+        self.0.care.cancel();
+        if self.0.flush_members().await.is_ok() {
+            while self.0.intent.tidy(&self.0).await {
+                // The first pass only sees that nothing is used; a second clears it. What has to stay stays.
+                if !self.0.intent.tidy(&self.0).await || self.0.intent.next_noted(0).is_some() {
+                    break;
+                }
+            }
+        }
+        if self.0.intent.next_noted(0).is_none() {
+            self.0.clean().await
+        }
+    }
+}
+
+impl BlockDevice for Raid {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// A read of one chunk that is where it should be.
+    #[inline]
+    fn map(&self, io: &mut Io) -> Mapped<'_> {
+        if io.op != Op::Read || io.range.count == 0 {
+            return Mapped::Stay;
+        }
+        let state = &*self.array.0;
+        let (member, at) = match &state.places {
+            Places::Parity { parity, .. } => {
+                if !within(io.range, parity.chunk()) {
+                    return Mapped::Stay;
+                }
+                let place = parity.place(io.range.start.0);
+                if !state.reads(place.member, BlockRange::new(place.sector, io.range.count)) {
+                    return Mapped::Stay;
+                }
+                (place.member, place.sector)
+            }
+            places => {
+                if places.chunk().is_some_and(|chunk| !within(io.range, chunk)) {
+                    return Mapped::Stay;
+                }
+                let Some((member, at)) = state.copy_to_read(io.range, |_| false) else {
+                    return Mapped::Stay;
+                };
+                state.was_read(member, at, io.range.count);
+                (member, at)
+            }
+        };
+        match &self.members[usize::from(member)] {
+            Some(disk) => {
+                io.range.start = Lba(at);
+                Mapped::To(disk)
+            }
+            None => Mapped::Stay,
+        }
+    }
+
+    async fn submit(&self, io: Io) -> IoResult {
+        let state = &*self.array.0;
+        state.ios.set(state.ios.get() + 1);
+        let chunk = state.places.chunk();
+        match io.op {
+            Op::Flush => state.flush_members().await,
+            Op::Allocation => Allocation::all(io.range).tell(&io),
+            _ if io.range.count == 0 => Ok(()),
+            Op::Read => match chunk {
+                Some(chunk) if !within(io.range, chunk) => self.in_parts(&io, chunk).await,
+                _ => self.parts.submit(io).await,
+            },
+            Op::Write | Op::Unmap | Op::WriteZeroes { .. } => match &state.places {
+                Places::Mirror { .. } => self.parts.submit(io).await,
+                Places::Raid10(raid10) => self.in_parts(&io, raid10.chunk()).await,
+                Places::Parity { parity, .. } => {
+                    let wide = parity.chunk() * u32::from(parity.data());
+                    match io.op {
+                        Op::Write => self.in_parts(&io, wide).await,
+                        _ => self.zero(&io, wide).await,
+                    }
+                }
+            },
+        }
+    }
+
+    fn below(&self, visit: &mut dyn FnMut(&Disk)) {
+        self.members.iter().flatten().for_each(visit)
+    }
+}
+
+impl Raid {
+    async fn in_parts(&self, io: &Io, size: u32) -> IoResult {
+        fan::all(io.range.chunks(size).map(|part| self.parts.submit(io.part(part)))).await
+    }
+
+    /// Whole stripes at once, and the rest by writing zeros; what is only unmapped may stay.
+    async fn zero(&self, io: &Io, wide: u32) -> IoResult {
+        let state = &*self.array.0;
+        let Some(parity) = state.parity() else { return Ok(()) };
+        let (whole, rest) = split(io.range, wide.into());
+        if let Some(whole) = whole {
+            let step = (ZERO_STEP / u64::from(parity.chunk())).max(1);
+            let mut at = whole.start;
+            while at < whole.end {
+                let next = (at + step).min(whole.end);
+                state.whole_stripes(parity, at..next, io).await?;
+                at = next
+            }
+        }
+        if io.op == Op::Unmap {
+            return Ok(());
+        }
+        for part in rest.into_iter().filter(|part| part.count > 0) {
+            let zeros = zeros(io, part, state.bytes(part.count));
+            self.in_parts(&zeros, wide).await?
+        }
+        Ok(())
+    }
+}
+
+/// True if it lies within one chunk.
+#[inline]
+fn within(range: BlockRange, chunk: u32) -> bool {
+    let chunk = u64::from(chunk);
+    let at = match chunk.is_power_of_two() {
+        true => range.start.0 & (chunk - 1),
+        false => range.start.0 % chunk,
+    };
+    at + u64::from(range.count) <= chunk
+}
+
+/// The array for I/O that lies within a chunk, or a stripe: one frame each.
+struct Inner {
+    array: Rc<State>,
+    geometry: Geometry,
+}
+
+impl BlockDevice for Inner {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    async fn submit(&self, io: Io) -> IoResult {
+        let state = &*self.array;
+        match (&state.places, io.op) {
+            (Places::Parity { parity, .. }, Op::Read) => state.read_chunk(parity, io).await,
+            (Places::Parity { parity, .. }, Op::Write) => state.write_stripe(parity, io).await,
+            (Places::Mirror { .. } | Places::Raid10(_), Op::Read) => state.read_copy(io).await,
+            (Places::Mirror { .. } | Places::Raid10(_), op) if op.changes() => state.write_copies(io).await,
+            // Nothing else is sent here.
+            _ => Err(IoError::Unsupported),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! An array as it runs: its members and how things stand with them, what may differ between them, and what is done about it.
+use super::{
+    care::Care,
+    each::each,
+    gather::Gather,
+    intent::Intent,
+    locks::Locks,
+    member::{Member, MemberState, Parts},
+    record::Record,
+    shape::Places,
+};
+use crate::{Disk, Io, IoError, IoResult};
+use reactor::Buf;
+use spec::BlockRange;
+use std::{
+    cell::Cell,
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+/// Read errors of a member that are mended before it is given up, as in Linux MD (`max_corrected_read_errors`).
+const CORRECTED_MAX: u32 = 20;
+/// How long a region has to be idle before it is no longer noted, as mdadm has it.
+const TIDY: Duration = Duration::from_secs(5);
+
+/// What an array consists of, for all who work on it. One core's.
+pub(crate) struct State {
+    /// For the log.
+    pub name: String,
+    pub places: Places,
+    block_shift: u32,
+    pub members: Box<[Member]>,
+    pub locks: Locks,
+    pub gather: Gather,
+    pub intent: Intent,
+    pub record: Option<Record>,
+    pub care: Care,
+    /// How many members are lost that were there.
+    lost: Cell<u64>,
+    /// Host I/O so far, but for what is mapped.
+    pub ios: Cell<u64>,
+    /// Stripes that were written without a read, and all that were written.
+    pub full_stripes: Cell<u64>,
+    pub stripes: Cell<u64>,
+    me: Weak<State>,
+}
+
+/// What an array is made of.
+pub(crate) struct Making {
+    pub name: String,
+    pub places: Places,
+    pub block_size: u32,
+    pub members: Vec<Member>,
+    pub intent: Intent,
+    pub record: Option<Record>,
+}
+
+impl State {
+    pub fn new(making: Making) -> Rc<Self> {
+        Rc::new_cyclic(|me| Self {
+            name: making.name,
+            places: making.places,
+            block_shift: making.block_size.trailing_zeros(),
+            members: making.members.into(),
+            locks: Locks::default(),
+            gather: Gather::default(),
+            intent: making.intent,
+            record: making.record,
+            care: Care::default(),
+            lost: Cell::new(0),
+            ios: Cell::new(0),
+            full_stripes: Cell::new(0),
+            stripes: Cell::new(0),
+            me: me.clone(),
+        })
+    }
+
+    pub fn me(&self) -> Weak<State> {
+        self.me.clone()
+    }
+
+    pub fn block_size(&self) -> u32 {
+        1 << self.block_shift
+    }
+
+    pub fn bytes(&self, blocks: u32) -> usize {
+        (blocks as usize) << self.block_shift
+    }
+
+    /// The handles of members that were built anew.
+    pub fn set_parts(&self, parts: Vec<Option<Parts>>) {
+        for (member, parts) in self.members.iter().zip(parts) {
+            member.set_parts(parts)
+        }
+    }
+
+    /// Rises with each member that is lost.
+    pub fn lost(&self) -> u64 {
+        self.lost.get()
+    }
+
+    /// True if every place has a member that holds what it should.
+    pub fn is_whole(&self) -> bool {
+        self.members.iter().all(Member::in_sync)
+    }
+
+    /// The members that get what is written.
+    pub fn writable(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..self.places.members()).filter(|member| self.members[usize::from(*member)].writes())
+    }
+
+    /// A member's data, if it gets what is written.
+    pub fn data(&self, member: u16) -> Option<Disk> {
+        let member = self.members.get(usize::from(member))?;
+        member.data().filter(|_| member.writes())
+    }
+
+    /// Whether a member holds what it should in these of its blocks.
+    #[inline]
+    pub fn reads(&self, member: u16, range: BlockRange) -> bool {
+        self.members[usize::from(member)].reads(range.start.0 + u64::from(range.count))
+    }
+
+    /// A member did not do what it should. It is not used any more, unless there would be nothing left without it; whoever acknowledges something
+    /// that this member lacks waits for [`recorded`](Self::recorded) first. False if it has to stay.
+    pub fn fault(&self, member: u16, error: IoError) -> bool {
+        let this = &self.members[usize::from(member)];
+        if !this.writes() {
+            return true;
+        }
+        let lost = |other: u16| other == member || !self.members[usize::from(other)].in_sync();
+        if this.in_sync() && !self.places.survives(lost) {
+            tracing::error!(array = self.name, member, %error, "a member fails, and the array cannot do without it");
+            return false;
+        }
+        tracing::error!(array = self.name, member, %error, "a member failed: it is not used any more");
+        this.set_state(MemberState::Failed);
+        self.lost.set(self.lost.get() + 1);
+        true
+    }
+
+    /// Returns when the members that are left say who failed.
+    pub async fn recorded(&self, since: u64) -> IoResult {
+        match &self.record {
+            Some(record) if self.lost.get() != since => record.update(self).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends an I/O to each of some members. Those that fail are lost to the array, and that is recorded. An error if the array cannot do without one of them.
+    pub async fn to_members(&self, parts: impl IntoIterator<Item = (u16, Io)>) -> IoResult {
+        let (since, mut done) = (self.lost.get(), Ok(()));
+        let send = |(member, io): (u16, Io)| Some((usize::from(member), self.data(member)?.submit(io)));
+        each(parts.into_iter().filter_map(send), |member, error| {
+            // It was a u16.
+            if !self.fault(member as u16, error) {
+                done = Err(error)
+            }
+        })
+        .await;
+        self.recorded(since).await?;
+        done
+    }
+
+    /// Writes metadata to each member that has a place for it, durable when it returns. Who fails is lost to the array. An error if nobody took it.
+    pub async fn write_metadata<'a>(&self, what: impl Fn(u16) -> Option<(u64, &'a Buf)>) -> IoResult {
+        let (mut last, mut asked, mut failed) = (None, 0, 0);
+        let parts = self.writable().filter_map(|member| {
+            let (at, bytes) = what(member)?;
+            let range = BlockRange::new(at, (bytes.len() >> self.block_shift) as u32);
+            asked += 1;
+            let whole = self.members[usize::from(member)].whole()?;
+            Some((usize::from(member), whole.submit(Io::write(range, bytes.clone()).fua())))
+        });
+        let parts: Vec<_> = parts.collect();
+        each(parts, |member, error| {
+            failed += 1;
+            last = Some(error);
+            self.fault(member as u16, error);
+        })
+        .await;
+        match last {
+            Some(error) if failed == asked => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was acknowledged becomes durable on every member.
+    pub async fn flush_members(&self) -> IoResult {
+        let all: Vec<(u16, Io)> = self.writable().map(|member| (member, Io::flush())).collect();
+        self.to_members(all).await
+    }
+
+    /// Something is under way: superblocks say so before anything is written.
+    pub async fn dirty(&self) -> IoResult {
+        match &self.record {
+            Some(record) => record.set_dirty(self, true).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing is under way, and nothing differs: superblocks say so.
+    pub async fn clean(&self) {
+        if let Some(record) = &self.record
+            && record.set_dirty(self, false).await.is_err()
+        {
+            tracing::warn!(
+                array = self.name,
+                "no superblock could be written: all that was noted is compared at the next start"
+            )
+        }
+    }
+
+    /// Forgets what was noted when it has been idle for a while.
+    pub fn watch(&self) {
+        if self.intent.watched(true) {
+            return;
+        }
+        let me = self.me.clone();
+        reactor::spawn_background(async move {
+            loop {
+                reactor::sleep(TIDY).await;
+                let Some(array) = me.upgrade() else { return };
+                if !array.intent.tidy(&array).await {
+                    array.intent.watched(false);
+                    array.clean().await;
+                    return;
+                }
+            }
+        })
+    }
+
+    /// A member gave an error for a read that was answered otherwise: writes there what it should hold. Past a number of such errors, or if that fails,
+    /// the member is lost.
+    pub async fn mend(&self, member: u16, range: BlockRange, data: Buf, error: IoError) -> IoResult {
+        let this = &self.members[usize::from(member)];
+        if !this.writes() {
+            return Ok(());
+        }
+        let since = self.lost.get();
+        let rewritten = match (error, self.data(member)) {
+            (IoError::Gone, _) | (_, None) => Err(error),
+            (_, Some(disk)) => disk.submit(Io::write(range, data)).await,
+        };
+        let count = this.corrected.get().saturating_add(1);
+        match rewritten {
+            Ok(()) if count <= CORRECTED_MAX => {
+                this.corrected.set(count);
+                tracing::warn!(
+                    array = self.name,
+                    member,
+                    at = range.start.0,
+                    blocks = range.count,
+                    "a read error was mended by writing"
+                );
+                Ok(())
+            }
+            Ok(()) => {
+                self.fault(member, error);
+                self.recorded(since).await
+            }
+            Err(error) => {
+                self.fault(member, error);
+                self.recorded(since).await
+            }
+        }
+    }
+}

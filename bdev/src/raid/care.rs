@@ -1,0 +1,392 @@
+//! What is done to an array beside host I/O: making members alike after a crash, rebuilding a member, checking.
+//!
+//! Each step locks a stretch, so host writes there wait for it, and one step is under way at a time while hosts are busy, with as long a pause behind
+//! it as it took.
+use super::{array::State, member::MemberState, shape::Places, stripes::Sequel};
+use crate::{IoError, IoResult};
+use serde::{Deserialize, Serialize};
+use spec::BlockRange;
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    ops::Range,
+    time::Duration,
+};
+
+/// Bytes of each member that a step is about.
+const STEP: u64 = 512 << 10;
+/// How often a rebuild notes how far it is.
+const NOTE: Duration = Duration::from_secs(10);
+
+/// What is done to an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// What may differ after a crash is made alike.
+    Resync,
+    /// A member is made what it should be.
+    Rebuild,
+    /// Members are compared, and differences counted.
+    Check,
+    /// Members are compared, and made alike.
+    Repair,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is done.
+    pub work: Work,
+    /// Blocks that are done.
+    pub at: u64,
+    /// Of so many.
+    pub of: u64,
+    /// Blocks that were different.
+    pub differ: u64,
+    /// It stands still until it is told to go on.
+    pub paused: bool,
+    /// Milliseconds since it began.
+    pub for_ms: u64,
+}
+
+/// See the [module](self).
+#[derive(Default)]
+pub(crate) struct Care {
+    pub sequel: Sequel,
+    running: Cell<Option<Progress>>,
+    /// What the last check or repair found.
+    pub mismatches: Cell<u64>,
+    wanted: RefCell<Vec<Work>>,
+    paused: Cell<bool>,
+    stop: Cell<bool>,
+    /// Blocks a second at most, of each member; 0: no limit.
+    pub limit: Cell<u64>,
+    alive: Cell<bool>,
+    changed: reactor::Notify,
+}
+
+impl Care {
+    pub fn progress(&self) -> Option<Progress> {
+        self.running.get().map(|progress| Progress {
+            paused: self.paused.get(),
+            ..progress
+        })
+    }
+
+    pub fn pause(&self, on: bool) {
+        self.paused.set(on);
+        self.changed.notify_all()
+    }
+
+    /// Ends what is done at the moment.
+    pub fn cancel(&self) {
+        self.stop.set(self.running.get().is_some());
+        self.wanted.borrow_mut().clear();
+        self.changed.notify_all()
+    }
+}
+
+impl State {
+    /// Does this as soon as what is being done is done.
+    pub(crate) fn ask(&self, work: Work) {
+        let care = &self.care;
+        if !care.wanted.borrow().contains(&work) {
+            care.wanted.borrow_mut().push(work)
+        }
+        care.changed.notify_all();
+        if care.alive.replace(true) {
+            return;
+        }
+        let me = self.me();
+        reactor::spawn_background(async move {
+            loop {
+                let Some(array) = me.upgrade() else { return };
+                let Some(work) = array.next_work() else {
+                    array.care.alive.set(false);
+                    return;
+                };
+                array.work(work).await;
+                array.care.running.set(None);
+            }
+        })
+    }
+
+    fn next_work(&self) -> Option<Work> {
+        let mut wanted = self.care.wanted.borrow_mut();
+        match wanted.is_empty() {
+            true => None,
+            false => Some(wanted.remove(0)),
+        }
+    }
+
+    /// What has to be done by itself: members that are to be rebuilt, regions that may differ.
+    pub(crate) fn tend(&self) {
+        if self.intent.next_needed(0).is_some() {
+            self.ask(Work::Resync)
+        }
+        if self
+            .members
+            .iter()
+            .any(|member| matches!(member.state(), MemberState::Rebuilding { .. }))
+        {
+            self.ask(Work::Rebuild)
+        }
+    }
+
+    async fn work(&self, work: Work) {
+        let of = match work {
+            Work::Resync => self.intent.needed(),
+            Work::Rebuild => self.member_blocks(),
+            Work::Check | Work::Repair => self.places.span(),
+        };
+        self.care.stop.set(false);
+        self.care.running.set(Some(Progress {
+            work,
+            at: 0,
+            of,
+            differ: 0,
+            paused: false,
+            for_ms: 0,
+        }));
+        tracing::info!(array = self.name, ?work, blocks = of, "begins");
+        let began = reactor::now();
+        let done = match work {
+            Work::Resync => self.resync().await,
+            Work::Rebuild => self.rebuild().await,
+            Work::Check => self.scrub(false).await,
+            Work::Repair => self.scrub(true).await,
+        };
+        let took = reactor::now().since(began);
+        match done {
+            Ok(()) => tracing::info!(array = self.name, ?work, ?took, "is done"),
+            Err(error) => tracing::warn!(array = self.name, ?work, %error, "ended before it was done"),
+        }
+    }
+
+    fn member_blocks(&self) -> u64 {
+        match &self.places {
+            Places::Mirror { blocks, .. } => *blocks,
+            Places::Raid10(raid10) => {
+                let copies = u64::from(raid10.layout.copies());
+                (self.places.blocks() * copies).div_ceil(u64::from(raid10.members()))
+            }
+            Places::Parity { used, .. } => *used,
+        }
+    }
+
+    /// Tells how far it is, waits while it is paused or hosts are busy. An error: it is to end.
+    async fn step<F: Future<Output = Result<u64, IoError>>>(&self, blocks: u64, step: F) -> IoResult {
+        let (ios, began) = (self.ios.get(), reactor::now());
+        let differ = step.await?;
+        if let Some(mut progress) = self.care.running.get() {
+            progress.at += blocks;
+            progress.differ += differ;
+            progress.for_ms += reactor::now().since(began).as_millis() as u64;
+            self.care.running.set(Some(progress))
+        }
+        let took = reactor::now().since(began);
+        let limit = self.care.limit.get();
+        let least = match limit {
+            0 => Duration::ZERO,
+            limit => Duration::from_secs_f64(blocks as f64 / limit as f64),
+        };
+        let yields = if self.ios.get() != ios || self.is_busy() {
+            took
+        } else {
+            Duration::ZERO
+        };
+        match least.saturating_sub(took).max(yields) {
+            Duration::ZERO => reactor::yield_now().await,
+            pause => reactor::sleep(pause).await,
+        }
+        while self.care.paused.get() && !self.care.stop.get() {
+            self.care.changed.wait().await
+        }
+        match self.care.stop.get() {
+            true => Err(IoError::Aborted),
+            false => Ok(()),
+        }
+    }
+
+    /// Hosts' I/O is under way on the members.
+    fn is_busy(&self) -> bool {
+        self.members.iter().any(|member| member.standing() > 0)
+    }
+
+    /// The stretches of the space that is compared which one step does: within a chunk, or a stripe.
+    fn stretches(&self, range: Range<u64>) -> impl Iterator<Item = BlockRange> + use<> {
+        let step = (STEP / u64::from(self.block_size())).max(1) as u32;
+        let chunk = self.places.chunk();
+        let span = self.whole_span();
+        let (mut at, end) = (range.start, range.end.min(span));
+        std::iter::from_fn(move || {
+            let left = (end.checked_sub(at)?).min(step.into());
+            let left = match chunk {
+                Some(chunk) => left.min(u64::from(chunk) - at % u64::from(chunk)),
+                None => left,
+            };
+            // At most a step.
+            let one = BlockRange::new(at, left as u32);
+            at += left;
+            (left > 0).then_some(one)
+        })
+    }
+
+    /// What of the span is in use: whole chunks.
+    fn whole_span(&self) -> u64 {
+        match &self.places {
+            Places::Parity { parity, used } => used - used % u64::from(parity.chunk()),
+            _ => self.places.span(),
+        }
+    }
+
+    async fn compare(&self, range: BlockRange, repair: bool) -> Result<u64, IoError> {
+        match self.parity() {
+            Some(parity) => {
+                let stripe = range.start.0 / u64::from(parity.chunk());
+                let _guard = self.locks.lock(stripe..stripe + 1).await;
+                self.compare_rows(parity, stripe, range, repair).await
+            }
+            None => {
+                let _guard = self.locks.lock(super::intent::range(range)).await;
+                self.compare_copies(range, repair).await
+            }
+        }
+    }
+
+    async fn resync(&self) -> IoResult {
+        let mut from = 0;
+        while let Some(region) = self.intent.next_needed(from) {
+            from = region.end;
+            for range in self.stretches(region.clone()) {
+                self.step(range.count.into(), self.compare(range, true)).await?
+            }
+            self.intent.settle(region)
+        }
+        self.flush_members().await?;
+        self.watch();
+        if let Some(record) = &self.record {
+            record.update(self).await?
+        }
+        Ok(())
+    }
+
+    async fn scrub(&self, repair: bool) -> IoResult {
+        for range in self.stretches(0..self.places.span()) {
+            self.step(range.count.into(), self.compare(range, repair)).await?
+        }
+        let found = self.care.running.get().map_or(0, |progress| progress.differ);
+        self.care.mismatches.set(found);
+        Ok(())
+    }
+
+    /// Every member that is to be rebuilt, from where it is.
+    async fn rebuild(&self) -> IoResult {
+        let all: Vec<u16> = (0..self.places.members())
+            .filter(|member| {
+                matches!(
+                    self.members[usize::from(*member)].state(),
+                    MemberState::Rebuilding { .. }
+                )
+            })
+            .collect();
+        for member in all {
+            self.rebuild_member(member).await?
+        }
+        self.tend();
+        Ok(())
+    }
+
+    async fn rebuild_member(&self, member: u16) -> IoResult {
+        let this = &self.members[usize::from(member)];
+        let mut noted = reactor::now();
+        loop {
+            let MemberState::Rebuilding { to } = this.state() else {
+                return Err(IoError::Gone);
+            };
+            let Some(range) = self.member_stretch(to) else { break };
+            self.step(range.count.into(), self.rebuild_stretch(member, range))
+                .await?;
+            if reactor::now().since(noted) > NOTE
+                && let Some(record) = &self.record
+            {
+                // What it says is rebuilt must be there after a crash.
+                self.flush_members().await?;
+                record.update(self).await?;
+                noted = reactor::now()
+            }
+        }
+        self.flush_members().await?;
+        if !this.writes() {
+            return Err(IoError::Gone);
+        }
+        this.set_state(MemberState::InSync);
+        if let Some(record) = &self.record {
+            record.update(self).await?
+        }
+        self.watch();
+        Ok(())
+    }
+
+    /// What of a member is rebuilt next, in its own blocks.
+    fn member_stretch(&self, from: u64) -> Option<BlockRange> {
+        let end = match &self.places {
+            Places::Parity { .. } => self.whole_span(),
+            Places::Mirror { blocks, .. } => *blocks,
+            Places::Raid10(_) => self
+                .member_blocks()
+                .next_multiple_of(u64::from(self.places.chunk().unwrap_or(1))),
+        };
+        let step = (STEP / u64::from(self.block_size())).max(1);
+        let left = end.checked_sub(from)?.min(step);
+        let left = match self.places.chunk() {
+            Some(chunk) => left.min(u64::from(chunk) - from % u64::from(chunk)),
+            None => left,
+        };
+        (left > 0).then(|| BlockRange::new(from, left as u32))
+    }
+
+    /// Makes one stretch of a member what it should be. What is written there from the moment the lock is free is written to this member as well.
+    async fn rebuild_stretch(&self, member: u16, range: BlockRange) -> Result<u64, IoError> {
+        let end = range.start.0 + u64::from(range.count);
+        let this = &self.members[usize::from(member)];
+        match &self.places {
+            Places::Parity { parity, .. } => {
+                let stripe = range.start.0 / u64::from(parity.chunk());
+                let _guard = self.locks.lock(stripe..stripe + 1).await;
+                self.rebuild_rows(parity, stripe, member, range).await?;
+                self.advance(member, end)
+            }
+            Places::Mirror { .. } => {
+                let _guard = self.locks.lock(super::intent::range(range)).await;
+                self.copy_to(member, range).await?;
+                self.advance(member, end)
+            }
+            Places::Raid10(raid10) => {
+                let place = spec::md::Place {
+                    member,
+                    sector: range.start.0,
+                };
+                if let Some((at, _)) = raid10.find(place) {
+                    let range = BlockRange::new(at, range.count);
+                    let _guard = self.locks.lock(super::intent::range(range)).await;
+                    self.copy_to(member, range).await?;
+                    self.advance(member, end)
+                } else {
+                    self.advance(member, end)
+                }
+            }
+        }
+        match this.writes() {
+            true => Ok(0),
+            false => Err(IoError::Gone),
+        }
+    }
+
+    fn advance(&self, member: u16, to: u64) {
+        let this = &self.members[usize::from(member)];
+        if let MemberState::Rebuilding { to: was } = this.state() {
+            this.set_state(MemberState::Rebuilding { to: to.max(was) })
+        }
+    }
+}

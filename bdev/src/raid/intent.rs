@@ -1,0 +1,333 @@
+//! What may differ between members: noted before it is written, and forgotten when it has been the same for a while.
+//!
+//! ```text
+//!   write ──► its bits are set on disk? ── yes ─────────────────────────────────────► data
+//!                └ no: one of those who wait writes all bits that are wanted, to every member, through its cache
+//!   every few seconds: bits that nobody has used since ──► flush the members ──► clear them
+//! ```
+//!
+//! A bit stays set as long as a member's cache may hold something of its region, so after a power cut only these regions have to be compared. While a
+//! member is missing no bit is cleared: they say what it has missed. Without a bitmap on disk all this is kept in memory alone.
+//!
+//! On disk it is Linux MD's bitmap ([`spec::md::bitmap`]).
+use super::array::State;
+use crate::IoResult;
+use reactor::{Buf, Notify};
+use spec::{BlockRange, md::bitmap::Header};
+use std::{
+    cell::{Cell, RefCell},
+    ops::Range,
+};
+
+/// Where the bitmap is on disk.
+pub(crate) struct Place {
+    /// Its header, whose event counts follow those of the array.
+    pub header: RefCell<Header>,
+    /// Where each member has it, in blocks of the member.
+    pub at: Vec<Option<u64>>,
+}
+
+/// Flags of a region.
+const SET: u8 = 1;
+const NEEDED: u8 = 2;
+const USED: u8 = 4;
+
+#[derive(Clone, Copy, Default)]
+struct Region {
+    writes: u32,
+    flags: u8,
+}
+
+/// See the [module](self).
+pub(crate) struct Intent {
+    /// Blocks of a region.
+    unit: u64,
+    regions: RefCell<Box<[Region]>>,
+    /// How many are [`NEEDED`]; mostly none.
+    needed: Cell<u64>,
+    place: Option<Place>,
+    writing: Cell<bool>,
+    written: Notify,
+    /// Bits on disk that are wrong and have to be written, as blocks of the bitmap.
+    clearing: Cell<bool>,
+}
+
+impl Intent {
+    pub fn new(span: u64, unit: u64, place: Option<Place>) -> Self {
+        let unit = unit.max(1);
+        let count = span.div_ceil(unit);
+        Self {
+            unit,
+            // One for each bit of a bitmap, which its reader bounded.
+            regions: RefCell::new(vec![Region::default(); count as usize].into()),
+            needed: Cell::new(0),
+            place,
+            writing: Cell::new(false),
+            written: Notify::new(),
+            clearing: Cell::new(false),
+        }
+    }
+
+    fn bits(&self, blocks: &Range<u64>) -> Range<usize> {
+        let count = self.regions.borrow().len();
+        let (first, last) = (blocks.start / self.unit, blocks.end.div_ceil(self.unit));
+        (first as usize).min(count)..(last as usize).min(count)
+    }
+
+    /// The members may differ here, since before this array was started.
+    pub fn need(&self, blocks: Range<u64>) {
+        let mut regions = self.regions.borrow_mut();
+        let count = regions.len();
+        let last = (blocks.end.div_ceil(self.unit) as usize).min(count);
+        for region in &mut regions[((blocks.start / self.unit) as usize).min(last)..last] {
+            if region.flags & NEEDED == 0 {
+                region.flags |= NEEDED | SET;
+                self.needed.set(self.needed.get() + 1)
+            }
+        }
+    }
+
+    /// True if members may differ somewhere there, from before.
+    #[inline]
+    pub fn is_needed(&self, blocks: &Range<u64>) -> bool {
+        self.needed.get() > 0 && {
+            let bits = self.bits(blocks);
+            self.regions.borrow()[bits]
+                .iter()
+                .any(|region| region.flags & NEEDED != 0)
+        }
+    }
+
+    /// How many blocks may differ, from before.
+    pub fn needed(&self) -> u64 {
+        self.needed.get() * self.unit
+    }
+
+    /// The first region from a block on that has to be compared.
+    pub fn next_needed(&self, from: u64) -> Option<Range<u64>> {
+        if self.needed.get() == 0 {
+            return None;
+        }
+        let regions = self.regions.borrow();
+        let first = (from / self.unit) as usize;
+        let at = first
+            + regions
+                .get(first..)?
+                .iter()
+                .position(|region| region.flags & NEEDED != 0)?;
+        Some(at as u64 * self.unit..(at as u64 + 1) * self.unit)
+    }
+
+    /// The first region from a block on that is noted: what a member missed that was away.
+    pub fn next_noted(&self, from: u64) -> Option<Range<u64>> {
+        let regions = self.regions.borrow();
+        let first = (from / self.unit) as usize;
+        let at = first
+            + regions
+                .get(first..)?
+                .iter()
+                .position(|region| region.flags & SET != 0)?;
+        Some(at as u64 * self.unit..(at as u64 + 1) * self.unit)
+    }
+
+    /// The region was compared and is alike.
+    pub fn settle(&self, region: Range<u64>) {
+        let bits = self.bits(&region);
+        for region in &mut self.regions.borrow_mut()[bits] {
+            if region.flags & NEEDED != 0 {
+                region.flags &= !NEEDED;
+                region.flags |= USED;
+                self.needed.set(self.needed.get() - 1)
+            }
+        }
+    }
+
+    /// Before a write: returns when it is noted for good that members may differ there.
+    pub async fn begin(&self, array: &State, blocks: Range<u64>) -> IoResult {
+        let bits = self.bits(&blocks);
+        let mut noted = true;
+        for region in &mut self.regions.borrow_mut()[bits.clone()] {
+            region.writes += 1;
+            region.flags |= USED;
+            noted &= region.flags & SET != 0
+        }
+        if noted {
+            return Ok(());
+        }
+        let done = self.note(array, bits).await;
+        if done.is_err() {
+            self.end(&blocks)
+        }
+        array.watch();
+        done
+    }
+
+    async fn note(&self, array: &State, bits: Range<usize>) -> IoResult {
+        loop {
+            let set = |region: &Region| region.flags & SET != 0;
+            if self.regions.borrow()[bits.clone()].iter().all(set) {
+                return Ok(());
+            }
+            if self.writing.replace(true) {
+                self.written.wait().await;
+                continue;
+            }
+            let done = self.write_wanted(array).await;
+            self.writing.set(false);
+            self.written.notify_all();
+            done?
+        }
+    }
+
+    /// Sets on disk whatever anybody waits for.
+    async fn write_wanted(&self, array: &State) -> IoResult {
+        array.dirty().await?;
+        let wanted = |region: &Region| region.writes > 0 && region.flags & SET == 0;
+        let all: Vec<usize> = {
+            let regions = self.regions.borrow();
+            regions
+                .iter()
+                .enumerate()
+                .filter(|(_, region)| wanted(region))
+                .map(|(at, _)| at)
+                .collect()
+        };
+        self.write(array, &all, true).await?;
+        let mut regions = self.regions.borrow_mut();
+        all.into_iter().for_each(|at| regions[at].flags |= SET);
+        Ok(())
+    }
+
+    /// Writes the blocks of the bitmap in which these bits are, these as said and the others as they are.
+    async fn write(&self, array: &State, bits: &[usize], set: bool) -> IoResult {
+        let Some(place) = &self.place else { return Ok(()) };
+        let size = array.block_size() as usize;
+        let block_of = |bit: usize| Header::place(bit as u64).0 as usize / size;
+        let mut left = bits;
+        while let Some(first) = left.first() {
+            let block = block_of(*first);
+            let count = left.iter().take_while(|bit| block_of(**bit) == block).count();
+            let (now, rest) = left.split_at(count);
+            let bytes = self.block(place, block, size, |bit, is| {
+                if now.binary_search(&bit).is_ok() { set } else { is }
+            });
+            array
+                .write_metadata(|member| Some((place.at.get(usize::from(member)).copied()?? + block as u64, &bytes)))
+                .await?;
+            left = rest
+        }
+        Ok(())
+    }
+
+    /// A block of the bitmap as it should be.
+    fn block(&self, place: &Place, block: usize, size: usize, bit: impl Fn(usize, bool) -> bool) -> Buf {
+        let mut bytes = vec![0; size];
+        let header = place.header.borrow().to_bytes();
+        let regions = self.regions.borrow();
+        let start = block * size;
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            let at = start + at;
+            if let Some(of_header) = header.get(at) {
+                *byte = *of_header;
+                continue;
+            }
+            for shift in 0..8 {
+                let number = (at - header.len()) * 8 + shift;
+                let Some(region) = regions.get(number) else { break };
+                *byte |= u8::from(bit(number, region.flags & SET != 0)) << shift
+            }
+        }
+        Buf::from_slice(&bytes)
+    }
+
+    /// Writes the header, and the bits beside it, when the array's events have changed.
+    pub async fn write_header(&self, array: &State, events: u64, whole: bool) -> IoResult {
+        let Some(place) = &self.place else { return Ok(()) };
+        {
+            let mut header = place.header.borrow_mut();
+            header.events = events;
+            // Members that were away since then cannot be brought up to date by the bits: some were cleared. While one is away none is.
+            if whole {
+                header.events_cleared = events
+            }
+        }
+        let bytes = self.block(place, 0, array.block_size() as usize, |_, is| is);
+        array
+            .write_metadata(|member| Some((place.at.get(usize::from(member)).copied()??, &bytes)))
+            .await
+    }
+
+    /// After a write. Where a member did not get it, the region has to be brought up to date there: its bit stays as long as one is away.
+    pub fn end(&self, blocks: &Range<u64>) {
+        let bits = self.bits(blocks);
+        for region in &mut self.regions.borrow_mut()[bits] {
+            region.writes = region.writes.saturating_sub(1)
+        }
+    }
+
+    /// Clears what has not been used since the last time, if all members are there; the members' caches are emptied first. True if bits are left.
+    pub async fn tidy(&self, array: &State) -> bool {
+        let idle = |region: &Region| region.flags == SET && region.writes == 0;
+        let mut any = false;
+        let all: Vec<usize> = {
+            let mut regions = self.regions.borrow_mut();
+            let mut all = Vec::new();
+            for (at, region) in regions.iter_mut().enumerate() {
+                any |= region.flags & SET != 0;
+                if idle(region) {
+                    all.push(at)
+                }
+                region.flags &= !USED
+            }
+            all
+        };
+        if all.is_empty() || !array.is_whole() {
+            return any;
+        }
+        if array.flush_members().await.is_err() || !array.is_whole() {
+            return true;
+        }
+        // Nobody may set a bit in a block that is being written without it.
+        while self.writing.replace(true) {
+            self.written.wait().await
+        }
+        let cleared: Vec<usize> = {
+            let mut regions = self.regions.borrow_mut();
+            let still: Vec<usize> = all.into_iter().filter(|at| idle(&regions[*at])).collect();
+            still.iter().for_each(|at| regions[*at].flags = 0);
+            still
+        };
+        if self.write(array, &cleared, false).await.is_err() {
+            tracing::warn!("the bitmap of an array could not be written: more is compared after a crash than need be");
+        }
+        self.writing.set(false);
+        self.written.notify_all();
+        self.regions.borrow().iter().any(|region| region.flags & SET != 0)
+    }
+
+    /// Whether bits are being cleared by somebody already.
+    pub fn watched(&self, on: bool) -> bool {
+        self.clearing.replace(on)
+    }
+
+    /// Blocks that are noted, as runs of regions: what the next start has to compare.
+    pub fn noted(&self) -> u64 {
+        let noted = self
+            .regions
+            .borrow()
+            .iter()
+            .filter(|region| region.flags & SET != 0)
+            .count();
+        noted as u64 * self.unit
+    }
+
+    /// Blocks of a region.
+    pub fn unit(&self) -> u64 {
+        self.unit
+    }
+}
+
+/// The blocks of an I/O.
+pub(crate) fn range(blocks: BlockRange) -> Range<u64> {
+    blocks.start.0..blocks.start.0 + u64::from(blocks.count)
+}

@@ -1,0 +1,104 @@
+//! A member of an array, and how things stand with it.
+use crate::Disk;
+use serde::{Deserialize, Serialize};
+use std::cell::{Cell, RefCell};
+
+/// How things stand with a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// It holds what it should.
+    InSync,
+    /// It gets every write, and holds what it should before this block of its data.
+    Rebuilding {
+        /// Blocks that are done.
+        to: u64,
+    },
+    /// It failed, and is not used any more.
+    Failed,
+    /// There is none in this place.
+    Missing,
+}
+
+/// A member's disks.
+#[derive(Clone)]
+pub struct Parts {
+    /// Its data.
+    pub data: Disk,
+    /// All of it, where its metadata are.
+    pub whole: Disk,
+}
+
+/// A place in an array.
+pub(crate) struct Member {
+    parts: RefCell<Option<Parts>>,
+    state: Cell<MemberState>,
+    pub write_mostly: Cell<bool>,
+    /// Read errors that were mended by writing.
+    pub corrected: Cell<u32>,
+    /// Where a sequential reader would go on: whoever read last from here.
+    pub next: Cell<u64>,
+}
+
+impl Member {
+    pub fn new(parts: Option<Parts>, state: MemberState, write_mostly: bool) -> Self {
+        let state = match parts {
+            Some(_) => state,
+            None => MemberState::Missing,
+        };
+        Self {
+            parts: RefCell::new(parts),
+            state: Cell::new(state),
+            write_mostly: Cell::new(write_mostly),
+            corrected: Cell::new(0),
+            next: Cell::new(0),
+        }
+    }
+
+    pub fn state(&self) -> MemberState {
+        self.state.get()
+    }
+
+    pub fn set_state(&self, to: MemberState) {
+        self.state.set(to)
+    }
+
+    /// The same member by other handles, because something below it was built anew.
+    pub fn set_parts(&self, parts: Option<Parts>) {
+        *self.parts.borrow_mut() = parts
+    }
+
+    pub fn data(&self) -> Option<Disk> {
+        self.parts.borrow().as_ref().map(|parts| parts.data.clone())
+    }
+
+    pub fn whole(&self) -> Option<Disk> {
+        self.parts.borrow().as_ref().map(|parts| parts.whole.clone())
+    }
+
+    /// I/Os that are under way on the device below it.
+    #[inline]
+    pub fn standing(&self) -> u32 {
+        self.parts.borrow().as_ref().map_or(0, |parts| parts.data.standing())
+    }
+
+    /// True if what it has before `end` is what it should.
+    #[inline]
+    pub fn reads(&self, end: u64) -> bool {
+        match self.state.get() {
+            MemberState::InSync => true,
+            MemberState::Rebuilding { to } => end <= to,
+            MemberState::Failed | MemberState::Missing => false,
+        }
+    }
+
+    /// True if it gets what is written.
+    #[inline]
+    pub fn writes(&self) -> bool {
+        matches!(self.state.get(), MemberState::InSync | MemberState::Rebuilding { .. })
+    }
+
+    pub fn in_sync(&self) -> bool {
+        self.state.get() == MemberState::InSync
+    }
+}

@@ -1,0 +1,33 @@
+//! Arrays with redundancy: mirrors, RAID-4, 5, 6 and 10, on disk as Linux MD has them ([`spec::md`]). What stripes and concatenates without redundancy is no
+//! array here but a table of runs.
+//!
+//! ```text
+//!   shape     which block is where                      members   who is there, and how far it holds what it should
+//!   mirror    I/O of mirrors and RAID-10                intent    what may differ between members: the write-intent bitmap
+//!   stripes   I/O of RAID-4, 5 and 6                    record    superblocks: who belongs to it, who failed
+//!   gather    writes of one stripe, put together        care      resync, rebuild, check
+//!   locks     ranges that one at a time has             array     all of these, and what becomes of a member that fails
+//! ```
+//!
+//! The order of things is what makes it safe: a region is noted before it is written; who failed is recorded before a write that it lacks is acknowledged; a region
+//! is forgotten only when the members' caches were emptied after its last write.
+mod array;
+mod care;
+mod each;
+mod gather;
+mod intent;
+mod locks;
+mod member;
+mod mirror;
+mod record;
+mod shape;
+mod stripes;
+
+pub(crate) use array::{Making, State};
+pub use care::{Progress, Work};
+pub(crate) use intent::{Intent, Place};
+pub(crate) use member::Member;
+pub use member::{MemberState, Parts};
+pub(crate) use record::{Record, Super};
+pub use shape::{Places, Shape};
+pub(crate) use stripes::{split, zeros};

@@ -1,0 +1,165 @@
+//! The members' superblocks: who belongs to the array, who failed, whether anything is under way.
+//!
+//! Whatever changes there is written to all members that are left before anybody is told of it: a write that a member did not get is acknowledged when the
+//! others say that this member is not to be trusted any more. Changes that come while others are being written go together.
+use super::{array::State, member::MemberState};
+use crate::IoResult;
+use reactor::{Buf, Notify};
+use spec::md::{
+    SECTOR,
+    v1::{Features, Role, Superblock, Time},
+};
+use std::{
+    cell::{Cell, RefCell},
+    time::SystemTime,
+};
+
+/// A member's superblock, and where it is.
+pub(crate) struct Super {
+    /// In blocks of the member.
+    pub at: u64,
+    /// What it says.
+    pub superblock: Superblock,
+}
+
+/// See the [module](self).
+pub(crate) struct Record {
+    supers: RefCell<Vec<Option<Super>>>,
+    events: Cell<u64>,
+    dirty: Cell<bool>,
+    /// Changes that are wanted, and those that are on disk.
+    wanted: Cell<u64>,
+    done: Cell<u64>,
+    writing: Cell<bool>,
+    written: Notify,
+}
+
+impl Record {
+    /// Of superblocks as they were read, by the places of the members.
+    pub fn new(supers: Vec<Option<Super>>) -> Self {
+        let events = supers
+            .iter()
+            .flatten()
+            .map(|one| one.superblock.events)
+            .max()
+            .unwrap_or(0);
+        Self {
+            supers: RefCell::new(supers),
+            events: Cell::new(events),
+            dirty: Cell::new(false),
+            wanted: Cell::new(0),
+            done: Cell::new(0),
+            writing: Cell::new(false),
+            written: Notify::new(),
+        }
+    }
+
+    pub fn events(&self) -> u64 {
+        self.events.get()
+    }
+
+    /// A member's superblock as it was last written.
+    pub fn superblock(&self, member: u16) -> Option<Superblock> {
+        let supers = self.supers.borrow();
+        supers
+            .get(usize::from(member))?
+            .as_ref()
+            .map(|one| one.superblock.clone())
+    }
+
+    /// Something is under way from now on, or nothing. Durable when it returns.
+    pub async fn set_dirty(&self, array: &State, dirty: bool) -> IoResult {
+        match self.dirty.replace(dirty) == dirty {
+            // Who set it may still be writing it.
+            true if dirty => self.settled(array, self.wanted.get()).await,
+            true => Ok(()),
+            false => self.update(array).await,
+        }
+    }
+
+    /// Writes how things stand.
+    pub async fn update(&self, array: &State) -> IoResult {
+        self.wanted.set(self.wanted.get() + 1);
+        self.settled(array, self.wanted.get()).await
+    }
+
+    async fn settled(&self, array: &State, mine: u64) -> IoResult {
+        while self.done.get() < mine {
+            if self.writing.replace(true) {
+                self.written.wait().await;
+                continue;
+            }
+            let target = self.wanted.get();
+            let done = self.write(array).await;
+            if done.is_ok() {
+                self.done.set(target)
+            }
+            self.writing.set(false);
+            self.written.notify_all();
+            done?
+        }
+        Ok(())
+    }
+
+    /// To all who are left; once more if that left somebody behind.
+    async fn write(&self, array: &State) -> IoResult {
+        loop {
+            let before = array.lost();
+            let events = self.events.get() + 1;
+            self.events.set(events);
+            array.intent.write_header(array, events, array.is_whole()).await?;
+            let all = self.made(array, events);
+            array
+                .write_metadata(|member| all.get(usize::from(member))?.as_ref().map(|(at, bytes)| (*at, bytes)))
+                .await?;
+            if array.lost() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The superblocks as they are to be written.
+    fn made(&self, array: &State, events: u64) -> Vec<Option<(u64, Buf)>> {
+        let mut supers = self.supers.borrow_mut();
+        let sectors = u64::from(array.block_size()) / SECTOR;
+        let numbers: Vec<Option<u32>> = supers.iter().map(|one| Some(one.as_ref()?.superblock.number)).collect();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let in_sync = match array.intent.next_needed(0) {
+            _ if self.dirty.get() => 0,
+            Some(region) => region.start * sectors,
+            None => u64::MAX,
+        };
+        let block = array.block_size() as usize;
+        let make = |(place, one): (usize, &mut Option<Super>)| {
+            let Super { at, superblock } = one.as_mut()?;
+            superblock.events = events;
+            superblock.utime = Time::from_seconds(now);
+            superblock.resync_offset = in_sync;
+            for (other, member) in array.members.iter().enumerate() {
+                let role = match member.state() {
+                    // Below MEMBERS_MAX, as the shape was checked.
+                    MemberState::InSync | MemberState::Rebuilding { .. } => Role::Active(other as u16),
+                    MemberState::Failed => Role::Faulty,
+                    MemberState::Missing => continue,
+                };
+                if let Some(known) = numbers[other].and_then(|number| superblock.roles.get_mut(number as usize)) {
+                    *known = role
+                }
+            }
+            let member = &array.members[place];
+            let rebuilding = match member.state() {
+                MemberState::Rebuilding { to } => Some(to * sectors),
+                _ => None,
+            };
+            superblock.features.set(Features::RECOVERY, rebuilding.is_some());
+            superblock.recovery_offset = rebuilding.unwrap_or(0);
+            superblock.corrected_reads = superblock.corrected_reads.max(member.corrected.get());
+            let mut bytes = superblock.to_bytes()?;
+            bytes.resize(bytes.len().next_multiple_of(block), 0);
+            Some((*at, Buf::from_slice(&bytes)))
+        };
+        supers.iter_mut().enumerate().map(make).collect()
+    }
+}
