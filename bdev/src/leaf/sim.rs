@@ -45,7 +45,11 @@ struct State {
     ios: Cell<u64>,
     broken: RefCell<Vec<BlockRange>>,
     gone: Cell<bool>,
+    watcher: RefCell<Option<Watcher>>,
 }
+
+/// What is told of each I/O.
+type Watcher = Rc<dyn Fn(&Io)>;
 
 impl Sim {
     /// A disk of zeros. Its length is memory in use, so keep it small.
@@ -65,6 +69,7 @@ impl Sim {
             ios: Cell::new(0),
             broken: RefCell::default(),
             gone: Cell::new(false),
+            watcher: RefCell::default(),
         }))
     }
 
@@ -99,6 +104,11 @@ impl Sim {
     /// Every I/O fails with `Gone` from now on.
     pub fn vanish(&self) {
         self.0.gone.set(true)
+    }
+
+    /// Tells of each I/O when it has been carried out, before it is answered: a test may cut the power there.
+    pub fn watch(&self, watcher: impl Fn(&Io) + 'static) {
+        *self.0.watcher.borrow_mut() = Some(Rc::new(watcher))
     }
 
     /// I/Os that were carried out so far.
@@ -245,6 +255,14 @@ impl BlockDevice for Sim {
             }
             self.0.under_way.borrow_mut().remove(&(u64::MAX / 2 + key));
         }
-        self.carry_out(&io, flush_up_to)
+        let done = self.carry_out(&io, flush_up_to);
+        let watcher = self.0.watcher.borrow().clone();
+        if let Some(watcher) = watcher {
+            watcher(&io)
+        }
+        match self.0.lives.get() == life {
+            true => done,
+            false => Err(IoError::Aborted),
+        }
     }
 }

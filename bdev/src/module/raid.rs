@@ -14,7 +14,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use spec::{
     BlockRange, Lba,
-    md::{SECTOR, bitmap::Header, v1::Superblock},
+    md::{SECTOR, bitmap::Header, superblock::Superblock},
 };
 use std::rc::Rc;
 
@@ -163,7 +163,7 @@ impl Array {
             let superblock = Superblock::parse(bytes).map_err(|error| error.to_string())?;
             let bitmap = superblock
                 .bitmap_offset()
-                .and_then(|offset| superblock.relative(offset.into()));
+                .and_then(|offset| at.checked_mul(sectors)?.checked_add_signed(offset.into()));
             if bitmap.is_some_and(|at| !at.is_multiple_of(sectors)) {
                 return Err("the bitmap does not begin with a block".into());
             }

@@ -2,12 +2,15 @@
 //!
 //! Whatever changes there is written to all members that are left before anybody is told of it: a write that a member did not get is acknowledged when the
 //! others say that this member is not to be trusted any more. Changes that come while others are being written go together.
-use super::{array::State, member::MemberState};
+use super::{
+    array::State,
+    member::{Member, MemberState},
+};
 use crate::IoResult;
 use reactor::{Buf, Notify};
 use spec::md::{
     SECTOR,
-    v1::{Features, Role, Superblock, Time},
+    superblock::{Standing, Superblock, Update},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -40,7 +43,7 @@ impl Record {
         let events = supers
             .iter()
             .flatten()
-            .map(|one| one.superblock.events)
+            .map(|one| one.superblock.events())
             .max()
             .unwrap_or(0);
         Self {
@@ -122,40 +125,39 @@ impl Record {
     fn made(&self, array: &State, events: u64) -> Vec<Option<(u64, Buf)>> {
         let mut supers = self.supers.borrow_mut();
         let sectors = u64::from(array.block_size()) / SECTOR;
-        let numbers: Vec<Option<u32>> = supers.iter().map(|one| Some(one.as_ref()?.superblock.number)).collect();
+        let numbers: Vec<Option<u32>> = supers
+            .iter()
+            .map(|one| Some(one.as_ref()?.superblock.number()))
+            .collect();
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let in_sync = match array.intent.next_needed(0) {
-            _ if self.dirty.get() => 0,
             Some(region) => region.start * sectors,
             None => u64::MAX,
         };
-        let block = array.block_size() as usize;
-        let make = |(place, one): (usize, &mut Option<Super>)| {
-            let Super { at, superblock } = one.as_mut()?;
-            superblock.events = events;
-            superblock.utime = Time::from_seconds(now);
-            superblock.resync_offset = in_sync;
-            for (other, member) in array.members.iter().enumerate() {
-                let role = match member.state() {
-                    // Below MEMBERS_MAX, as the shape was checked.
-                    MemberState::InSync | MemberState::Rebuilding { .. } => Role::Active(other as u16),
-                    MemberState::Failed => Role::Faulty,
-                    MemberState::Missing => continue,
-                };
-                if let Some(known) = numbers[other].and_then(|number| superblock.roles.get_mut(number as usize)) {
-                    *known = role
-                }
-            }
-            let member = &array.members[place];
-            let rebuilding = match member.state() {
-                MemberState::Rebuilding { to } => Some(to * sectors),
-                _ => None,
+        let stands = |(member, number): (&Member, Option<u32>)| {
+            let standing = match member.state() {
+                MemberState::InSync => Standing::InSync,
+                MemberState::Rebuilding { to } => Standing::Rebuilding(to * sectors),
+                MemberState::Failed => Standing::Failed,
+                MemberState::Missing => Standing::Missing,
             };
-            superblock.features.set(Features::RECOVERY, rebuilding.is_some());
-            superblock.recovery_offset = rebuilding.unwrap_or(0);
-            superblock.corrected_reads = superblock.corrected_reads.max(member.corrected.get());
+            (number, standing)
+        };
+        let members: Vec<_> = array.members.iter().zip(numbers).map(stands).collect();
+        let block = array.block_size() as usize;
+        let make = |(this, one): (usize, &mut Option<Super>)| {
+            let Super { at, superblock } = one.as_mut()?;
+            superblock.update(&Update {
+                events,
+                time: now,
+                dirty: self.dirty.get(),
+                in_sync_to: in_sync,
+                members: &members,
+                this,
+                corrected: array.members[this].corrected.get(),
+            });
             let mut bytes = superblock.to_bytes()?;
             bytes.resize(bytes.len().next_multiple_of(block), 0);
             Some((*at, Buf::from_slice(&bytes)))

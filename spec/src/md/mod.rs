@@ -11,6 +11,7 @@
 //! There is no standard; the sources are the kernel's `include/uapi/linux/raid/md_p.h` for the structures and what `mdadm --examine` prints.
 //! `docs/formats/md.md` is our account of them. MD counts in sectors of 512 bytes, whatever the block size of the disk. Numbers are little-endian,
 //! but for 0.90, whose numbers are in the order of the machine that wrote them.
+pub mod assembly;
 pub mod bad_blocks;
 pub mod bitmap;
 pub mod journal;
@@ -18,6 +19,7 @@ pub mod linear;
 pub mod parity;
 pub mod ppl;
 pub mod raid10;
+pub mod superblock;
 pub mod v0;
 pub mod v1;
 pub mod zones;

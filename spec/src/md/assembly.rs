@@ -1,0 +1,253 @@
+//! Which of the devices that say they belong to an array do, and how far each can be believed.
+//!
+//! The rules are MD's (`analyze_sbs`, `super_1_validate`, and mdadm's `Assemble`): the highest event count knows best. Who is more than one event behind, or whom the
+//! best has given up, has missed something and is left out. Where two sides have each given up the other, nobody knows which is right, and that is said and not
+//! guessed.
+use super::{
+    MEMBERS_MAX,
+    superblock::{Standing, Superblock},
+    v1::Role,
+};
+use std::fmt;
+
+/// An array as it can be put together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assembly {
+    /// Whose superblock knows best.
+    pub best: usize,
+    /// By places: which device, and how it stands with it ([`Standing::InSync`] or [`Standing::Rebuilding`]).
+    pub places: Vec<Option<(usize, Standing)>>,
+    /// Devices that wait for a place.
+    pub spares: Vec<usize>,
+    /// Devices that cannot be used as they are, and why.
+    pub left_out: Vec<(usize, Why)>,
+    /// Members are alike before this sector of the space that is compared; all ones if everywhere.
+    pub in_sync_to: u64,
+}
+
+/// Why a device is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It has missed changes: so many events behind.
+    Stale {
+        /// Its events.
+        events: u64,
+        /// Those of the array.
+        of: u64,
+    },
+    /// The others have given it up.
+    Failed,
+    /// Another device has its place.
+    Twice {
+        /// Which place.
+        place: u16,
+        /// Which device.
+        with: usize,
+    },
+    /// It replaces a member, which is not known here.
+    Replacement,
+    /// It is the journal.
+    Journal,
+    /// What it says of itself makes no sense.
+    Senseless,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Stale { events, of } => write!(
+                f,
+                "it has missed changes: its event count is {events}, the array's {of}"
+            ),
+            Why::Failed => f.write_str("the other members have given it up"),
+            Why::Twice { place, .. } => write!(
+                f,
+                "another device has its place, number {place}: one is a copy of the other"
+            ),
+            Why::Replacement => f.write_str("it was to replace another member, and that was not finished"),
+            Why::Journal => f.write_str("it is the array's journal, which is not replayed here"),
+            Why::Senseless => f.write_str("it has no place in the array by its own account"),
+        }
+    }
+}
+
+/// Why an array cannot be put together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nothing to put together.
+    #[error("no device says that it belongs to it")]
+    Nobody,
+    /// It cannot be used here.
+    #[error("{0}")]
+    Unusable(String),
+    /// Two sides have each gone on without the other.
+    #[error(
+        "two sides have each given up the other and gone on alone (split brain): decide which is right, and take the other away"
+    )]
+    SplitBrain {
+        /// A device of one side.
+        one: usize,
+        /// A device of the other.
+        other: usize,
+    },
+    /// More places than anybody has.
+    #[error("it says that it has {0} places for members")]
+    Places(u32),
+}
+
+/// Puts devices together that name one array.
+pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
+    let spare = |device: &Superblock| matches!(device.role_of(device.number()), Some(Role::Spare | Role::Journal));
+    // A spare may know of the last change and of nothing before it.
+    let freshest = |(_, device): &(usize, &&Superblock)| (!spare(device), device.events(), device.utime());
+    let Some((best, knows)) = devices.iter().enumerate().rev().max_by_key(freshest) else {
+        return Err(Refusal::Nobody);
+    };
+    if let Some(why) = devices.iter().find_map(|device| device.hindrance()) {
+        return Err(Refusal::Unusable(why));
+    }
+    let count = knows.raid_disks();
+    if count == 0 || count > u32::from(MEMBERS_MAX) {
+        return Err(Refusal::Places(count));
+    }
+    let mut assembly = Assembly {
+        best,
+        places: vec![None; count as usize],
+        spares: Vec::new(),
+        left_out: Vec::new(),
+        in_sync_to: knows.in_sync_to(),
+    };
+    // The best first, so that a copy of it is the one that is left out.
+    let order = std::iter::once(best).chain((0..devices.len()).filter(|at| *at != best));
+    for at in order {
+        let device = devices[at];
+        let number = device.number();
+        let why = match knows.role_of(number) {
+            Some(Role::Active(place)) if u32::from(place) < count => {
+                let (events, of) = (device.events(), knows.events());
+                match assembly.places[usize::from(place)] {
+                    _ if events.saturating_add(1) < of => Why::Stale { events, of },
+                    Some((with, _)) => Why::Twice { place, with },
+                    None => {
+                        let standing = device.recovered_to().map_or(Standing::InSync, Standing::Rebuilding);
+                        assembly.places[usize::from(place)] = Some((at, standing));
+                        continue;
+                    }
+                }
+            }
+            Some(Role::Spare) if device.role_of(number) == Some(Role::Spare) => {
+                assembly.spares.push(at);
+                continue;
+            }
+            Some(Role::Journal) => Why::Journal,
+            Some(Role::Faulty | Role::Spare) => Why::Failed,
+            _ => Why::Senseless,
+        };
+        // It went on, and without the best: neither has what the other wrote.
+        let gave_up = device.role_of(knows.number()) == Some(Role::Faulty);
+        let active = matches!(device.role_of(number), Some(Role::Active(_)));
+        if why == Why::Failed && gave_up && active {
+            return Err(Refusal::SplitBrain { one: best, other: at });
+        }
+        assembly.left_out.push((at, why))
+    }
+    Ok(assembly)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::md::{Level, superblock::Update, v1};
+    use uuid::Uuid;
+
+    fn mirror(members: u32) -> Vec<Superblock> {
+        let make = |number: u32| {
+            let mut new = v1::Superblock::new(Uuid::from_u128(7), Level::Raid1);
+            new.raid_disks = members;
+            new.number = number;
+            new.events = 10;
+            new.resync_offset = u64::MAX;
+            new.device = Uuid::from_u128(100 + u128::from(number));
+            new.roles = (0..members as u16).map(Role::Active).collect();
+            Superblock::V1(new)
+        };
+        (0..members).map(make).collect()
+    }
+
+    /// The members of `alive` go on without the others.
+    fn go_on(all: &mut [Superblock], alive: &[usize], changes: u64) {
+        let members: Vec<_> = (0..all.len())
+            .map(|at| {
+                (
+                    Some(at as u32),
+                    if alive.contains(&at) {
+                        Standing::InSync
+                    } else {
+                        Standing::Failed
+                    },
+                )
+            })
+            .collect();
+        for at in alive {
+            let events = all[*at].events() + changes;
+            all[*at].update(&Update {
+                events,
+                time: 1,
+                dirty: true,
+                in_sync_to: u64::MAX,
+                members: &members,
+                this: *at,
+                corrected: 0,
+            })
+        }
+    }
+
+    fn assembled(all: &[Superblock]) -> Result<Assembly, Refusal> {
+        assemble(&all.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn who_was_given_up_is_left_out_even_if_it_is_only_one_event_behind() {
+        let mut all = mirror(3);
+        let whole = assembled(&all).unwrap();
+        assert_eq!((whole.left_out.len(), whole.in_sync_to), (0, u64::MAX));
+        go_on(&mut all, &[0, 2], 1);
+        let two = assembled(&all).unwrap();
+        assert_eq!(two.left_out, [(1, Why::Failed)]);
+        assert_eq!(
+            two.places,
+            [Some((0, Standing::InSync)), None, Some((2, Standing::InSync))]
+        );
+        assert_eq!(two.in_sync_to, 0);
+    }
+
+    #[test]
+    fn two_sides_that_each_went_on_are_not_guessed() {
+        let mut all = mirror(2);
+        let mut other = all.clone();
+        go_on(&mut all, &[0], 1);
+        go_on(&mut other, &[1], 5);
+        all[1] = other[1].clone();
+        assert!(matches!(assembled(&all), Err(Refusal::SplitBrain { one: 1, other: 0 })));
+    }
+
+    #[test]
+    fn a_copy_of_a_member_is_left_out() {
+        let mut all = mirror(2);
+        all.push(all[1].clone());
+        let made = assembled(&all).unwrap();
+        assert_eq!(made.left_out, [(2, Why::Twice { place: 1, with: 1 })]);
+    }
+
+    #[test]
+    fn who_missed_changes_is_left_out() {
+        let mut all = mirror(2);
+        let Superblock::V1(old) = &mut all[1] else {
+            panic!("version 1")
+        };
+        old.events = 8;
+        let made = assembled(&all).unwrap();
+        assert_eq!(made.left_out, [(1, Why::Stale { events: 8, of: 10 })]);
+        assert_eq!(assembled(&[]), Err(Refusal::Nobody));
+    }
+}
