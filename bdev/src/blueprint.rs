@@ -2,16 +2,18 @@
 //!
 //! The explicit list of all leaves and modules (DESIGN D10) is the two matches in this file: [`Kind::geometry`] for the control plane and
 //! [`Kind::device`] for the cores.
-use crate::table::Piece;
+use crate::raid::Parts;
+use crate::table::{self, Piece};
 use crate::{
     Disk, Geometry, GraphError, Keys, Table,
     keys::Key,
-    leaf::{file::File, gap::Gap, memory::Memory, null::Null},
+    leaf::{file::File, gap::Gap, gone::Gone, memory::Memory, null::Null},
     module::{
         crypt::{self, Crypt},
         delay::{Delay, Latencies},
         error::{Error, Errors, Injection},
         linear::{self, Linear},
+        raid::{self, Array, Plan},
         read_only::{self, ReadOnly},
         stats::{self, Stats},
         stripe::{self, Stripe},
@@ -62,6 +64,11 @@ pub(crate) enum Kind {
         on: Vec<u32>,
         chunk: u32,
     },
+    Raid {
+        plan: Plan,
+        /// By places: the member, and where its data begin.
+        on: Vec<Option<(u32, u64)>>,
+    },
     Delay {
         on: u32,
         latencies: Latencies,
@@ -105,6 +112,7 @@ pub(crate) enum Kept {
     Errors(Errors),
     Counters(stats::Counters),
     Custom(Disk),
+    Array(Array),
 }
 
 impl Kind {
@@ -116,6 +124,7 @@ impl Kind {
             Kind::Linear(_) => "linear",
             Kind::Mapped { .. } => "mapped",
             Kind::Stripe { .. } => "stripe",
+            Kind::Raid { .. } => "raid",
             Kind::Delay { .. } => "delay",
             Kind::Error { .. } => "error",
             Kind::Stats { .. } => "stats",
@@ -167,6 +176,34 @@ impl Kind {
                 on: on.iter().map(|on| slot(on)).collect::<Result<_, _>>()?,
                 chunk: *chunk,
             },
+            Table::Raid {
+                shape,
+                used,
+                on,
+                bitmap,
+                differs,
+            } => {
+                let place = |seat: &Option<table::Seat>| match seat {
+                    Some(seat) => Ok(Some((slot(&seat.on)?, seat.start))),
+                    None => Ok(None),
+                };
+                let member = |seat: &table::Seat| raid::Seat {
+                    state: seat.state,
+                    write_mostly: seat.write_mostly,
+                    superblock: seat.superblock.as_ref().map(|(at, bytes)| (*at, bytes.0.clone())),
+                };
+                Kind::Raid {
+                    on: on.iter().map(place).collect::<Result<_, GraphError>>()?,
+                    plan: Plan {
+                        name: name.to_owned(),
+                        shape: *shape,
+                        used: *used,
+                        members: on.iter().map(|seat| seat.as_ref().map(member)).collect(),
+                        bitmap: bitmap.as_ref().map(|bytes| bytes.0.clone()),
+                        differs: differs.clone(),
+                    },
+                }
+            }
             Table::Delay {
                 on,
                 avg_read_us,
@@ -211,6 +248,7 @@ impl Kind {
             Kind::Linear(segments) => segments.iter().map(|segment| segment.0).collect(),
             Kind::Mapped { pieces, .. } => pieces.iter().flat_map(Part::runs).map(|run| run.0).collect(),
             Kind::Stripe { on, .. } | Kind::Custom { on, .. } => on.clone(),
+            Kind::Raid { on, .. } => on.iter().flatten().map(|(slot, _)| *slot).collect(),
             Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Crypt { on, .. } => vec![*on],
             Kind::Stats { on } | Kind::Passthru { on } => vec![*on],
         }
@@ -219,7 +257,7 @@ impl Kind {
     /// True if it lives on one core.
     pub fn has_home(&self) -> bool {
         match self {
-            Kind::Memory | Kind::Error { .. } => true,
+            Kind::Memory | Kind::Error { .. } | Kind::Raid { .. } => true,
             Kind::Null | Kind::File(_) | Kind::Linear(_) | Kind::Mapped { .. } => false,
             Kind::Stripe { .. } | Kind::Delay { .. } | Kind::Crypt { .. } => false,
             Kind::Stats { .. } | Kind::Passthru { .. } | Kind::Gone => false,
@@ -234,8 +272,14 @@ impl Kind {
             Kind::Stripe { .. } | Kind::Delay { .. } | Kind::Error { .. } | Kind::Crypt { .. } => true,
             Kind::Stats { .. } | Kind::Passthru { .. } | Kind::Custom { .. } => true,
             Kind::Linear(_) | Kind::Mapped { .. } => false,
+            Kind::Raid { .. } => true,
             Kind::Memory | Kind::Null | Kind::File(_) | Kind::Gone => false,
         }
+    }
+
+    /// Whether this is what an array that runs has become: the same one with other members. It takes them then.
+    pub fn goes_on(&self, array: &Array) -> bool {
+        matches!(self, Kind::Raid { plan, .. } if array.change(plan))
     }
 
     /// What the device will be. `table` gives the lengths of leaves, `of` what is below.
@@ -322,6 +366,27 @@ impl Kind {
             (Kind::Stripe { on, chunk }, _) => {
                 stripe::geometry(&on.iter().map(|on| of(*on).0).collect::<Vec<_>>(), *chunk)?
             }
+            (Kind::Raid { plan, on }, _) => {
+                let cut = |member: &Option<(u32, u64)>| {
+                    let Some((on, start)) = member else { return Ok(None) };
+                    let (lower, name) = of(*on);
+                    match start.checked_add(plan.used) {
+                        Some(end) if end <= lower.blocks => Ok(Some(Geometry {
+                            blocks: plan.used,
+                            ..lower
+                        })),
+                        _ => Err(format!(
+                            "a member gives {} blocks from block {start} of {name:?}, which has {}",
+                            plan.used, lower.blocks
+                        )),
+                    }
+                };
+                raid::geometry(
+                    plan.shape,
+                    &on.iter().map(cut).collect::<Result<Vec<_>, _>>()?,
+                    plan.used,
+                )?
+            }
             (Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Stats { on } | Kind::Passthru { on }, _) => {
                 return whole(on);
             }
@@ -382,6 +447,29 @@ impl Kind {
                 }
             }
             Kind::Stripe { on, chunk } => Stripe::build(&on.iter().map(|on| at(*on)).collect::<Vec<_>>(), *chunk)?,
+            Kind::Raid { plan, on } => {
+                let cut = |member: &Option<(u32, u64)>| {
+                    let Some((on, start)) = member else { return Ok(None) };
+                    let whole = at(*on);
+                    // It may have vanished and be of no length.
+                    let data = whole.view(*start, plan.used).unwrap_or_else(|| {
+                        let blocks = plan.used;
+                        Disk::new(Gone::new(Geometry { blocks, ..geometry }))
+                    });
+                    Ok::<_, String>(Some(Parts { data, whole }))
+                };
+                let parts = on.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
+                match kept {
+                    Kept::Array(array) => array.device(parts, geometry),
+                    _ => {
+                        let array = Array::new(plan.clone(), parts.clone(), geometry.block_size)?;
+                        *kept = Kept::Array(array.clone());
+                        let device = array.device(parts, geometry);
+                        array.tend();
+                        device
+                    }
+                }
+            }
             Kind::Delay { on, latencies } => Disk::new(Delay::new(at(*on), latencies.clone())),
             Kind::Error { on, inject } => {
                 let errors = match kept {
@@ -415,7 +503,7 @@ impl Kind {
                     disk
                 }
             },
-            Kind::Gone => Disk::new(crate::leaf::gone::Gone::new(geometry)),
+            Kind::Gone => Disk::new(Gone::new(geometry)),
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     gate::Gate,
     iostat,
     leaf::gone::Gone,
-    module::{error::Errors, stats},
+    module::{error::Errors, raid::Array, stats},
 };
 use reactor::{IoFuture, channel::Receiver};
 use std::{
@@ -107,8 +107,11 @@ impl Local {
     /// Builds a node, or builds it anew in its place; says in words what went wrong, and then nothing passes but errors.
     pub fn place(&self, what: &Placement) -> Result<(), String> {
         let known = self.node(what.slot, what.id);
-        let mut kept = match &known {
-            Some(node) if node.version.get() == what.version => node.kept.borrow().clone(),
+        let old = known.as_ref().map(|node| node.kept.borrow().clone());
+        let mut kept = match (&known, old) {
+            (Some(node), Some(old)) if node.version.get() == what.version => old,
+            // An array goes on with other members; it is the same array.
+            (Some(_), Some(Kept::Array(array))) if what.kind.goes_on(&array) => Kept::Array(array),
             _ => Kept::Nothing,
         };
         let nothing = || Disk::new(Gone::new(Geometry::plain(what.geometry.block_size, 0)));
@@ -193,6 +196,14 @@ impl LocalNode {
     pub fn let_go(&self) {
         if let Kept::Errors(errors) = &*self.kept.borrow() {
             errors.end()
+        }
+    }
+
+    /// The array that lives here.
+    pub fn array(&self) -> Option<Array> {
+        match &*self.kept.borrow() {
+            Kept::Array(array) => Some(array.clone()),
+            _ => None,
         }
     }
 

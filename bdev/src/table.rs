@@ -1,5 +1,9 @@
 //! What a node is built from: plain data, as it stands in a configuration file. Lower disks are named by node.
-use crate::module::error::Injection;
+use crate::{
+    module::error::Injection,
+    raid::{MemberState, Shape},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -67,6 +71,21 @@ pub enum Table {
         /// Blocks in a chunk.
         chunk: u32,
     },
+    /// Each block on several members, or a sum of several: an array that does without some of its members.
+    Raid {
+        /// What it does with them.
+        shape: Shape,
+        /// Blocks that each member gives.
+        used: u64,
+        /// The members by their places; nobody where one is missing.
+        on: Vec<Option<Seat>>,
+        /// The header of the write-intent bitmap, if the members have one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bitmap: Option<Bytes>,
+        /// What may differ between members from before: first block and how many, in the space that the bitmap is about.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        differs: Vec<(u64, u64)>,
+    },
     /// Answers late.
     Delay {
         /// The disk below.
@@ -131,6 +150,53 @@ pub struct Segment {
     pub blocks: u64,
 }
 
+/// A member of a [`Table::Raid`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seat {
+    /// The disk below.
+    pub on: String,
+    /// First block of its data there.
+    #[serde(default)]
+    pub start: u64,
+    /// How things stand with it.
+    #[serde(default = "in_sync")]
+    pub state: MemberState,
+    /// Read only if no other member can answer.
+    #[serde(default)]
+    pub write_mostly: bool,
+    /// Where its superblock is, and what it says: it is kept up to date while the array runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superblock: Option<(u64, Bytes)>,
+}
+
+fn in_sync() -> MemberState {
+    MemberState::InSync
+}
+
+/// Bytes in a table, which is text: as base64.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        STANDARD.decode(text).map(Bytes).map_err(serde::de::Error::custom)
+    }
+}
+
 /// A piece of a [`Table::Mapped`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -193,6 +259,7 @@ impl Table {
             Table::Linear { .. } => "linear",
             Table::Mapped { .. } => "mapped",
             Table::Stripe { .. } => "stripe",
+            Table::Raid { .. } => "raid",
             Table::Delay { .. } => "delay",
             Table::Error { .. } => "error",
             Table::Stats { .. } => "stats",
@@ -210,7 +277,7 @@ impl Table {
             Table::File { .. } => "AIO disk",
             Table::Linear { .. } => "Split Disk",
             Table::Mapped { .. } => "Mapped Disk",
-            Table::Stripe { .. } => "Raid Volume",
+            Table::Stripe { .. } | Table::Raid { .. } => "Raid Volume",
             Table::Delay { .. } => "delay",
             Table::Error { .. } => "Error Injection Disk",
             Table::Stats { .. } => "stats",
@@ -230,6 +297,7 @@ impl Table {
                 runs.map(|run| run.on.as_str()).collect()
             }
             Table::Stripe { on, .. } | Table::Custom { on, .. } => on.iter().map(String::as_str).collect(),
+            Table::Raid { on, .. } => on.iter().flatten().map(|seat| seat.on.as_str()).collect(),
             Table::Delay { on, .. } | Table::Error { on, .. } | Table::Crypt { on, .. } => vec![on],
             Table::Stats { on } | Table::Passthru { on } => vec![on],
         };

@@ -11,7 +11,7 @@ use spec::{
     BlockRange,
     md::{
         Level, assembly, bitmap,
-        superblock::{Standing, Superblock},
+        superblock::{Standing, Superblock, Update},
         v1,
     },
 };
@@ -454,4 +454,134 @@ fn power_fails_at_every_io_of_a_raid_6() {
 #[test]
 fn power_fails_at_every_io_of_a_raid_5_without_a_bitmap() {
     cut_everywhere(Shape::Raid5 { layout: 2, chunk: 8 }, 3, false)
+}
+
+impl Machine {
+    /// Another disk in the place of one that was lost, and superblocks that say so: what an administrator's command leaves behind.
+    fn replace(&mut self, lost: usize, seed: u64) {
+        self.sims[lost] = Sim::able(512, DATA + USED, seed * 10 + 7);
+        // It holds rubbish, not zeros.
+        self.sims[lost].store(0, &Rng::new(seed).bytes(((DATA + USED) * 512) as usize));
+        let superblock =
+            |sim: &Sim| Superblock::parse(&sim.bytes()[(SUPER * 512) as usize..][..4096]).expect("a superblock");
+        let others: Vec<usize> = (0..self.sims.len()).filter(|at| *at != lost).collect();
+        let best = others
+            .iter()
+            .map(|at| superblock(&self.sims[*at]))
+            .max_by_key(Superblock::events)
+            .expect("one");
+        let mut members: Vec<(Option<u32>, Standing)> = (0..self.sims.len())
+            .map(|at| (Some(at as u32), Standing::InSync))
+            .collect();
+        members[lost].1 = Standing::Rebuilding(0);
+        let events = best.events() + 1;
+        let unclean = best.in_sync_to() != u64::MAX;
+        for this in 0..self.sims.len() {
+            let mut new = if this == lost {
+                best.clone()
+            } else {
+                superblock(&self.sims[this])
+            };
+            if let (Superblock::V1(new), true) = (&mut new, this == lost) {
+                new.number = lost as u32;
+                new.device = uuid::Uuid::from_u128(1000 + u128::from(seed));
+            }
+            new.update(&Update {
+                events,
+                time: 1,
+                dirty: unclean,
+                in_sync_to: u64::MAX,
+                members: &members,
+                this,
+                corrected: 0,
+            });
+            self.sims[this].store(SUPER, &new.to_bytes().expect("few roles"));
+            let bitmap = self.sims[others[0]].bytes()[((SUPER + BITMAP) * 512) as usize..][..4096].to_vec();
+            let mut header = bitmap::Header::parse(&bitmap).expect("a bitmap");
+            header.events = events;
+            let bits = bitmap[bitmap::HEADER..].to_vec();
+            self.sims[this].store(SUPER + BITMAP, &[header.to_bytes().to_vec(), bits].concat())
+        }
+    }
+}
+
+/// Members are lost in the middle of writes, others take their places and are rebuilt in the middle of writes, and are lost in turn.
+async fn losses(shape: Shape, members: usize, seed: u64) {
+    let what = format!("{shape:?} of {members}, seed {seed}");
+    let mut rng = Rng::new(seed);
+    let mut machine = Machine::new(shape, members, seed, true);
+    let (mut array, mut disk) = machine.start(&[]);
+    let versions: Versions = Rc::new(RefCell::new(vec![vec![0]; disk.blocks() as usize]));
+    let first: Vec<u8> = (0..disk.blocks()).flat_map(|block| stamp(block, 0)).collect();
+    assert_eq!(
+        disk.write(BlockRange::new(0, disk.blocks() as u32), Buf::from_slice(&first))
+            .await,
+        Ok(())
+    );
+    let never = Rc::new(Cell::new(false));
+    for round in 0..4 {
+        let lost = rng.below(members as u64) as usize;
+        let (after, count) = (rng.below(60), Cell::new(0));
+        for sim in &machine.sims {
+            let victim = machine.sims[lost].clone();
+            let count = count.clone();
+            sim.watch(move |_| {
+                count.set(count.get() + 1);
+                if count.get() >= after {
+                    victim.vanish()
+                }
+            })
+        }
+        together(writers(&disk, &versions, &never, seed * 10 + round)).await;
+        machine.sims[lost].vanish();
+        assert_eq!(disk.flush().await, Ok(()), "{what}: round {round}");
+        let check = async |disk: &Disk, when: &str| {
+            for (block, bytes) in read_all(disk).await.chunks(512).enumerate() {
+                let last = *versions.borrow()[block].last().expect("a version");
+                assert!(
+                    bytes == stamp(block as u64, last),
+                    "{what}: round {round}, {when}: block {block} is not version {last}: {:?}",
+                    &bytes[..8]
+                )
+            }
+        };
+        check(&disk, "without it").await;
+        assert_eq!(array.report().members[lost].state, MemberState::Failed, "{what}");
+        array.stop().await;
+        drop((array, disk));
+        machine.sims.iter().for_each(|sim| sim.watch(|_| ()));
+        machine.replace(lost, seed * 100 + round);
+        (array, disk) = machine.start(&[]);
+        assert!(
+            matches!(array.report().members[lost].state, MemberState::Rebuilding { .. }),
+            "{what}: {:?}",
+            array.report()
+        );
+        together(writers(&disk, &versions, &never, seed * 10 + round + 5)).await;
+        check(&disk, "while it is rebuilt").await;
+        rest(&array).await;
+        assert!(
+            array
+                .report()
+                .members
+                .iter()
+                .all(|member| member.state == MemberState::InSync),
+            "{what}: {:?}",
+            array.report()
+        );
+        array.command(Command::Scrub { repair: false }).await.expect("a check");
+        rest(&array).await;
+        assert_eq!(array.report().mismatches, 0, "{what}: round {round}");
+        check(&disk, "rebuilt").await
+    }
+}
+
+#[test]
+fn members_are_lost_and_rebuilt_under_load() {
+    for (name, shape, members) in shapes(8) {
+        for seed in 1..4 {
+            println!("{name}, seed {seed}");
+            reactor::sim::run(losses(shape, members, seed))
+        }
+    }
 }

@@ -19,6 +19,12 @@ impl Graph {
             }
             (slot, full_name)
         };
+        if matches!(
+            self.state().at(slot).map(|node| node.placement.kind.clone()).as_deref(),
+            Some(Kind::Raid { .. })
+        ) {
+            self.settle_array(&full_name).await?
+        }
         self.unname(slot);
         self.sweep().await;
         self.0.events.tell(Event::Removed { name: full_name });
@@ -104,10 +110,11 @@ impl Graph {
         let placements = self.rebuilt(&order, change)?;
         self.place(placements.clone()).await?;
         self.note(placements);
+        let gone = self.gone_with(&order).await;
         let told = {
             let mut state = self.state();
             let mut told = Vec::new();
-            for (at, slot) in order.iter().enumerate() {
+            for (at, slot) in gone.iter().enumerate() {
                 let Some(node) = state.at_mut(*slot) else { continue };
                 let why = match at {
                     0 => reason.to_owned(),

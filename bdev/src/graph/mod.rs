@@ -21,6 +21,7 @@
 //! and nothing has changed. Growth and orphaning need no drain: old devices stay good for what is under way.
 //!
 //! A node keeps its block size for ever, and its length as long as somebody could notice that it shrank.
+mod arrays;
 mod away;
 mod build;
 mod change;

@@ -152,31 +152,16 @@ impl Array {
     pub fn new(plan: Plan, parts: Vec<Option<Parts>>, block_size: u32) -> Result<Self, String> {
         let places = plan.shape.places(plan.members.len(), plan.used)?;
         let sectors = u64::from(block_size) / SECTOR;
-        let mut supers = Vec::new();
-        let mut bitmaps = Vec::new();
-        for seat in &plan.members {
-            let Some((at, bytes)) = seat.as_ref().and_then(|seat| seat.superblock.as_ref()) else {
-                supers.push(None);
-                bitmaps.push(None);
-                continue;
-            };
-            let superblock = Superblock::parse(bytes).map_err(|error| error.to_string())?;
-            let bitmap = superblock
-                .bitmap_offset()
-                .and_then(|offset| at.checked_mul(sectors)?.checked_add_signed(offset.into()));
-            if bitmap.is_some_and(|at| !at.is_multiple_of(sectors)) {
-                return Err("the bitmap does not begin with a block".into());
-            }
-            bitmaps.push(bitmap.map(|at| at / sectors));
-            supers.push(Some(Super { at: *at, superblock }))
-        }
+        let labels = labels(&plan.members, block_size)?;
+        let bitmaps = labels.iter().map(|label| label.as_ref()?.bitmap).collect::<Vec<_>>();
+        let supers: Vec<_> = labels.into_iter().map(|label| Some(label?.superblock)).collect();
         let record = supers.iter().any(Option::is_some).then(|| Record::new(supers));
         let span = places.span();
         let (unit, place) = match &plan.bitmap {
             Some(bytes) => {
                 let header = Header::parse(bytes).map_err(|error| error.to_string())?;
                 let place = Place {
-                    at: bitmaps,
+                    at: bitmaps.into(),
                     header: header.clone().into(),
                 };
                 (u64::from(header.chunk / 512).max(sectors) / sectors, Some(place))
@@ -249,9 +234,61 @@ impl Array {
         }
     }
 
-    /// The superblock of a member as it was last written.
-    pub fn superblock(&self, member: u16) -> Option<Superblock> {
-        self.0.record.as_ref()?.superblock(member)
+    /// The superblocks of the members as they were last written, by their places.
+    pub fn superblocks(&self) -> Vec<Option<Superblock>> {
+        let one = |member| self.0.record.as_ref()?.superblock(member);
+        (0..self.0.places.members()).map(one).collect()
+    }
+
+    /// Members in these places have vanished. False if the array cannot do without them.
+    pub async fn lose(&self, places: &[u16]) -> bool {
+        let (state, since) = (&self.0, self.0.lost());
+        let mut alive = true;
+        for place in places {
+            alive &= state.fault(*place, IoError::Gone)
+        }
+        alive && state.recorded(since).await.is_ok()
+    }
+
+    /// Goes on with what another plan says of its members: those that are new to their places are rebuilt, those that it has no more are given up. False if
+    /// it is a plan of another array.
+    pub fn change(&self, plan: &Plan) -> bool {
+        let state = &self.0;
+        let Ok(places) = plan.shape.places(plan.members.len(), plan.used) else {
+            return false;
+        };
+        if places != state.places || plan.bitmap.is_some() != state.intent.is_on_disk() {
+            return false;
+        }
+        let Ok(labels) = labels(&plan.members, state.block_size()) else {
+            return false;
+        };
+        for ((place, (seat, label)), known) in (0..).zip(plan.members.iter().zip(labels)).zip(&state.members) {
+            match seat {
+                None if known.writes() => state.give_up(place),
+                Some(seat) if !known.writes() && matches!(seat.state, MemberState::Rebuilding { .. }) => {
+                    known.set_state(seat.state);
+                    known.corrected.set(0);
+                    known.write_mostly.set(seat.write_mostly);
+                    if let (Some(record), Some(label)) = (&state.record, label) {
+                        state.intent.seat(place, label.bitmap);
+                        record.seat(place, label.superblock)
+                    }
+                }
+                _ => (),
+            }
+        }
+        let array = self.clone();
+        reactor::spawn_background(async move {
+            if array.0.introduce().await.is_err() {
+                tracing::error!(
+                    array = array.0.name,
+                    "its new members are not recorded: no metadata could be written"
+                )
+            }
+            array.tend()
+        });
+        true
     }
 
     /// Does what is asked, or says why not.
@@ -295,6 +332,33 @@ impl Array {
             self.0.clean().await
         }
     }
+}
+
+/// A member's metadata: its superblock, and where its bitmap is.
+struct Label {
+    superblock: Super,
+    bitmap: Option<u64>,
+}
+
+fn labels(members: &[Option<Seat>], block_size: u32) -> Result<Vec<Option<Label>>, String> {
+    let sectors = u64::from(block_size) / SECTOR;
+    let label = |seat: &Option<Seat>| {
+        let Some((at, bytes)) = seat.as_ref().and_then(|seat| seat.superblock.as_ref()) else {
+            return Ok(None);
+        };
+        let superblock = Superblock::parse(bytes).map_err(|error| error.to_string())?;
+        let sector = |offset: i32| at.checked_mul(sectors)?.checked_add_signed(offset.into());
+        let bitmap = superblock.bitmap_offset().and_then(sector);
+        if bitmap.is_some_and(|at| !at.is_multiple_of(sectors)) {
+            return Err("the bitmap does not begin with a block".to_owned());
+        }
+        let superblock = Super { at: *at, superblock };
+        Ok(Some(Label {
+            superblock,
+            bitmap: bitmap.map(|at| at / sectors),
+        }))
+    };
+    members.iter().map(label).collect()
 }
 
 impl BlockDevice for Raid {

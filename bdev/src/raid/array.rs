@@ -139,6 +139,12 @@ impl State {
         true
     }
 
+    /// A member is taken away. It is not asked whether the array can do without it.
+    pub fn give_up(&self, member: u16) {
+        self.members[usize::from(member)].set_state(MemberState::Failed);
+        self.lost.set(self.lost.get() + 1)
+    }
+
     /// Returns when the members that are left say who failed.
     pub async fn recorded(&self, since: u64) -> IoResult {
         match &self.record {
@@ -189,6 +195,15 @@ impl State {
     pub async fn flush_members(&self) -> IoResult {
         let all: Vec<(u16, Io)> = self.writable().map(|member| (member, Io::flush())).collect();
         self.to_members(all).await
+    }
+
+    /// New members get the bitmap, and all say who belongs to the array.
+    pub async fn introduce(&self) -> IoResult {
+        self.intent.write_whole(self).await?;
+        match &self.record {
+            Some(record) => record.update(self).await,
+            None => Ok(()),
+        }
     }
 
     /// Something is under way: superblocks say so before anything is written.

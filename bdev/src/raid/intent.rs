@@ -10,7 +10,7 @@
 //! member is missing no bit is cleared: they say what it has missed. Without a bitmap on disk all this is kept in memory alone.
 //!
 //! On disk it is Linux MD's bitmap ([`spec::md::bitmap`]).
-use super::array::State;
+use super::{array::State, locks::Locks};
 use crate::IoResult;
 use reactor::{Buf, Notify};
 use spec::{BlockRange, md::bitmap::Header};
@@ -24,13 +24,21 @@ pub(crate) struct Place {
     /// Its header, whose event counts follow those of the array.
     pub header: RefCell<Header>,
     /// Where each member has it, in blocks of the member.
-    pub at: Vec<Option<u64>>,
+    pub at: RefCell<Vec<Option<u64>>>,
+}
+
+impl Place {
+    fn of(&self, member: u16) -> Option<u64> {
+        self.at.borrow().get(usize::from(member)).copied().flatten()
+    }
 }
 
 /// Flags of a region.
 const SET: u8 = 1;
 const NEEDED: u8 = 2;
 const USED: u8 = 4;
+/// It is being written as set.
+const MARKED: u8 = 8;
 
 #[derive(Clone, Copy, Default)]
 struct Region {
@@ -46,6 +54,8 @@ pub(crate) struct Intent {
     /// How many are [`NEEDED`]; mostly none.
     needed: Cell<u64>,
     place: Option<Place>,
+    /// Blocks of the bitmap are written one at a time, each as everything stands then.
+    blocks: Locks,
     writing: Cell<bool>,
     written: Notify,
     /// Bits on disk that are wrong and have to be written, as blocks of the bitmap.
@@ -62,10 +72,15 @@ impl Intent {
             regions: RefCell::new(vec![Region::default(); count as usize].into()),
             needed: Cell::new(0),
             place,
+            blocks: Locks::default(),
             writing: Cell::new(false),
             written: Notify::new(),
             clearing: Cell::new(false),
         }
+    }
+
+    pub fn is_on_disk(&self) -> bool {
+        self.place.is_some()
     }
 
     fn bits(&self, blocks: &Range<u64>) -> Range<usize> {
@@ -184,43 +199,56 @@ impl Intent {
         array.dirty().await?;
         let wanted = |region: &Region| region.writes > 0 && region.flags & SET == 0;
         let all: Vec<usize> = {
-            let regions = self.regions.borrow();
-            regions
-                .iter()
-                .enumerate()
-                .filter(|(_, region)| wanted(region))
-                .map(|(at, _)| at)
-                .collect()
+            let mut regions = self.regions.borrow_mut();
+            let mut all = Vec::new();
+            for (at, region) in regions.iter_mut().enumerate() {
+                if wanted(region) {
+                    region.flags |= MARKED;
+                    all.push(at)
+                }
+            }
+            all
         };
-        self.write(array, &all, true).await?;
+        let since = array.lost();
+        let done = match self.write(array, &all).await {
+            Ok(()) => array.recorded(since).await,
+            failed => failed,
+        };
         let mut regions = self.regions.borrow_mut();
-        all.into_iter().for_each(|at| regions[at].flags |= SET);
-        Ok(())
+        for at in all {
+            regions[at].flags &= !MARKED;
+            if done.is_ok() {
+                regions[at].flags |= SET
+            }
+        }
+        done
     }
 
-    /// Writes the blocks of the bitmap in which these bits are, these as said and the others as they are.
-    async fn write(&self, array: &State, bits: &[usize], set: bool) -> IoResult {
-        let Some(place) = &self.place else { return Ok(()) };
+    /// Writes the blocks of the bitmap in which these bits are.
+    async fn write(&self, array: &State, bits: &[usize]) -> IoResult {
         let size = array.block_size() as usize;
-        let block_of = |bit: usize| Header::place(bit as u64).0 as usize / size;
-        let mut left = bits;
-        while let Some(first) = left.first() {
-            let block = block_of(*first);
-            let count = left.iter().take_while(|bit| block_of(**bit) == block).count();
-            let (now, rest) = left.split_at(count);
-            let bytes = self.block(place, block, size, |bit, is| {
-                if now.binary_search(&bit).is_ok() { set } else { is }
-            });
-            array
-                .write_metadata(|member| Some((place.at.get(usize::from(member)).copied()?? + block as u64, &bytes)))
-                .await?;
-            left = rest
+        let mut last = None;
+        for bit in bits {
+            let block = Header::place(*bit as u64).0 as usize / size;
+            if last.replace(block) != Some(block) {
+                self.write_block(array, block).await?
+            }
         }
         Ok(())
     }
 
+    async fn write_block(&self, array: &State, block: usize) -> IoResult {
+        let Some(place) = &self.place else { return Ok(()) };
+        let at = block as u64;
+        let _guard = self.blocks.lock(at..at + 1).await;
+        let bytes = self.block(place, block, array.block_size() as usize);
+        array
+            .write_metadata(|member| Some((place.of(member)? + at, &bytes)))
+            .await
+    }
+
     /// A block of the bitmap as it should be.
-    fn block(&self, place: &Place, block: usize, size: usize, bit: impl Fn(usize, bool) -> bool) -> Buf {
+    fn block(&self, place: &Place, block: usize, size: usize) -> Buf {
         let mut bytes = vec![0; size];
         let header = place.header.borrow().to_bytes();
         let regions = self.regions.borrow();
@@ -232,12 +260,31 @@ impl Intent {
                 continue;
             }
             for shift in 0..8 {
-                let number = (at - header.len()) * 8 + shift;
-                let Some(region) = regions.get(number) else { break };
-                *byte |= u8::from(bit(number, region.flags & SET != 0)) << shift
+                let Some(region) = regions.get((at - header.len()) * 8 + shift) else {
+                    break;
+                };
+                *byte |= u8::from(region.flags & (SET | MARKED) != 0) << shift
             }
         }
         Buf::from_slice(&bytes)
+    }
+
+    /// A place has another member, which has its bitmap there.
+    pub fn seat(&self, member: u16, at: Option<u64>) {
+        let Some(place) = &self.place else { return };
+        if let Some(known) = place.at.borrow_mut().get_mut(usize::from(member)) {
+            *known = at
+        }
+    }
+
+    /// Writes all of it, for members that do not have it yet.
+    pub async fn write_whole(&self, array: &State) -> IoResult {
+        let bits = self.regions.borrow().len();
+        let last = Header::place(bits.saturating_sub(1) as u64).0 as usize / array.block_size() as usize;
+        for block in 0..=last {
+            self.write_block(array, block).await?
+        }
+        Ok(())
     }
 
     /// Writes the header, and the bits beside it, when the array's events have changed.
@@ -251,10 +298,7 @@ impl Intent {
                 header.events_cleared = events
             }
         }
-        let bytes = self.block(place, 0, array.block_size() as usize, |_, is| is);
-        array
-            .write_metadata(|member| Some((place.at.get(usize::from(member)).copied()??, &bytes)))
-            .await
+        self.write_block(array, 0).await
     }
 
     /// After a write. Where a member did not get it, the region has to be brought up to date there: its bit stays as long as one is away.
@@ -297,7 +341,8 @@ impl Intent {
             still.iter().for_each(|at| regions[*at].flags = 0);
             still
         };
-        if self.write(array, &cleared, false).await.is_err() {
+        let since = array.lost();
+        if self.write(array, &cleared).await.is_err() || array.recorded(since).await.is_err() {
             tracing::warn!("the bitmap of an array could not be written: more is compared after a crash than need be");
         }
         self.writing.set(false);

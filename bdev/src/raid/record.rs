@@ -70,6 +70,13 @@ impl Record {
             .map(|one| one.superblock.clone())
     }
 
+    /// A place has another member.
+    pub fn seat(&self, place: u16, with: Super) {
+        if let Some(known) = self.supers.borrow_mut().get_mut(usize::from(place)) {
+            *known = Some(with)
+        }
+    }
+
     /// Something is under way from now on, or nothing. Durable when it returns.
     pub async fn set_dirty(&self, array: &State, dirty: bool) -> IoResult {
         match self.dirty.replace(dirty) == dirty {

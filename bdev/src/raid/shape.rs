@@ -92,7 +92,7 @@ impl Shape {
 }
 
 /// Where everything is. Addresses are in blocks; those of members count from where their data begin.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Places {
     /// At the same place on each member.
     Mirror {
