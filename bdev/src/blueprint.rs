@@ -182,6 +182,8 @@ impl Kind {
                 on,
                 bitmap,
                 differs,
+                noted,
+                read_only,
             } => {
                 let place = |seat: &Option<table::Seat>| match seat {
                     Some(seat) => Ok(Some((slot(&seat.on)?, seat.start))),
@@ -190,6 +192,7 @@ impl Kind {
                 let member = |seat: &table::Seat| raid::Seat {
                     state: seat.state,
                     write_mostly: seat.write_mostly,
+                    bad: seat.bad.clone(),
                     superblock: seat.superblock.as_ref().map(|(at, bytes)| (*at, bytes.0.clone())),
                 };
                 Kind::Raid {
@@ -201,6 +204,8 @@ impl Kind {
                         members: on.iter().map(|seat| seat.as_ref().map(member)).collect(),
                         bitmap: bitmap.as_ref().map(|bytes| bytes.0.clone()),
                         differs: differs.clone(),
+                        noted: noted.clone(),
+                        read_only: *read_only,
                     },
                 }
             }
@@ -280,6 +285,11 @@ impl Kind {
     /// Whether this is what an array that runs has become: the same one with other members. It takes them then.
     pub fn goes_on(&self, array: &Array) -> bool {
         matches!(self, Kind::Raid { plan, .. } if array.change(plan))
+    }
+
+    /// It is an array with redundancy.
+    pub fn is_array(&self) -> bool {
+        matches!(self, Kind::Raid { .. })
     }
 
     /// What the device will be. `table` gives the lengths of leaves, `of` what is below.
@@ -381,11 +391,12 @@ impl Kind {
                         )),
                     }
                 };
-                raid::geometry(
-                    plan.shape,
-                    &on.iter().map(cut).collect::<Result<Vec<_>, _>>()?,
-                    plan.used,
-                )?
+                let members = on.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
+                let whole = raid::geometry(plan.shape, &members, plan.used)?;
+                match plan.read_only {
+                    true => read_only::geometry(whole),
+                    false => whole,
+                }
             }
             (Kind::Delay { on, .. } | Kind::Error { on, .. } | Kind::Stats { on } | Kind::Passthru { on }, _) => {
                 return whole(on);
@@ -459,15 +470,16 @@ impl Kind {
                     Ok::<_, String>(Some(Parts { data, whole }))
                 };
                 let parts = on.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
-                match kept {
-                    Kept::Array(array) => array.device(parts, geometry),
-                    _ => {
-                        let array = Array::new(plan.clone(), parts.clone(), geometry.block_size)?;
-                        *kept = Kept::Array(array.clone());
-                        let device = array.device(parts, geometry);
-                        array.tend();
-                        device
-                    }
+                let array = match kept {
+                    Kept::Array(array) => array.clone(),
+                    _ => Array::new(plan.clone(), parts.clone(), geometry.block_size)?,
+                };
+                *kept = Kept::Array(array.clone());
+                let device = array.device(parts, geometry);
+                array.tend();
+                match plan.read_only {
+                    true => Disk::new(ReadOnly::new(device)),
+                    false => device,
                 }
             }
             Kind::Delay { on, latencies } => Disk::new(Delay::new(at(*on), latencies.clone())),

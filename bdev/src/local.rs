@@ -112,6 +112,9 @@ impl Local {
             (Some(node), Some(old)) if node.version.get() == what.version => old,
             // An array goes on with other members; it is the same array.
             (Some(_), Some(Kept::Array(array))) if what.kind.goes_on(&array) => Kept::Array(array),
+            (Some(_), Some(Kept::Array(array))) if what.kind.is_array() && array.is_touched() => {
+                return Err("it was written to as another array, which knows nothing of what these members say".into());
+            }
             _ => Kept::Nothing,
         };
         let nothing = || Disk::new(Gone::new(Geometry::plain(what.geometry.block_size, 0)));

@@ -85,6 +85,12 @@ pub enum Table {
         /// What may differ between members from before: first block and how many, in the space that the bitmap is about.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         differs: Vec<(u64, u64)>,
+        /// What the bitmap has noted besides: where members that are away have missed something.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        noted: Vec<(u64, u64)>,
+        /// Refuse writes, and write nothing by itself either.
+        #[serde(default)]
+        read_only: bool,
     },
     /// Answers late.
     Delay {
@@ -165,6 +171,9 @@ pub struct Seat {
     /// Read only if no other member can answer.
     #[serde(default)]
     pub write_mostly: bool,
+    /// Blocks of its data that it does not have, as the first and how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad: Vec<(u64, u64)>,
     /// Where its superblock is, and what it says: it is kept up to date while the array runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superblock: Option<(u64, Bytes)>,
@@ -250,6 +259,36 @@ pub enum Direct {
 }
 
 impl Table {
+    /// Whether a node that was built from this is what the other asks for. What an array that runs keeps by itself does not count: superblocks, what may
+    /// differ, how far a member is rebuilt.
+    pub fn suits(&self, other: &Table) -> bool {
+        match (self, other) {
+            (
+                Table::Raid {
+                    shape,
+                    used,
+                    on,
+                    read_only,
+                    ..
+                },
+                Table::Raid {
+                    shape: their_shape,
+                    used: their_used,
+                    on: theirs,
+                    read_only: they_refuse,
+                    ..
+                },
+            ) => {
+                let place = |seat: &Option<Seat>| seat.as_ref().map(|seat| (seat.on.clone(), seat.start));
+                shape == their_shape
+                    && used == their_used
+                    && read_only == they_refuse
+                    && on.iter().map(place).eq(theirs.iter().map(place))
+            }
+            _ => self == other,
+        }
+    }
+
     /// The word for its kind, as in the serialised form.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -31,6 +31,7 @@ fn array(shape: Shape, sims: &[Sim]) -> (Array, Disk) {
     let seat = Seat {
         state: MemberState::InSync,
         write_mostly: false,
+        bad: Vec::new(),
         superblock: None,
     };
     let plan = Plan {
@@ -40,6 +41,8 @@ fn array(shape: Shape, sims: &[Sim]) -> (Array, Disk) {
         members: vec![Some(seat); disks.len()],
         bitmap: None,
         differs: Vec::new(),
+        noted: Vec::new(),
+        read_only: false,
     };
     let parts: Vec<Option<Parts>> = disks
         .iter()
@@ -208,6 +211,7 @@ impl Machine {
                     _ => MemberState::InSync,
                 },
                 write_mostly: false,
+                bad: Vec::new(),
                 superblock: Some((SUPER, at(sim, SUPER, 8))),
             });
             let whole = Disk::new(self.sims[sim].clone());
@@ -228,6 +232,8 @@ impl Machine {
             members,
             bitmap,
             differs,
+            noted: Vec::new(),
+            read_only: false,
         };
         let array = Array::new(plan, parts.clone(), 512).expect("an array");
         let disk = array.device(parts, geometry);

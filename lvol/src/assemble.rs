@@ -13,8 +13,9 @@ use crate::{
     plugin::Registry,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Instant,
 };
 
 /// A disk that contributes something, taken out of the state.
@@ -73,9 +74,14 @@ pub(crate) async fn assemble(engine: &Engine) {
     };
     let mut groups = Vec::new();
     for format in engine.registry().formats() {
-        let (before, lvm2, desires) = {
+        let (before, lvm2, desires, patient) = {
             let state = engine.state();
-            (state.groups.clone(), state.lvm2.clone(), state.desires.clone())
+            (
+                state.groups.clone(),
+                state.lvm2.clone(),
+                state.desires.clone(),
+                state.patient.clone(),
+            )
         };
         let had = before.iter().any(|group| group.format == format.name());
         let (outer, inner): (Vec<_>, Vec<_>) = candidates(engine, format.name(), &members)
@@ -99,6 +105,7 @@ pub(crate) async fn assemble(engine: &Engine) {
             &enrolled,
             Given {
                 before: &before,
+                patient: &patient,
                 lvm2: &lvm2,
                 desires: &desires,
             },
@@ -119,6 +126,7 @@ pub(crate) async fn assemble(engine: &Engine) {
         }
         groups.extend(assembly.groups);
     }
+    wait(engine, &groups);
     let news = agreed.then(|| News::of(&engine.state().groups, &groups));
     let mut agree = remove(engine, &mut groups, news.as_ref()).await;
     for (number, group) in groups.iter_mut().enumerate() {
@@ -126,6 +134,24 @@ pub(crate) async fn assemble(engine: &Engine) {
     }
     finish(engine, groups, &members);
     engine.state().agree &= agree;
+}
+
+/// Notes which groups wait for members, and since when.
+fn wait(engine: &Engine, groups: &[Group]) {
+    let mut state = engine.state();
+    let waiting: BTreeSet<&String> = groups
+        .iter()
+        .filter(|group| group.state == GroupState::Waiting)
+        .map(|group| &group.id)
+        .collect();
+    state.waiting.retain(|id, _| waiting.contains(id));
+    let now = Instant::now();
+    for id in waiting {
+        state.waiting.entry(id.clone()).or_insert(now);
+    }
+    // Whoever is whole again waits the next time.
+    let complete = groups.iter().filter(|group| group.state == GroupState::Complete);
+    complete.for_each(|group| drop(state.patient.remove(&group.id)))
 }
 
 fn candidates(engine: &Engine, format: &str, members: &[String]) -> Vec<Candidate> {
@@ -270,7 +296,7 @@ async fn build(engine: &Engine, group: &mut Group, new: Option<&[usize]>) -> boo
             let mut state = engine.state();
             if let Some(known) = state.known.get_mut(&node.name)
                 && known.origin == origin
-                && known.spec.table == node.table
+                && known.spec.table.suits(&node.table)
             {
                 if known.volume.as_ref() != Some(&volume.what) {
                     known.volume = Some(volume.what.clone());

@@ -25,11 +25,14 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio::sync::broadcast;
 
 /// Changes a slow subscriber may leave lying before it is told that it missed some.
 const BACKLOG: usize = 4096;
+/// How long a group waits for members with which it was used last. As long as mdadm's timer (`mdadm-last-resort@.timer`).
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who wants a node to be there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +156,9 @@ pub(crate) struct State {
     pub reassemble: bool,
     /// The volumes that are there are those that `groups` has as active, each as it is there.
     pub agree: bool,
+    /// Groups that wait for members, by their identities, and since when; those that have waited long enough stay.
+    pub waiting: BTreeMap<String, Instant>,
+    pub patient: BTreeSet<String>,
     /// What the administrator wants of volume groups.
     pub lvm2: lvm2::Settings,
     /// What discovery may look into.
@@ -546,9 +552,26 @@ impl Engine {
     pub async fn rescan(&self) {
         let _work = self.inner.work.lock().await;
         self.inner.runtime.rescan_all().await;
+        self.lose_patience();
         self.settle().await;
         self.build_missing().await;
         self.resume().await;
+    }
+
+    /// Groups that have waited long enough are used without the members that have not come.
+    fn lose_patience(&self) {
+        let mut state = self.state();
+        let over: Vec<String> = state
+            .waiting
+            .iter()
+            .filter(|(_, since)| since.elapsed() >= PATIENCE)
+            .map(|(id, _)| id.clone())
+            .collect();
+        if !over.is_empty() {
+            state.waiting.retain(|id, _| !over.contains(id));
+            state.patient.extend(over);
+            state.reassemble = true
+        }
     }
 
     pub(crate) async fn build_missing(&self) {

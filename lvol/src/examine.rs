@@ -275,7 +275,7 @@ pub(crate) async fn place(
         if let Some(twin) = runtime.find(&node.uuid.to_string()).filter(|twin| *twin != node.name) {
             notes.push(twin_note(&node.name, &twin));
         }
-        if there.table == node.table {
+        if there.table.suits(&node.table) {
             return Ok(());
         }
         runtime.replace(&node.name, node.table.clone()).await?;

@@ -40,6 +40,8 @@ pub struct Mine {
     pub nodes: Vec<Proposal>,
     /// What it contributes to a group, if the format spans disks. Then it is [`Format::assemble`] that decides what becomes of it.
     pub member: Option<Member>,
+    /// Bytes of the disk that are inside of what it contributes to: what is found there is not the disk's.
+    pub covers: Vec<Range<u64>>,
     /// What a careful administrator would want to know: damage that was worked around, entries that are not served.
     pub notes: Vec<String>,
 }
@@ -87,6 +89,10 @@ pub trait Format: Send + Sync {
     fn assemble(&self, members: &[Enrolled<'_>], given: Given<'_>) -> Assembly {
         let _ = (members, given);
         Assembly::default()
+    }
+    /// Whether it may have its metadata at the end of a disk that begins with what is in the array, so that it has to be asked before all others.
+    fn is_beneath(&self) -> bool {
+        false
     }
     /// Whether volumes of groups may be its members. Not those of LVM2: what is on them is the business of whoever uses them.
     fn takes_volumes(&self) -> bool {

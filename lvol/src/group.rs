@@ -3,9 +3,9 @@
 //! A format that spans disks proposes a *set* of tables over all its members at once: whether one volume can be had may depend on a disk
 //! that came last. So its `taste` only says what one disk contributes ([`Member`]), and [`Format::assemble`](crate::format::Format::assemble)
 //! looks at all contributions and says what they add up to. It is asked again whenever one comes, changes or goes.
-use crate::{activation::Desires, format::Proposal, judge::Verdict, link, lvm2};
+use crate::{activation::Desires, format::Proposal, judge::Verdict, link, lvm2, md};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{ops::Deref, sync::Arc};
+use std::{collections::BTreeSet, ops::Deref, sync::Arc};
 
 /// Something that hardly ever changes and that many keep: cheap to clone, and compared only where it is not the very same.
 #[derive(Debug)]
@@ -67,6 +67,8 @@ pub enum Member {
     Lvm2(Arc<lvm2::PhysicalVolume>),
     /// A child of a drive link.
     Link(Arc<link::Child>),
+    /// A member of an MD array.
+    Md(Arc<md::Device>),
     /// What a format of another tree has to say, in its own bytes.
     Other(Arc<[u8]>),
 }
@@ -93,6 +95,8 @@ pub struct Enrolled<'a> {
 pub struct Given<'a> {
     /// What the members added up to the last time. All of it that is the same may be taken from there, and nothing else follows from it.
     pub before: &'a [Group],
+    /// Groups that have waited long enough for members that are not there, by the identities their formats give them.
+    pub patient: &'a BTreeSet<String>,
     /// What the administrator wants of volume groups.
     pub lvm2: &'a lvm2::Settings,
     /// Which volumes somebody has asked to run, or not to.
@@ -109,6 +113,8 @@ pub enum GroupState {
     Partial,
     /// It belongs to another host, or to nobody for the moment; nothing is touched.
     Foreign,
+    /// Members are missing that were there when it was last used: it waits for them for a while.
+    Waiting,
     /// Nobody can tell which disk or text is the right one: what is active stays, and nothing else becomes active.
     Ambiguous,
 }

@@ -88,11 +88,14 @@ pub async fn judge(registry: &Registry, disk: Result<Probe<'_>, ReadError>) -> F
             Err(why) => return unreadable(why),
         }
     }
+    let covers = owner.as_ref().map_or(&[][..], |(_, mine)| &mine.covers);
+    let covered = |at: u64| covers.iter().any(|range| range.contains(&at));
     let windows = disk.windows();
     let nodes = owner.as_ref().map_or(&[][..], |(_, mine)| &mine.nodes);
     let signatures: Vec<Found> = magic::find(&windows)
         .into_iter()
         .filter(|s| !own.contains(&s.kind) && !inside(&disk, nodes, s.at))
+        .filter(|s| !covered(s.at))
         .collect();
     let blank = windows.blank();
     decide(owner, traces, signatures, disk.bytes(), blank)

@@ -32,6 +32,7 @@ pub mod judge;
 pub mod keeper;
 pub mod link;
 pub mod lvm2;
+pub mod md;
 mod offers;
 pub mod part;
 pub mod plan;

@@ -40,6 +40,10 @@ pub struct Plan {
     pub bitmap: Option<Vec<u8>>,
     /// What may differ between members, as ranges of the space that is compared: the first block and how many.
     pub differs: Vec<(u64, u64)>,
+    /// What the bitmap has noted besides.
+    pub noted: Vec<(u64, u64)>,
+    /// Nothing is written, not even metadata.
+    pub read_only: bool,
 }
 
 /// What is known of a member.
@@ -49,6 +53,8 @@ pub struct Seat {
     pub state: MemberState,
     /// Read only if no other can answer.
     pub write_mostly: bool,
+    /// Blocks of its data that it does not have.
+    pub bad: Vec<(u64, u64)>,
     /// Where its superblock is, in blocks of the member, and its bytes.
     pub superblock: Option<(u64, Vec<u8>)>,
 }
@@ -178,9 +184,12 @@ impl Array {
         for (start, count) in &plan.differs {
             intent.need(*start..start.saturating_add(*count))
         }
+        for (start, count) in &plan.noted {
+            intent.noted_before(*start..start.saturating_add(*count))
+        }
         let member = |(seat, parts): (&Option<Seat>, Option<Parts>)| match seat {
-            Some(seat) => Member::new(parts, seat.state, seat.write_mostly),
-            None => Member::new(None, MemberState::Missing, false),
+            Some(seat) => Member::new(parts, seat.state, seat.write_mostly, &seat.bad),
+            None => Member::new(None, MemberState::Missing, false, &[]),
         };
         Ok(Self(State::new(Making {
             name: plan.name,
@@ -189,6 +198,7 @@ impl Array {
             members: plan.members.iter().zip(parts).map(member).collect(),
             intent,
             record,
+            read_only: plan.read_only,
         })))
     }
 
@@ -208,7 +218,9 @@ impl Array {
 
     /// Begins what has to be done by itself: to be called on its core once hosts may come.
     pub fn tend(&self) {
-        self.0.tend()
+        if !self.0.read_only {
+            self.0.tend()
+        }
     }
 
     /// What it is like.
@@ -250,7 +262,12 @@ impl Array {
         alive && state.recorded(since).await.is_ok()
     }
 
-    /// Goes on with what another plan says of its members: those that are new to their places are rebuilt, those that it has no more are given up. False if
+    /// Something was written since it runs: it cannot become another array.
+    pub fn is_touched(&self) -> bool {
+        self.0.touched.get()
+    }
+
+    /// Goes on with what another plan says of its members: those that are new to their places are rebuilt, those that it has no more are given up. False, and nothing changes, if
     /// it is a plan of another array.
     pub fn change(&self, plan: &Plan) -> bool {
         let state = &self.0;
@@ -263,10 +280,31 @@ impl Array {
         let Ok(labels) = labels(&plan.members, state.block_size()) else {
             return false;
         };
+        // One that has come late and holds what it should: nothing was written without it. Any other knows of something that this array does not.
+        let late = |label: &Option<Label>| match (&state.record, label) {
+            (Some(record), Some(label)) => {
+                !state.touched.get() && record.events() == label.superblock.superblock.events()
+            }
+            _ => false,
+        };
+        let strange = plan
+            .members
+            .iter()
+            .zip(&labels)
+            .zip(&state.members)
+            .any(|((seat, label), known)| {
+                let holds = seat.as_ref().is_some_and(|seat| seat.state == MemberState::InSync);
+                holds && known.state() == MemberState::Missing && !late(label)
+            });
+        if strange {
+            return false;
+        }
         for ((place, (seat, label)), known) in (0..).zip(plan.members.iter().zip(labels)).zip(&state.members) {
             match seat {
                 None if known.writes() => state.give_up(place),
-                Some(seat) if !known.writes() && matches!(seat.state, MemberState::Rebuilding { .. }) => {
+                Some(seat)
+                    if !known.writes() && (matches!(seat.state, MemberState::Rebuilding { .. }) || late(&label)) =>
+                {
                     known.set_state(seat.state);
                     known.corrected.set(0);
                     known.write_mostly.set(seat.write_mostly);
@@ -320,6 +358,9 @@ impl Array {
     /// Nothing is under way any more: empties the members' caches, forgets what was noted and says so on disk.
     pub async fn stop(&self) {
         self.0.care.cancel();
+        if self.0.read_only {
+            return;
+        }
         if self.0.flush_members().await.is_ok() {
             while self.0.intent.tidy(&self.0).await {
                 // The first pass only sees that nothing is used; a second clears it. What has to stay stays.

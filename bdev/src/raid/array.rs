@@ -34,9 +34,13 @@ pub(crate) struct State {
     pub gather: Gather,
     pub intent: Intent,
     pub record: Option<Record>,
+    /// Nothing is written, not even metadata.
+    pub read_only: bool,
     pub care: Care,
     /// How many members are lost that were there.
     lost: Cell<u64>,
+    /// Something was written since it runs.
+    pub touched: Cell<bool>,
     /// Host I/O so far, but for what is mapped.
     pub ios: Cell<u64>,
     /// Stripes that were written without a read, and all that were written.
@@ -53,6 +57,7 @@ pub(crate) struct Making {
     pub members: Vec<Member>,
     pub intent: Intent,
     pub record: Option<Record>,
+    pub read_only: bool,
 }
 
 impl State {
@@ -66,8 +71,10 @@ impl State {
             gather: Gather::default(),
             intent: making.intent,
             record: making.record,
+            read_only: making.read_only,
             care: Care::default(),
             lost: Cell::new(0),
+            touched: Cell::new(false),
             ios: Cell::new(0),
             full_stripes: Cell::new(0),
             stripes: Cell::new(0),
@@ -118,7 +125,8 @@ impl State {
     /// Whether a member holds what it should in these of its blocks.
     #[inline]
     pub fn reads(&self, member: u16, range: BlockRange) -> bool {
-        self.members[usize::from(member)].reads(range.start.0 + u64::from(range.count))
+        let start = range.start.0;
+        self.members[usize::from(member)].reads(start, start + u64::from(range.count))
     }
 
     /// A member did not do what it should. It is not used any more, unless there would be nothing left without it; whoever acknowledges something
@@ -148,6 +156,7 @@ impl State {
     /// Returns when the members that are left say who failed.
     pub async fn recorded(&self, since: u64) -> IoResult {
         match &self.record {
+            _ if self.read_only => Ok(()),
             Some(record) if self.lost.get() != since => record.update(self).await,
             _ => Ok(()),
         }
@@ -249,7 +258,7 @@ impl State {
     /// the member is lost.
     pub async fn mend(&self, member: u16, range: BlockRange, data: Buf, error: IoError) -> IoResult {
         let this = &self.members[usize::from(member)];
-        if !this.writes() {
+        if !this.writes() || self.read_only {
             return Ok(());
         }
         let since = self.lost.get();

@@ -102,6 +102,14 @@ impl Intent {
         }
     }
 
+    /// The bitmap says so from before: a member that is away has missed something there, or nobody has cleared it yet.
+    pub fn noted_before(&self, blocks: Range<u64>) {
+        let bits = self.bits(&blocks);
+        self.regions.borrow_mut()[bits]
+            .iter_mut()
+            .for_each(|region| region.flags |= SET)
+    }
+
     /// True if members may differ somewhere there, from before.
     #[inline]
     pub fn is_needed(&self, blocks: &Range<u64>) -> bool {
@@ -159,6 +167,7 @@ impl Intent {
 
     /// Before a write: returns when it is noted for good that members may differ there.
     pub async fn begin(&self, array: &State, blocks: Range<u64>) -> IoResult {
+        array.touched.set(true);
         let bits = self.bits(&blocks);
         let mut noted = true;
         for region in &mut self.regions.borrow_mut()[bits.clone()] {

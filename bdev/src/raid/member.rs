@@ -1,7 +1,10 @@
 //! A member of an array, and how things stand with it.
 use crate::Disk;
 use serde::{Deserialize, Serialize};
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    ops::Range,
+};
 
 /// How things stand with a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +39,14 @@ pub(crate) struct Member {
     pub write_mostly: Cell<bool>,
     /// Read errors that were mended by writing.
     pub corrected: Cell<u32>,
+    /// Blocks of its data that it does not have.
+    bad: Box<[Range<u64>]>,
     /// Where a sequential reader would go on: whoever read last from here.
     pub next: Cell<u64>,
 }
 
 impl Member {
-    pub fn new(parts: Option<Parts>, state: MemberState, write_mostly: bool) -> Self {
+    pub fn new(parts: Option<Parts>, state: MemberState, write_mostly: bool, bad: &[(u64, u64)]) -> Self {
         let state = match parts {
             Some(_) => state,
             None => MemberState::Missing,
@@ -51,6 +56,10 @@ impl Member {
             state: Cell::new(state),
             write_mostly: Cell::new(write_mostly),
             corrected: Cell::new(0),
+            bad: bad
+                .iter()
+                .map(|(start, count)| *start..start.saturating_add(*count))
+                .collect(),
             next: Cell::new(0),
         }
     }
@@ -82,14 +91,19 @@ impl Member {
         self.parts.borrow().as_ref().map_or(0, |parts| parts.data.standing())
     }
 
-    /// True if what it has before `end` is what it should.
+    /// True if it has there what it should.
     #[inline]
-    pub fn reads(&self, end: u64) -> bool {
+    pub fn reads(&self, start: u64, end: u64) -> bool {
         match self.state.get() {
-            MemberState::InSync => true,
-            MemberState::Rebuilding { to } => end <= to,
+            MemberState::InSync => !self.lacks(start, end),
+            MemberState::Rebuilding { to } => end <= to && !self.lacks(start, end),
             MemberState::Failed | MemberState::Missing => false,
         }
+    }
+
+    #[inline]
+    fn lacks(&self, start: u64, end: u64) -> bool {
+        !self.bad.is_empty() && self.bad.iter().any(|bad| bad.start < end && start < bad.end)
     }
 
     /// True if it gets what is written.

@@ -177,7 +177,7 @@ impl Whole {
         match seen.state {
             state if states.contains(&state) => {}
             GroupState::Complete => return no(Code::Nothing),
-            GroupState::Partial => return no(Code::Incomplete),
+            GroupState::Partial | GroupState::Waiting => return no(Code::Incomplete),
             GroupState::Foreign => return no(Code::Foreign),
             GroupState::Ambiguous => return no(Code::Ambiguous),
         }

@@ -169,5 +169,6 @@ fn claim(disk: &Probe<'_>, table: &Table, mut notes: Vec<String>) -> Mine {
         nodes,
         notes,
         member: None,
+        covers: Vec::new(),
     }
 }

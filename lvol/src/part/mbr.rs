@@ -92,5 +92,6 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
         nodes: nodes.collect(),
         notes,
         member: None,
+        covers: Vec::new(),
     }))
 }

@@ -257,6 +257,7 @@ pub fn older(
         nodes,
         notes,
         member: None,
+        covers: Vec::new(),
     })
 }
 

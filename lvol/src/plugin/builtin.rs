@@ -11,6 +11,7 @@ use crate::{
         Lvm2,
         edit::{clone::VgImportClone, lv, owner, pv, vg, vgs},
     },
+    md::Md,
     part::{
         amiga::Amiga,
         apple::Apple,
@@ -150,6 +151,7 @@ pub(super) fn all() -> Vec<Plugin> {
             "drive links: disks one after the other, read-only with a gap while one is missing",
         ),
         format(Region, 1, &Lvm2, &LVM2_VERBS, "volume groups of LVM2"),
+        format(Region, 2, &Md, &NO_VERBS, "arrays of Linux MD (software RAID)"),
         module(2, "linear", "segments of disks, one after the other"),
         module(3, "mapped", "runs, stripes and gaps: what a volume of a group is"),
         module(4, "stripe", "chunks in turn on each of several disks (RAID 0)"),
@@ -162,6 +164,11 @@ pub(super) fn all() -> Vec<Plugin> {
             "counts operations, bytes and latencies in the middle of a stack",
         ),
         module(9, "passthru", "another name for the same disk"),
+        module(
+            10,
+            "raid",
+            "mirrors and parity over several disks (RAID 1, 4, 5, 6, 10)",
+        ),
         files(
             1,
             "ext",
@@ -200,6 +207,7 @@ mod tests {
             | Table::Linear { .. }
             | Table::Mapped { .. }
             | Table::Stripe { .. }
+            | Table::Raid { .. }
             | Table::Delay { .. }
             | Table::Error { .. }
             | Table::Stats { .. }

@@ -364,17 +364,19 @@ impl Registry {
         &self.plugins
     }
 
-    /// The formats, in the order of asking: whoever says first that a disk is its own is proposed as the owner. Partition managers come first, and
-    /// GPT before MBR because its protective MBR is an MBR too. Members of groups come last: a partition table on one means that somebody has
+    /// The formats, in the order of asking: whoever says first that a disk is its own is proposed as the owner. Those that may lie beneath everything
+    /// else come first ([`Format::is_beneath`]), then partition managers, GPT before MBR because its protective MBR is an MBR too. Members of groups come last: a partition table on one means that somebody has
     /// partitioned it since, or that it lies below, and [`judge`](crate::judge) says so.
     pub fn formats(&self) -> impl Iterator<Item = &'static dyn Format> {
-        let of = |spans: bool| {
+        let of = |turn: u8| {
             self.plugins.iter().filter_map(move |plugin| match plugin.what {
-                What::Format(format) => ((plugin.class != Class::PartitionManager) == spans).then_some(format),
+                What::Format(format) if format.is_beneath() => (turn == 0).then_some(format),
+                What::Format(format) if plugin.class == Class::PartitionManager => (turn == 1).then_some(format),
+                What::Format(format) => (turn == 2).then_some(format),
                 _ => None,
             })
         };
-        of(false).chain(of(true))
+        of(0).chain(of(1)).chain(of(2))
     }
 
     /// The format of this name.

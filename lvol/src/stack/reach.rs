@@ -36,6 +36,12 @@ pub fn distinct(table: &Table, look: &Look<'_>) -> Result<(), String> {
             runs.map(|run| (run.on.clone(), Extent::new(run.start, run.blocks)))
                 .collect()
         }
+        Table::Raid { on, used, .. } => {
+            let seats = on.iter().flatten();
+            seats
+                .map(|seat| (seat.on.clone(), Extent::new(seat.start, *used)))
+                .collect()
+        }
         Table::Stripe { on, chunk } => {
             let chunk = u64::from((*chunk).max(1));
             let each = on.iter().map(|name| length(name)).min().unwrap_or_default() / chunk * chunk;
@@ -113,8 +119,11 @@ fn reach(name: &str, extent: Extent, part: usize, look: &Look<'_>, depth: usize,
             | Table::Crypt { on, .. }
             | Table::Passthru { on },
         ) => below.push((on.clone(), extent)),
-        // A device, or one that nobody here can look into.
-        Some(Table::Memory { .. } | Table::Null { .. } | Table::File { .. } | Table::Custom { .. }) | None => {
+        // A device, or one that nobody here can look into, or an array: each of its blocks is on several disks and none of them alone is it.
+        Some(
+            Table::Memory { .. } | Table::Null { .. } | Table::File { .. } | Table::Raid { .. } | Table::Custom { .. },
+        )
+        | None => {
             runs.push(Run {
                 disk: name.to_owned(),
                 extent,

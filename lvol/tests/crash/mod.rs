@@ -397,6 +397,7 @@ impl Lab {
                 &enrolled,
                 Given {
                     before: &[],
+                    patient: &BTreeSet::new(),
                     lvm2,
                     desires: &Default::default(),
                 },
@@ -408,6 +409,7 @@ impl Lab {
                     &enrolled,
                     Given {
                         before,
+                    patient: &BTreeSet::new(),
                         lvm2,
                         desires: &Default::default(),
                     }

@@ -19,6 +19,8 @@ pub struct Assembly {
     pub places: Vec<Option<(usize, Standing)>>,
     /// Devices that wait for a place.
     pub spares: Vec<usize>,
+    /// Places whose members are not there, though the array last ran with them.
+    pub awaited: Vec<u16>,
     /// Devices that cannot be used as they are, and why.
     pub left_out: Vec<(usize, Why)>,
     /// Members are alike before this sector of the space that is compared; all ones if everywhere.
@@ -114,6 +116,7 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
         best,
         places: vec![None; count as usize],
         spares: Vec::new(),
+        awaited: Vec::new(),
         left_out: Vec::new(),
         in_sync_to: knows.in_sync_to(),
     };
@@ -151,6 +154,10 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
         }
         assembly.left_out.push((at, why))
     }
+    let active = knows.active();
+    let awaited = |place: &u16| assembly.places[usize::from(*place)].is_none() && active.contains(place);
+    // There are at most MEMBERS_MAX.
+    assembly.awaited = (0..count as u16).filter(awaited).collect();
     Ok(assembly)
 }
 
@@ -218,7 +225,9 @@ mod tests {
             two.places,
             [Some((0, Standing::InSync)), None, Some((2, Standing::InSync))]
         );
-        assert_eq!(two.in_sync_to, 0);
+        assert_eq!((two.in_sync_to, two.awaited), (0, Vec::new()));
+        let alone = assembled(&mirror(3)[..1]).unwrap();
+        assert_eq!(alone.awaited, [1, 2], "they were there when it last ran");
     }
 
     #[test]

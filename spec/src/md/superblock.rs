@@ -54,7 +54,7 @@ pub enum Standing {
     Rebuilding(u64),
     /// It failed.
     Failed,
-    /// There is none: what was known of it stays.
+    /// There is none.
     Missing,
 }
 
@@ -201,6 +201,21 @@ impl Superblock {
         }
     }
 
+    /// Places that have a member, as far as this superblock knows.
+    pub fn active(&self) -> Vec<u16> {
+        let roles: Vec<Role> = match self {
+            Self::V0(_) => (0..v0::DISKS as u32)
+                .filter_map(|number| self.role_of(number))
+                .collect(),
+            Self::V1(superblock) => superblock.roles.clone(),
+        };
+        let place = |role| match role {
+            Role::Active(place) => Some(place),
+            _ => None,
+        };
+        roles.into_iter().filter_map(place).collect()
+    }
+
     /// Where this member's data begin, in sectors.
     pub fn data_offset(&self) -> u64 {
         match self {
@@ -287,13 +302,19 @@ fn update_v1(superblock: &mut v1::Superblock, update: &Update<'_>) {
     superblock.resync_offset = if update.dirty { 0 } else { update.in_sync_to };
     for (place, (number, standing)) in update.members.iter().enumerate() {
         let Some(known) = number.and_then(|number| superblock.roles.get_mut(number as usize)) else {
+            // Whoever had the place and is not there any more has it no more.
+            let lost = |role: &&mut Role| **role == Role::Active(place as u16);
+            superblock
+                .roles
+                .iter_mut()
+                .filter(lost)
+                .for_each(|role| *role = Role::Faulty);
             continue;
         };
         match standing {
             // Places are u16 in every shape.
             Standing::InSync | Standing::Rebuilding(_) => *known = Role::Active(place as u16),
-            Standing::Failed => *known = Role::Faulty,
-            Standing::Missing => (),
+            Standing::Failed | Standing::Missing => *known = Role::Faulty,
         }
     }
     let rebuilt = match update.members.get(update.this) {

@@ -112,6 +112,19 @@ impl Zones {
         self.zones.last().map_or(0, |zone| zone.end)
     }
 
+    /// The zones, as stripes: length of the array before each, where it begins on each of its members, their rows of chunks, and the members in the order
+    /// in which its chunks go round.
+    pub fn stripes(&self) -> impl Iterator<Item = (u64, u64, u64, Vec<u16>)> + '_ {
+        self.zones.iter().map(|zone| {
+            let width = zone.members.len();
+            // Less than the number of members.
+            let ahead = self.ahead(zone) as usize;
+            let members = (0..width).map(|n| zone.members[(n + ahead) % width]).collect();
+            let rows = (zone.end - zone.start) / width as u64 / u64::from(self.chunk);
+            (zone.start, zone.member_start, rows, members)
+        })
+    }
+
     /// How far the number of the member is ahead of what the zone's own counting gives.
     fn ahead(&self, zone: &Zone) -> u64 {
         match self.counting {

@@ -100,7 +100,7 @@ impl Chain {
         let code = match seen.state {
             GroupState::Complete => None,
             GroupState::Ambiguous if twins && shares() && seen.members.iter().all(|seat| seat.disk.is_some()) => None,
-            GroupState::Partial => Some(Code::Incomplete),
+            GroupState::Partial | GroupState::Waiting => Some(Code::Incomplete),
             GroupState::Foreign => Some(Code::Foreign),
             GroupState::Ambiguous => Some(Code::Ambiguous),
         };
