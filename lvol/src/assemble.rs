@@ -151,7 +151,8 @@ fn wait(engine: &Engine, groups: &[Group]) {
     }
     // Whoever is whole again waits the next time.
     let complete = groups.iter().filter(|group| group.state == GroupState::Complete);
-    complete.for_each(|group| drop(state.patient.remove(&group.id)))
+    let whole: Vec<&String> = complete.map(|group| &group.id).collect();
+    state.patient.retain(|id| !whole.contains(&id))
 }
 
 fn candidates(engine: &Engine, format: &str, members: &[String]) -> Vec<Candidate> {

@@ -61,6 +61,8 @@ begin lost-raid1 3 --level=1 --bitmap=internal; lose 0 2
 # What a member's log says it lacks is rubbish there.
 begin bad-raid5 3 --level=5 --chunk=16 --bitmap=none
 for bad in "2048 8" "2648 40"; do echo "$bad" > /sys/block/md0/md/dev-loop1/bad_blocks; done
-keep_bad() { keep bad-raid5; for s in 2048 2648; do busybox dd if=/dev/urandom of=$disk bs=512 seek=$(((${offsets##* } - 5) * 2048 + s)) count=8 conv=notrunc,fsync 2>/dev/null; done; }
-keep_bad
+# The log is written with the next change of the superblock.
+busybox dd if=/dev/urandom of=/dev/md0 bs=4k seek=500 count=1 conv=fsync,notrunc 2>/dev/null; sleep 1
+keep bad-raid5; at1=${offsets% *}; at1=${at1##* }
+for s in 2048 2648; do busybox dd if=/dev/urandom of=$disk bs=512 seek=$((at1 * 2048 + s)) count=8 conv=notrunc,fsync 2>/dev/null; done
 echo PASS
