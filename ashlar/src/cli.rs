@@ -77,6 +77,9 @@ pub enum Command {
     /// Drive links: disks that are one after the other, their children, and where a gap is.
     #[command(subcommand)]
     Link(LinkCommand),
+    /// Arrays with redundancy: RAID 1, 4, 5, 6 and 10.
+    #[command(subcommand)]
+    Raid(RaidCommand),
     /// Partition tables: make one, mend one, take one away.
     #[command(subcommand)]
     Label(LabelCommand),
@@ -316,6 +319,56 @@ pub enum LinkCommand {
     Show {
         /// Its name, disk or identity.
         name: String,
+    },
+}
+
+/// `ashlar raid`.
+#[derive(Debug, Subcommand)]
+pub enum RaidCommand {
+    /// List arrays with level, members, state and what is done to them.
+    #[command(alias = "list")]
+    Ls,
+    /// One array: its members and how things stand with each, progress, what would be compared after a crash.
+    Show {
+        /// Its name: `md/NAME` for those of Linux MD.
+        name: String,
+    },
+    /// Compare all members in the background; `show` tells how far it is and what was found.
+    Check {
+        /// The array.
+        name: String,
+        /// Make them alike: sums from data, copies from the first.
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Stop what is done to an array until `resume`.
+    Pause {
+        /// The array.
+        name: String,
+    },
+    /// Go on.
+    Resume {
+        /// The array.
+        name: String,
+    },
+    /// End what is done to an array. A resync or rebuild begins again at the next start.
+    Cancel {
+        /// The array.
+        name: String,
+    },
+    /// Bound resync, rebuild and check. They give way to hosts by themselves as well.
+    Limit {
+        /// The array.
+        name: String,
+        /// MiB a second of each member; 0: no limit.
+        mib: u64,
+    },
+    /// Give up a member, as if it had failed.
+    Fail {
+        /// The array.
+        name: String,
+        /// The disk, or its place.
+        member: String,
     },
 }
 

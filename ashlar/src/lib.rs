@@ -14,6 +14,7 @@ mod lvm;
 mod partition;
 mod plan;
 mod plugin;
+mod raid;
 mod script;
 mod serve;
 mod target_show;
@@ -64,6 +65,7 @@ fn perform(cli: &Cli, registry: Registry) -> Result<(), Box<dyn Error>> {
         Command::Lv(command) => lv::run(&cli.ask, command),
         Command::Lvm(command) => lvm::run(&cli.ask, command),
         Command::Link(command) => Ok(link::run(&cli.ask, command)?),
+        Command::Raid(command) => Ok(raid::run(&cli.ask, command)?),
         Command::Label(command) => partition::label(&cli.ask, command),
         Command::Partition(command) => partition::run(&cli.ask, command),
         Command::Sfdisk(args) => partition::sfdisk(&cli.ask, args),

@@ -243,6 +243,7 @@ async fn down(iscsi: &Iscsi, nvmf: &Nvmf, engine: &Handle) {
     if !stopped || !drained.await.unwrap_or(false) {
         tracing::warn!("hosts' commands did not finish within {PATIENCE:?}");
     }
+    engine.graph().settle_arrays().await;
     for leaf in engine.graph().list().into_iter().filter(|node| node.below.is_empty()) {
         if let Err(error) = engine.graph().flush(&leaf.name).await {
             tracing::error!("{}: what was not flushed may be lost: {error}", leaf.name);

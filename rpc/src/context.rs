@@ -59,13 +59,37 @@ pub(crate) struct Split {
     pub split_size_mb: u64,
 }
 
+/// SPDK's levels.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, serde::Deserialize)]
+pub(crate) enum RaidLevel {
+    #[serde(rename = "raid0", alias = "0")]
+    Raid0,
+    #[serde(rename = "raid1", alias = "1")]
+    Raid1,
+    #[serde(rename = "raid5f", alias = "5f")]
+    Raid5f,
+    #[serde(rename = "concat")]
+    Concat,
+}
+
+impl RaidLevel {
+    pub const fn name(self) -> &'static str {
+        match self {
+            RaidLevel::Raid0 => "raid0",
+            RaidLevel::Raid1 => "raid1",
+            RaidLevel::Raid5f => "raid5f",
+            RaidLevel::Concat => "concat",
+        }
+    }
+}
+
 /// A RAID volume as it was asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Raid {
     pub name: String,
     pub uuid: Option<uuid::Uuid>,
     pub strip_size_kb: u32,
-    pub concat: bool,
+    pub level: RaidLevel,
     pub base_bdevs: Vec<String>,
 }
 

@@ -1,11 +1,15 @@
-//! RAID volumes as SPDK's clients know them: level 0 (a stripe) and concat (one after the other).
+//! RAID volumes as SPDK's clients know them: raid0 (a stripe), concat (one after the other), raid1 and raid5f; and arrays that were found on disks.
+//!
+//! raid5f here is a RAID-5 that takes writes of any length, with its parity where SPDK has it. As nothing on the members says what may differ, they are
+//! compared whenever such an array is made.
 
-use bdev::table::Segment;
+use bdev::raid::{MemberState, Shape};
+use bdev::table::{self, Segment};
 use bdev::{NodeInfo, NodeSpec, Table};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::context::{Context, Raid, Waiting, engine_error, no_disk};
+use crate::context::{Context, Raid, RaidLevel, Waiting, engine_error, no_disk};
 use crate::error::{Errno, RpcError, RpcResult};
 
 /// The product name.
@@ -22,14 +26,55 @@ fn table(raid: &Raid, members: &[NodeInfo]) -> Result<Table, String> {
     }
     let bytes = u64::from(raid.strip_size_kb) * 1024;
     let strip = bytes / u64::from(block_size);
-    if strip == 0 {
+    if strip == 0 && raid.level != RaidLevel::Raid1 {
         return Err(format!("a strip of {bytes} bytes is less than a block of {block_size}"));
     }
-    let whole = |m: &NodeInfo| m.geometry.blocks / strip * strip;
+    let whole = |m: &NodeInfo| m.geometry.blocks / strip.max(1) * strip.max(1);
     if let Some(small) = members.iter().find(|m| whole(m) == 0) {
         return Err(format!("{:?} is smaller than one strip", small.name));
     }
-    if raid.concat {
+    let seats = || {
+        let seat = |member: &NodeInfo| {
+            Some(table::Seat {
+                on: member.name.clone(),
+                start: 0,
+                state: MemberState::InSync,
+                write_mostly: false,
+                bad: Vec::new(),
+                superblock: None,
+            })
+        };
+        members.iter().map(seat).collect::<Vec<_>>()
+    };
+    let array = |shape: Shape, used: u64| {
+        let places = shape.places(members.len(), used)?;
+        Ok(Table::Raid {
+            shape,
+            used,
+            on: seats(),
+            bitmap: None,
+            differs: vec![(0, places.span())],
+            noted: Vec::new(),
+            read_only: false,
+        })
+    };
+    let shortest = |length: &dyn Fn(&NodeInfo) -> u64| members.iter().map(length).min().unwrap_or(0);
+    let chunk = u32::try_from(strip).map_err(|_| "the strip is too long".to_owned());
+    match raid.level {
+        RaidLevel::Raid1 => return array(Shape::Raid1, shortest(&|member| member.geometry.blocks)),
+        // Left-asymmetric: parity goes towards the first member, data in order of members.
+        RaidLevel::Raid5f => {
+            return array(
+                Shape::Raid5 {
+                    layout: 0,
+                    chunk: chunk?,
+                },
+                shortest(&whole),
+            );
+        }
+        RaidLevel::Raid0 | RaidLevel::Concat => (),
+    }
+    if raid.level == RaidLevel::Concat {
         let segments = members
             .iter()
             .map(|m| Segment {
@@ -40,10 +85,9 @@ fn table(raid: &Raid, members: &[NodeInfo]) -> Result<Table, String> {
             .collect();
         return Ok(Table::Linear { segments });
     }
-    let chunk = u32::try_from(strip).map_err(|_| "the strip is too long".to_owned())?;
     Ok(Table::Stripe {
         on: members.iter().map(|m| m.name.clone()).collect(),
-        chunk,
+        chunk: chunk?,
     })
 }
 
@@ -96,8 +140,24 @@ fn layout(context: &Context, info: &NodeInfo) -> Option<(&'static str, u64, Vec<
             known.unwrap_or(0),
             segments.iter().map(|s| (s.on.clone(), s.blocks)).collect(),
         )),
+        Table::Raid { shape, used, on, .. } => {
+            let level = match known_level(context, &info.name) {
+                Some(level) => level.name(),
+                None => shape.name(),
+            };
+            let member = |seat: &Option<table::Seat>| match seat {
+                Some(seat) => (seat.on.clone(), *used),
+                None => (String::new(), 0),
+            };
+            let strip = u64::from(shape.chunk().unwrap_or(0)) * block / 1024;
+            Some((level, strip, on.iter().map(member).collect()))
+        }
         _ => None,
     }
+}
+
+fn known_level(context: &Context, name: &str) -> Option<RaidLevel> {
+    context.facts().raids.get(name).map(|raid| raid.level)
 }
 
 fn members(context: &Context, of: &[Member]) -> Vec<Value> {
@@ -113,16 +173,19 @@ fn members(context: &Context, of: &[Member]) -> Vec<Value> {
 /// What stands under `driver_specific.raid`, if the node is a RAID volume.
 pub(crate) fn shape(context: &Context, info: &NodeInfo) -> Option<Value> {
     let (level, strip_size_kb, of) = layout(context, info)?;
+    let superblock =
+        matches!(&info.table, Table::Raid { on, .. } if on.iter().flatten().any(|seat| seat.superblock.is_some()));
+    let there = of.iter().filter(|(name, _)| !name.is_empty()).count();
     let online = matches!(info.state, bdev::NodeState::Active | bdev::NodeState::Suspended);
     Some(json!({
         "uuid": info.uuid.to_string(),
         "strip_size_kb": strip_size_kb,
         "state": if online { "online" } else { "offline" },
         "raid_level": level,
-        "superblock": false,
+        "superblock": superblock,
         "num_base_bdevs": of.len(),
-        "num_base_bdevs_discovered": of.len(),
-        "num_base_bdevs_operational": of.len(),
+        "num_base_bdevs_discovered": there,
+        "num_base_bdevs_operational": there,
         "base_bdevs_list": members(context, &of),
     }))
 }
@@ -150,7 +213,7 @@ pub(crate) fn list(context: &Context, category: &str) -> Vec<Value> {
             "uuid": raid.uuid.unwrap_or_else(|| NodeSpec::uuid_of(&raid.name)).to_string(),
             "strip_size_kb": raid.strip_size_kb,
             "state": "configuring",
-            "raid_level": if raid.concat { "concat" } else { "raid0" },
+            "raid_level": raid.level.name(),
             "superblock": false,
             "num_base_bdevs": of.len(),
             "num_base_bdevs_discovered": there,
@@ -168,7 +231,7 @@ pub(crate) fn saved(raid: &Raid, uuid: Uuid) -> Value {
         "name": raid.name,
         "uuid": uuid.to_string(),
         "strip_size_kb": raid.strip_size_kb,
-        "raid_level": if raid.concat { "concat" } else { "raid0" },
+        "raid_level": raid.level.name(),
         "base_bdevs": raid.base_bdevs,
     })
 }

@@ -11,7 +11,7 @@ use bdev::{NodeSpec, Table};
 use lvol::Create;
 use serde_json::{Map, Value, json};
 
-use crate::context::{Context, Raid, Split, Waiting};
+use crate::context::{Context, Raid, RaidLevel, Split, Waiting};
 use crate::methods::{crypto, iscsi, iscsi_auth, keyring, nvmf, nvmf_subsystem};
 use crate::shapes::bdev::URING;
 use crate::{raid, split};
@@ -238,7 +238,7 @@ fn as_raid(context: &Context, name: &str, table: &Table) -> Option<Raid> {
         name: name.to_owned(),
         uuid: None,
         strip_size_kb,
-        concat: false,
+        level: RaidLevel::Raid0,
         base_bdevs: on.clone(),
     })
 }

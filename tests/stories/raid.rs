@@ -1,9 +1,11 @@
-//! Arrays of Linux MD: what mdadm has made is served as it is.
+//! Arrays of Linux MD: what mdadm has made is served as it is, and Linux takes back what was written to it here; arrays that RPC makes.
 use blackbox::config::Config;
 use blackbox::image::{self, MIB, sha256};
+use blackbox::serve::binary;
 use blackbox::{Guest, Ports, Server, Tool, needs, rpc};
+use serde_json::{Value, json};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An array that the guest made: its name, what it held, and its members as parts of the disk.
 struct Made {
@@ -34,6 +36,28 @@ impl Made {
         }
     }
 
+    /// What a host reads of it.
+    fn read(&self, dir: &Path, ports: Ports) -> String {
+        let copy = dir.join("copy.img");
+        Tool::new("qemu-img")
+            .args(["convert", "-f", "raw", "-O", "raw", &url(self, ports)])
+            .arg(&copy)
+            .ok();
+        sha256(&copy)
+    }
+
+    /// Its members back into the disk they are parts of.
+    fn put_back(&self, dir: &Path, to: &Path) {
+        for (at, offset) in self.members.iter().enumerate() {
+            Tool::new("dd")
+                .args(["bs=1M", "conv=notrunc", "status=none"])
+                .arg(format!("if={}", dir.join(format!("{}-{at}.img", self.name)).display()))
+                .arg(format!("of={}", to.display()))
+                .arg(format!("seek={offset}"))
+                .ok();
+        }
+    }
+
     /// Its members as files of their own.
     fn cut(&self, from: &Path, dir: &Path) -> Vec<String> {
         let cut = |(at, offset): (usize, &u64)| {
@@ -54,7 +78,7 @@ impl Made {
 #[test]
 fn guest_made_arrays_are_served_as_they_are() {
     let story = "arrays that mdadm made";
-    if !Guest::possible(story) || !needs(story, &["qemu-img"]) {
+    if !Guest::possible(story) || !needs(story, &["qemu-img", "qemu-io"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
@@ -87,21 +111,167 @@ fn guest_made_arrays_are_served_as_they_are() {
     let config = config.volumes(&disks.iter().map(String::as_str).collect::<Vec<_>>());
     let server = Server::start(dir, &config.yaml());
     for made in &all {
-        let iqn = format!("iqn.2026-11.io.ashlar:{}", made.disk().replace('/', ":"));
-        let copy = dir.join("copy.img");
-        let url = format!("iscsi://127.0.0.1:{}/{iqn}/0", ports.iscsi);
-        Tool::new("qemu-img")
-            .args(["convert", "-f", "raw", "-O", "raw", &url])
-            .arg(&copy)
-            .ok();
-        assert_eq!(sha256(&copy), made.sha256, "{}", made.name);
+        assert_eq!(made.read(dir, ports), made.sha256, "{}", made.name);
         println!("{}: as it was", made.name)
     }
     let groups = rpc::call(&dir.join("rpc.sock"), "ashlar_get_groups", serde_json::json!({})).expect("groups");
     assert_eq!(groups.as_array().map(Vec::len), Some(all.len()), "{groups:#}");
-    server.stop();
     // Nobody has written.
     for (file, was) in before {
         assert_eq!(sha256(&file), was, "{}", file.display())
     }
+
+    // Now somebody does, and members fail meanwhile.
+    let mut list = String::new();
+    for made in &all {
+        let Some(plan) = WRITTEN.iter().find(|plan| plan.0 == made.name) else {
+            continue;
+        };
+        let url = url(made, ports);
+        let write = |what: &[&str]| {
+            let mut tool = Tool::new("qemu-io").args(["-f", "raw"]);
+            for command in what {
+                tool = tool.args(["-c", command]);
+            }
+            tool.arg(&url).ok()
+        };
+        write(&[
+            "write -P 0x51 3k 1k",
+            "write -P 0x52 100k 777k",
+            "write -P 0x53 1500k 512",
+        ]);
+        for member in plan.1 {
+            ashlar(dir, &["raid", "fail", &made.disk(), &format!("{}-{member}", made.name)]).ok();
+            write(&["write -P 0x54 900k 300k", "write -P 0x55 61k 9k", "write -z 2M 128k"]);
+        }
+        let shown = ashlar(dir, &["raid", "show", &made.disk()]);
+        if made.name.starts_with("raid0") {
+            shown.fails();
+        } else {
+            let failed = shown.ok().matches(" failed ").count();
+            assert_eq!(failed, plan.1.len(), "{}", made.name);
+        }
+        let offsets: Vec<String> = made.members.iter().map(u64::to_string).collect();
+        let sum = made.read(dir, ports);
+        list += &format!(
+            "array {} {sum} {} | {} | {}\n",
+            made.name,
+            offsets.join(" "),
+            made.mib,
+            plan.2
+        );
+    }
+    server.stop();
+    for made in all.iter().filter(|made| WRITTEN.iter().any(|plan| plan.0 == made.name)) {
+        made.put_back(dir, &big)
+    }
+    let file = dir.join("arrays");
+    std::fs::write(&file, &list).expect("a file");
+    let ports = Ports::free();
+    let config = Config::new(dir, ports).file("big", &big).volumes(&["big"]);
+    let server = Server::start(dir, &config.yaml());
+    let variables = [
+        ("NVME_PORT", ports.nvme.to_string()),
+        ("NQN", "nqn.2026-11.io.ashlar:big".to_owned()),
+    ];
+    Guest::boot("md_judge.sh", Duration::from_secs(560), &variables, &[&file]).finish();
+    server.stop();
+}
+
+/// What is written to, members that fail while it is, and how many it lacks in the end.
+const WRITTEN: [(&str, &[u16], u16); 12] = [
+    ("raid5-left-symmetric", &[], 0),
+    ("raid5-parity-first", &[], 0),
+    ("raid5-wide", &[3], 1),
+    ("raid4", &[], 0),
+    ("raid6-left-symmetric", &[], 0),
+    ("raid6-ddf-N-continue", &[4, 1], 2),
+    ("raid10-n2", &[2], 1),
+    ("raid10-o2", &[], 0),
+    ("raid1", &[1], 1),
+    ("raid0-alternate", &[], 0),
+    ("raid5-0.90", &[], 0),
+    ("lost-raid5", &[], 1),
+];
+
+fn url(made: &Made, ports: Ports) -> String {
+    let iqn = format!("iqn.2026-11.io.ashlar:{}", made.disk().replace('/', ":"));
+    format!("iscsi://127.0.0.1:{}/{iqn}/0", ports.iscsi)
+}
+
+/// `ashlar` of the server in `dir`.
+fn ashlar(dir: &Path, args: &[&str]) -> Tool {
+    let tool = Tool::new(&binary().to_string_lossy());
+    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
+}
+
+fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !is() {
+        assert!(Instant::now() < until, "{what} does not come");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn arrays_that_rpc_makes_bear_the_loss_of_a_member() {
+    let story = "arrays made by RPC";
+    if !needs(story, &["qemu-io"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let ports = Ports::free();
+    let mut config = Config::new(dir, ports);
+    for at in 0..5 {
+        let file = dir.join(format!("d{at}.img"));
+        image::sparse(&file, 16 * MIB);
+        config = config.file(&format!("d{at}"), &file);
+    }
+    let server = Server::start(dir, &config.yaml().replace("volumes:\n", "volumes: []\n"));
+    let call = |method: &str, params: Value| rpc::call(&dir.join("rpc.sock"), method, params);
+    let everybody = json!({"tag": 1, "initiators": ["ANY"], "netmasks": ["ANY"]});
+    call("iscsi_create_initiator_group", everybody).expect("a group");
+    let make = json!({"name": "five", "raid_level": "raid5f", "strip_size_kb": 64, "base_bdevs": ["d0", "d1", "d2"]});
+    call("bdev_raid_create", make).expect("a raid5f");
+    let make = json!({"name": "one", "raid_level": "raid1", "base_bdevs": ["d3", "d4"]});
+    call("bdev_raid_create", make).expect("a raid1");
+    let told = call("bdev_raid_get_bdevs", json!({"category": "online"})).expect("a list");
+    let levels: Vec<&str> = told
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|raid| raid["raid_level"].as_str())
+        .collect();
+    assert_eq!(levels, ["raid5f", "raid1"]);
+    let state = |name: &str| call("ashlar_get_arrays", json!({ "name": name })).expect("an array")[0]["state"].take();
+    for (name, member) in [("five", "d1"), ("one", "d3")] {
+        let iqn = format!("iqn.2026-11.io.ashlar:{name}");
+        // What was there before is compared first.
+        wait_for("an end of the comparison", || state(name) == "whole");
+        call(
+            "iscsi_create_target_node",
+            json!({"name": iqn, "alias_name": name, "luns": [{"bdev_name": name, "lun_id": 0}],
+            "pg_ig_maps": [{"pg_tag": 1, "ig_tag": 1}], "queue_depth": 64, "disable_chap": true}),
+        )
+        .expect("a target");
+        let url = format!("iscsi://127.0.0.1:{}/{iqn}/0", ports.iscsi);
+        let io = |what: &str| Tool::new("qemu-io").args(["-f", "raw", "-c", what]).arg(&url).ok();
+        io("write -P 0x11 0 3M");
+        io("write -P 0x22 1000k 77k");
+        ashlar(dir, &["raid", "fail", name, member]).ok();
+        assert_eq!(state(name), "degraded");
+        io("read -P 0x22 1000k 77k");
+        io("write -P 0x33 64k 200k");
+        io("read -P 0x33 64k 200k");
+        io("read -P 0x11 264k 736k");
+        ashlar(dir, &["raid", "check", name]).ok();
+        wait_for("an end of the check", || state(name) == "degraded");
+        let shown = ashlar(dir, &["raid", "show", name]).ok();
+        assert!(shown.contains("failed") && !shown.contains("different"), "{shown}");
+        let other = if name == "five" { "d0" } else { "d4" };
+        ashlar(dir, &["raid", "fail", name, other]).fails();
+    }
+    println!("{}", ashlar(dir, &["raid", "ls"]).ok());
+    server.stop();
 }

@@ -361,15 +361,11 @@ impl Array {
         if self.0.read_only {
             return;
         }
-        if self.0.flush_members().await.is_ok() {
-            while self.0.intent.tidy(&self.0).await {
-                // The first pass only sees that nothing is used; a second clears it. What has to stay stays.
-                if !self.0.intent.tidy(&self.0).await || self.0.intent.next_noted(0).is_some() {
-                    break;
-                }
-            }
+        // The first look only sees that nothing is used any more; what has to stay noted stays.
+        for _ in 0..2 {
+            self.0.intent.tidy(&self.0).await;
         }
-        if self.0.intent.next_noted(0).is_none() {
+        if self.0.intent.is_idle() && self.0.flush_members().await.is_ok() {
             self.0.clean().await
         }
     }

@@ -215,6 +215,12 @@ impl State {
         }
     }
 
+    /// Superblocks say already that something is under way, or there are none.
+    #[inline]
+    pub fn is_dirty(&self) -> bool {
+        self.record.as_ref().is_none_or(Record::is_dirty)
+    }
+
     /// Something is under way: superblocks say so before anything is written.
     pub async fn dirty(&self) -> IoResult {
         match &self.record {
@@ -245,10 +251,17 @@ impl State {
             loop {
                 reactor::sleep(TIDY).await;
                 let Some(array) = me.upgrade() else { return };
-                if !array.intent.tidy(&array).await {
+                let left = array.intent.tidy(&array).await;
+                // What is noted stays noted while a member is away, but nothing is under way.
+                if array.intent.is_idle() && array.flush_members().await.is_ok() && array.intent.is_idle() {
                     array.intent.watched(false);
                     array.clean().await;
-                    return;
+                    if array.intent.is_idle() && (!left || !array.is_whole()) {
+                        return;
+                    }
+                    if array.intent.watched(true) {
+                        return;
+                    }
                 }
             }
         })

@@ -175,10 +175,13 @@ impl Intent {
             region.flags |= USED;
             noted &= region.flags & SET != 0
         }
-        if noted {
+        if noted && array.is_dirty() {
             return Ok(());
         }
-        let done = self.note(array, bits).await;
+        let done = match array.dirty().await {
+            Ok(()) => self.note(array, bits).await,
+            failed => failed,
+        };
         if done.is_err() {
             self.end(&blocks)
         }
@@ -357,6 +360,14 @@ impl Intent {
         self.writing.set(false);
         self.written.notify_all();
         self.regions.borrow().iter().any(|region| region.flags & SET != 0)
+    }
+
+    /// Nobody writes, and nobody has since the last look.
+    pub fn is_idle(&self) -> bool {
+        let regions = self.regions.borrow();
+        regions
+            .iter()
+            .all(|region| region.writes == 0 && region.flags & USED == 0)
     }
 
     /// Whether bits are being cleared by somebody already.

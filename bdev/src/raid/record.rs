@@ -30,6 +30,8 @@ pub(crate) struct Record {
     supers: RefCell<Vec<Option<Super>>>,
     events: Cell<u64>,
     dirty: Cell<bool>,
+    /// Members that were lost, as of the last write.
+    lost: Cell<u64>,
     /// Changes that are wanted, and those that are on disk.
     wanted: Cell<u64>,
     done: Cell<u64>,
@@ -50,6 +52,7 @@ impl Record {
             supers: RefCell::new(supers),
             events: Cell::new(events),
             dirty: Cell::new(false),
+            lost: Cell::new(0),
             wanted: Cell::new(0),
             done: Cell::new(0),
             writing: Cell::new(false),
@@ -59,6 +62,12 @@ impl Record {
 
     pub fn events(&self) -> u64 {
         self.events.get()
+    }
+
+    /// What is on disk says that something is under way, or will before anything is.
+    #[inline]
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.get() && self.done.get() == self.wanted.get()
     }
 
     /// A member's superblock as it was last written.
@@ -115,7 +124,9 @@ impl Record {
     async fn write(&self, array: &State) -> IoResult {
         loop {
             let before = array.lost();
-            let events = self.events.get() + 1;
+            // mdadm takes a member that is one event behind for one that missed nothing.
+            let step = if before == self.lost.replace(before) { 1 } else { 2 };
+            let events = self.events.get() + step;
             self.events.set(events);
             array.intent.write_header(array, events, array.is_whole()).await?;
             let all = self.made(array, events);

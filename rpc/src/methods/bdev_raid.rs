@@ -1,4 +1,4 @@
-//! RAID: level 0 and concat. The others are refused as SPDK refuses a level it was built without.
+//! RAID as SPDK's clients make it: raid0, concat, raid1 and raid5f, without metadata on the members.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::bdev_leaf::given;
 use super::{Line, Lines, Manner::*, Phases::*};
-use crate::context::{Context, Raid, Waiting};
+use crate::context::{Context, Raid, RaidLevel, Waiting};
 use crate::error::{Errno, RpcError, RpcResult};
 use crate::method::Complaint;
 use crate::raid;
@@ -37,23 +37,11 @@ struct Create {
     name: String,
     #[serde(default)]
     strip_size_kb: u32,
-    raid_level: Level,
+    raid_level: RaidLevel,
     base_bdevs: Vec<String>,
     uuid: Option<Uuid>,
     #[serde(default)]
     superblock: bool,
-}
-
-#[derive(Copy, Clone, Deserialize, PartialEq)]
-enum Level {
-    #[serde(rename = "raid0", alias = "0")]
-    Raid0,
-    #[serde(rename = "raid1", alias = "1")]
-    Raid1,
-    #[serde(rename = "raid5f", alias = "5f")]
-    Raid5f,
-    #[serde(rename = "concat")]
-    Concat,
 }
 
 async fn create(context: Arc<Context>, params: Create) -> RpcResult<bool> {
@@ -76,16 +64,27 @@ async fn create(context: Arc<Context>, params: Create) -> RpcResult<bool> {
     if name.len() >= NAME {
         return Err(inval("the name is longer than 63 bytes"));
     }
-    let concat = match params.raid_level {
-        Level::Raid0 => false,
-        Level::Concat => true,
-        Level::Raid1 | Level::Raid5f => return Err(inval("only raid0 and concat are there yet")),
+    let least = match params.raid_level {
+        RaidLevel::Raid0 | RaidLevel::Concat => 1,
+        RaidLevel::Raid1 => 2,
+        RaidLevel::Raid5f => 3,
     };
-    if params.superblock {
-        return Err(inval("superblock: nothing is written to members yet"));
+    if params.base_bdevs.len() < least {
+        return Err(inval(&format!(
+            "{} has at least {least} members",
+            params.raid_level.name()
+        )));
     }
-    if !params.strip_size_kb.is_power_of_two() {
-        return Err(inval("strip_size_kb is not a power of two"));
+    if params.superblock {
+        return Err(inval(
+            "superblock: nothing is written to members of arrays that RPC makes",
+        ));
+    }
+    match params.raid_level {
+        RaidLevel::Raid1 if params.strip_size_kb != 0 => return Err(inval("raid1 has no strips")),
+        RaidLevel::Raid1 => (),
+        _ if !params.strip_size_kb.is_power_of_two() => return Err(inval("strip_size_kb is not a power of two")),
+        _ => (),
     }
     let waiting = context
         .facts()
@@ -99,7 +98,7 @@ async fn create(context: Arc<Context>, params: Create) -> RpcResult<bool> {
         name: name.clone(),
         uuid: given(params.uuid),
         strip_size_kb: params.strip_size_kb,
-        concat,
+        level: params.raid_level,
         base_bdevs: params.base_bdevs.clone(),
     };
     match raid::build(&context, &wish).await {

@@ -1,6 +1,7 @@
 //! Every method, one file for each family. [`table`] is the one list.
 
 mod app;
+mod arrays;
 mod ashlar;
 mod ashlar_target;
 mod backup;
@@ -42,7 +43,7 @@ pub struct TableOptions {
 
 /// The table of everything this process can do, told to the context so that `rpc_get_methods` can list it.
 pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
-    let families: [fn() -> Lines; 22] = [
+    let families: [fn() -> Lines; 23] = [
         app::lines,
         framework::lines,
         thread::lines,
@@ -54,6 +55,7 @@ pub fn table(context: &Context, options: TableOptions) -> Arc<Table<Context>> {
         bdev_leaf::lines,
         bdev_module::lines,
         bdev_raid::lines,
+        arrays::lines,
         crypto::lines,
         nvmf::lines,
         nvmf_subsystem::lines,

@@ -1,0 +1,284 @@
+//! Arrays with redundancy while they run: how they are, and what can be asked of them. SPDK has methods to make and to list them (`bdev_raid`), and none
+//! for these.
+
+use std::sync::Arc;
+
+use bdev::Table;
+use bdev::module::raid::{Command, Report};
+use bdev::raid::MemberState;
+use serde::{Deserialize, Serialize};
+
+use super::{Line, Lines, Manner::*, Phases::*};
+use crate::context::{Context, no_disk};
+use crate::error::{Errno, RpcError, RpcResult};
+use crate::method::Complaint;
+
+/// The lines of the table.
+pub(super) fn lines() -> Lines {
+    const BAD: Complaint = Complaint::Invalid;
+    vec![
+        Line::new("ashlar_get_arrays", Runtime, Look, BAD, get),
+        Line::new("ashlar_scrub_array", Runtime, Change, BAD, scrub),
+        Line::new("ashlar_pause_array", Runtime, Change, BAD, pause),
+        Line::new("ashlar_cancel_array", Runtime, Change, BAD, cancel),
+        Line::new("ashlar_limit_array", Runtime, Change, BAD, limit),
+        Line::new("ashlar_fail_member", Runtime, Change, BAD, fail),
+    ]
+}
+
+/// An array as `ashlar raid show` tells it.
+#[derive(Serialize)]
+struct Array {
+    name: String,
+    uuid: uuid::Uuid,
+    level: &'static str,
+    /// MD's number of its layout; mirrors and RAID-4 have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<u32>,
+    chunk_bytes: u64,
+    bytes: u64,
+    /// In one word: `whole`, `degraded`, `resync`, `rebuild`, `check`, `repair`.
+    state: &'static str,
+    read_only: bool,
+    /// Its members have superblocks.
+    superblocks: bool,
+    /// It has a write-intent bitmap on its members.
+    bitmap: bool,
+    members: Vec<Member>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Progress>,
+    mismatched_bytes: u64,
+    /// What would be compared after a crash now, and in units of what.
+    noted_bytes: u64,
+    noted_unit_bytes: u64,
+    events: u64,
+    stripes_written: u64,
+    full_stripes_written: u64,
+}
+
+#[derive(Serialize)]
+struct Member {
+    place: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk: Option<String>,
+    /// `in_sync`, `rebuilding`, `failed` or `missing`.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rebuilt_bytes: Option<u64>,
+    write_mostly: bool,
+    corrected_reads: u32,
+}
+
+#[derive(Serialize)]
+struct Progress {
+    work: bdev::raid::Work,
+    done_bytes: u64,
+    of_bytes: u64,
+    mismatched_bytes: u64,
+    paused: bool,
+    seconds: f64,
+    /// If it goes on as it went so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: Option<String>,
+}
+
+async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
+    let nodes = match &params.name {
+        Some(name) => vec![context.disk(name)?],
+        None => context.graph.list(),
+    };
+    let mut all = Vec::new();
+    for node in nodes {
+        let Table::Raid {
+            shape,
+            on,
+            bitmap,
+            read_only,
+            ..
+        } = &node.table
+        else {
+            continue;
+        };
+        let Ok(report) = context.graph.array(&node.name).await else {
+            continue;
+        };
+        let block = u64::from(node.geometry.block_size);
+        let layout = match shape {
+            bdev::raid::Shape::Raid5 { layout, .. }
+            | bdev::raid::Shape::Raid6 { layout, .. }
+            | bdev::raid::Shape::Raid10 { layout, .. } => Some(*layout),
+            bdev::raid::Shape::Raid1 | bdev::raid::Shape::Raid4 { .. } => None,
+        };
+        let members = report
+            .members
+            .iter()
+            .zip(on)
+            .enumerate()
+            .map(|(place, (member, seat))| Member {
+                place,
+                disk: seat.as_ref().map(|seat| seat.on.clone()),
+                state: word(member.state),
+                rebuilt_bytes: match member.state {
+                    MemberState::Rebuilding { to } => Some(to * block),
+                    _ => None,
+                },
+                write_mostly: member.write_mostly,
+                corrected_reads: member.corrected,
+            });
+        all.push(Array {
+            uuid: node.uuid,
+            level: shape.name(),
+            layout,
+            chunk_bytes: u64::from(shape.chunk().unwrap_or(0)) * block,
+            bytes: node.geometry.bytes(),
+            state: state(&report),
+            read_only: *read_only,
+            superblocks: on.iter().flatten().any(|seat| seat.superblock.is_some()),
+            bitmap: bitmap.is_some(),
+            members: members.collect(),
+            progress: report.progress.map(|progress| {
+                let seconds = progress.for_ms as f64 / 1000.0;
+                let left = progress.of.saturating_sub(progress.at) as f64;
+                Progress {
+                    work: progress.work,
+                    done_bytes: progress.at * block,
+                    of_bytes: progress.of * block,
+                    mismatched_bytes: progress.differ * block,
+                    paused: progress.paused,
+                    seconds,
+                    seconds_left: (progress.at > 0 && !progress.paused).then(|| seconds * left / progress.at as f64),
+                }
+            }),
+            mismatched_bytes: report.mismatches * block,
+            noted_bytes: report.noted * block,
+            noted_unit_bytes: report.unit * block,
+            events: report.events,
+            stripes_written: report.stripes,
+            full_stripes_written: report.full_stripes,
+            name: node.name,
+        })
+    }
+    match (params.name, all.is_empty()) {
+        (Some(name), true) => Err(no_array(&name)),
+        _ => Ok(all),
+    }
+}
+
+fn word(state: MemberState) -> &'static str {
+    match state {
+        MemberState::InSync => "in_sync",
+        MemberState::Rebuilding { .. } => "rebuilding",
+        MemberState::Failed => "failed",
+        MemberState::Missing => "missing",
+    }
+}
+
+fn state(report: &Report) -> &'static str {
+    let whole = report.members.iter().all(|member| member.state == MemberState::InSync);
+    match report.progress.map(|progress| progress.work) {
+        Some(bdev::raid::Work::Rebuild) => "rebuild",
+        Some(bdev::raid::Work::Resync) => "resync",
+        _ if !whole => "degraded",
+        Some(bdev::raid::Work::Check) => "check",
+        Some(bdev::raid::Work::Repair) => "repair",
+        None => "whole",
+    }
+}
+
+fn no_array(name: &str) -> RpcError {
+    RpcError::errno(Errno::Inval).because(format!("{name:?} is no array; `ashlar raid ls` lists them"))
+}
+
+async fn command(context: &Context, name: &str, command: Command) -> RpcResult<bool> {
+    let node = context.graph.info(name).ok_or_else(|| no_disk(name))?;
+    if !matches!(node.table, Table::Raid { .. }) {
+        return Err(no_array(name));
+    }
+    let done = context.graph.command_array(name, command).await;
+    done.map_err(|why| RpcError::errno(Errno::Inval).because(why.to_string()))?;
+    Ok(true)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scrub {
+    name: String,
+    #[serde(default)]
+    repair: bool,
+}
+
+/// Compares all members; with `repair` makes them alike.
+async fn scrub(context: Arc<Context>, params: Scrub) -> RpcResult<bool> {
+    let Scrub { name, repair } = params;
+    command(&context, &name, Command::Scrub { repair }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pause {
+    name: String,
+    /// False: goes on.
+    #[serde(default = "yes")]
+    paused: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+async fn pause(context: Arc<Context>, params: Pause) -> RpcResult<bool> {
+    command(&context, &params.name, Command::Pause(params.paused)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    name: String,
+}
+
+/// Ends what is done to an array. What has to be done is begun again at the next start.
+async fn cancel(context: Arc<Context>, params: One) -> RpcResult<bool> {
+    command(&context, &params.name, Command::Cancel).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    name: String,
+    /// Of each member; 0: no limit.
+    mb_per_sec: u64,
+}
+
+async fn limit(context: Arc<Context>, params: Limit) -> RpcResult<bool> {
+    let node = context.disk(&params.name)?;
+    let blocks = params.mb_per_sec.saturating_mul(1 << 20) / u64::from(node.geometry.block_size);
+    command(&context, &params.name, Command::Limit(blocks)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fail {
+    name: String,
+    /// The disk, or its place in the array.
+    member: String,
+}
+
+/// Gives up a member, as if it had failed.
+async fn fail(context: Arc<Context>, params: Fail) -> RpcResult<bool> {
+    let node = context.disk(&params.name)?;
+    let Table::Raid { on, .. } = &node.table else {
+        return Err(no_array(&params.name));
+    };
+    let named = |seat: &Option<bdev::table::Seat>| seat.as_ref().is_some_and(|seat| seat.on == params.member);
+    let place = on.iter().position(named).or_else(|| params.member.parse().ok());
+    let place = place.and_then(|place| u16::try_from(place).ok()).ok_or_else(|| {
+        RpcError::errno(Errno::Inval).because(format!("{:?} is no member of {:?}", params.member, params.name))
+    })?;
+    command(&context, &params.name, Command::Fail(place)).await
+}
