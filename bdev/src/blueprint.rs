@@ -287,6 +287,14 @@ impl Kind {
         matches!(self, Kind::Raid { plan, .. } if array.change(plan))
     }
 
+    /// The name of an array.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Kind::Raid { plan, .. } => Some(&plan.name),
+            _ => None,
+        }
+    }
+
     /// It is an array with redundancy.
     pub fn is_array(&self) -> bool {
         matches!(self, Kind::Raid { .. })

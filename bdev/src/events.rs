@@ -46,6 +46,11 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// An array has lost a member, or one has been rebuilt: its members' superblocks say so.
+    Rearranged {
+        /// Its name.
+        name: String,
+    },
     /// The subscriber was too slow: this many events before the next are missing. Look at the nodes themselves.
     Missed {
         /// How many.

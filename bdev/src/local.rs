@@ -4,8 +4,9 @@
 //! deep they are nested, and an I/O passes exactly one gate: that of the node which was opened. The price is paid by whoever
 //! changes a node: all nodes above it are built anew ([`graph`](crate::graph) does that).
 use crate::{
-    Disk, Geometry, Io, IoError,
+    Disk, Event, Geometry, Io, IoError,
     blueprint::{Kept, Kind},
+    events::Events,
     forward::{Forward, Links, Order, Reply},
     gate::Gate,
     iostat,
@@ -16,7 +17,7 @@ use reactor::{IoFuture, channel::Receiver};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 thread_local! { static LOCALS: RefCell<Vec<Rc<Local>>> = const { RefCell::new(Vec::new()) } }
@@ -39,6 +40,7 @@ pub(crate) struct Local {
     graph: u64,
     links: Rc<Links>,
     nodes: RefCell<Vec<Option<Rc<LocalNode>>>>,
+    events: Weak<Events>,
 }
 
 /// One node on one core.
@@ -54,12 +56,13 @@ pub(crate) struct LocalNode {
 
 impl Local {
     /// Starts the core's part of a graph.
-    pub fn start(graph: u64, links: Links, orders: Receiver<Order>, replies: Receiver<Reply>) {
+    pub fn start(graph: u64, links: Links, orders: Receiver<Order>, replies: Receiver<Reply>, events: Weak<Events>) {
         let links = Rc::new(links);
         let local = Rc::new(Self {
             graph,
             links: links.clone(),
             nodes: RefCell::default(),
+            events,
         });
         reactor::spawn_background(links.clone().clerk(replies));
         // Weak, so that the end of the graph is the end of its devices, whatever the service still waits for.
@@ -128,6 +131,14 @@ impl Local {
                 self.device_at(slot).unwrap_or_else(nothing)
             }),
         };
+        if let (Kept::Array(array), Some(name)) = (&kept, what.kind.name()) {
+            let (events, name) = (self.events.clone(), name.to_owned());
+            array.on_change(move || {
+                if let Some(events) = events.upgrade() {
+                    events.tell(Event::Rearranged { name: name.clone() })
+                }
+            })
+        }
         let device = built
             .as_ref()
             .map_or_else(|_| Disk::new(Gone::new(what.geometry)), Disk::clone);

@@ -657,6 +657,13 @@ impl Engine {
                 Event::Restored { name } | Event::Replaced { name } => {
                     self.state().pending.insert(name);
                 }
+                // What its members say has changed.
+                Event::Rearranged { name } => {
+                    let mut state = self.state();
+                    let below = state.known.get(&name).map(|known| known.spec.table.clone());
+                    let below = below.iter().flat_map(|table| table.below()).map(str::to_owned);
+                    state.pending.extend(below);
+                }
                 Event::Missed { .. } => self.resync(),
                 _ => {}
             }

@@ -68,7 +68,7 @@ struct Inner {
     state: Mutex<State>,
     /// Changes of the graph come one at a time.
     turnstile: Turnstile,
-    events: Events,
+    events: Arc<Events>,
     keys: Keys,
     orders: Vec<Sender<Order>>,
     replies: Vec<Sender<Reply>>,
@@ -79,6 +79,7 @@ impl Graph {
     pub fn new(reactors: Reactors) -> Graph {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
+        let events: Arc<Events> = Arc::default();
         let (orders, order_ends): (Vec<_>, Vec<_>) = (0..reactors.count()).map(|_| bounded(RING)).unzip();
         let (replies, reply_ends): (Vec<_>, Vec<_>) = (0..reactors.count()).map(|_| bounded(RING)).unzip();
         let started: Vec<_> = order_ends
@@ -86,9 +87,9 @@ impl Graph {
             .zip(reply_ends)
             .enumerate()
             .map(|(core, (order_end, reply_end))| {
-                let (orders, replies) = (orders.clone(), replies.clone());
+                let (orders, replies, events) = (orders.clone(), replies.clone(), Arc::downgrade(&events));
                 reactors.call(core, move || async move {
-                    Local::start(id, Links::new(core, orders, replies), order_end, reply_end)
+                    Local::start(id, Links::new(core, orders, replies), order_end, reply_end, events)
                 })
             })
             .collect();
@@ -101,7 +102,7 @@ impl Graph {
             reactors,
             state: Mutex::default(),
             turnstile: Turnstile::default(),
-            events: Events::default(),
+            events,
             keys: Keys::default(),
             orders,
             replies,

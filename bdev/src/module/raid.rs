@@ -216,6 +216,11 @@ impl Array {
         })
     }
 
+    /// Whom to tell of members that were lost or rebuilt, once that is recorded.
+    pub fn on_change(&self, told: impl Fn() + 'static) {
+        self.0.on_change(Rc::new(told))
+    }
+
     /// Begins what has to be done by itself: to be called on its core once hosts may come.
     pub fn tend(&self) {
         if !self.0.read_only {

@@ -13,7 +13,7 @@ use crate::{Disk, Io, IoError, IoResult};
 use reactor::Buf;
 use spec::BlockRange;
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     rc::{Rc, Weak},
     time::Duration,
 };
@@ -46,6 +46,10 @@ pub(crate) struct State {
     /// Stripes that were written without a read, and all that were written.
     pub full_stripes: Cell<u64>,
     pub stripes: Cell<u64>,
+    /// How many lost members were told of.
+    told_of: Cell<u64>,
+    /// Whom to tell of members that were lost or rebuilt.
+    told: RefCell<Option<Rc<dyn Fn()>>>,
     me: Weak<State>,
 }
 
@@ -78,8 +82,22 @@ impl State {
             ios: Cell::new(0),
             full_stripes: Cell::new(0),
             stripes: Cell::new(0),
+            told_of: Cell::new(0),
+            told: RefCell::default(),
             me: me.clone(),
         })
+    }
+
+    pub fn on_change(&self, told: Rc<dyn Fn()>) {
+        *self.told.borrow_mut() = Some(told)
+    }
+
+    /// Tells that a member was lost or rebuilt, once that is recorded.
+    pub fn tell(&self) {
+        let told = self.told.borrow().clone();
+        if let Some(told) = told {
+            told()
+        }
     }
 
     pub fn me(&self) -> Weak<State> {
@@ -156,10 +174,14 @@ impl State {
     /// Returns when the members that are left say who failed.
     pub async fn recorded(&self, since: u64) -> IoResult {
         match &self.record {
-            _ if self.read_only => Ok(()),
-            Some(record) if self.lost.get() != since => record.update(self).await,
-            _ => Ok(()),
+            _ if self.read_only || self.lost.get() == since => return Ok(()),
+            Some(record) => record.update(self).await?,
+            None => (),
         }
+        if self.told_of.replace(self.lost.get()) != self.lost.get() {
+            self.tell()
+        }
+        Ok(())
     }
 
     /// Sends an I/O to each of some members. Those that fail are lost to the array, and that is recorded. An error if the array cannot do without one of them.

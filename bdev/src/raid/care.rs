@@ -324,6 +324,7 @@ impl State {
         if let Some(record) = &self.record {
             record.update(self).await?
         }
+        self.tell();
         self.watch();
         Ok(())
     }

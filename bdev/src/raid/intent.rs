@@ -54,6 +54,8 @@ pub(crate) struct Intent {
     /// How many are [`NEEDED`]; mostly none.
     needed: Cell<u64>,
     place: Option<Place>,
+    /// All of it was written since the array runs.
+    begun: Cell<bool>,
     /// Blocks of the bitmap are written one at a time, each as everything stands then.
     blocks: Locks,
     writing: Cell<bool>,
@@ -72,6 +74,7 @@ impl Intent {
             regions: RefCell::new(vec![Region::default(); count as usize].into()),
             needed: Cell::new(0),
             place,
+            begun: Cell::new(false),
             blocks: Locks::default(),
             writing: Cell::new(false),
             written: Notify::new(),
@@ -138,18 +141,6 @@ impl Intent {
                 .get(first..)?
                 .iter()
                 .position(|region| region.flags & NEEDED != 0)?;
-        Some(at as u64 * self.unit..(at as u64 + 1) * self.unit)
-    }
-
-    /// The first region from a block on that is noted: what a member missed that was away.
-    pub fn next_noted(&self, from: u64) -> Option<Range<u64>> {
-        let regions = self.regions.borrow();
-        let first = (from / self.unit) as usize;
-        let at = first
-            + regions
-                .get(first..)?
-                .iter()
-                .position(|region| region.flags & SET != 0)?;
         Some(at as u64 * self.unit..(at as u64 + 1) * self.unit)
     }
 
@@ -291,17 +282,26 @@ impl Intent {
 
     /// Writes all of it, for members that do not have it yet.
     pub async fn write_whole(&self, array: &State) -> IoResult {
-        let bits = self.regions.borrow().len();
-        let last = Header::place(bits.saturating_sub(1) as u64).0 as usize / array.block_size() as usize;
-        for block in 0..=last {
+        for block in (0..=self.last_block(array)).rev() {
             self.write_block(array, block).await?
         }
         Ok(())
     }
 
+    fn last_block(&self, array: &State) -> usize {
+        let bits = self.regions.borrow().len();
+        Header::place(bits.saturating_sub(1) as u64).0 as usize / array.block_size() as usize
+    }
+
     /// Writes the header, and the bits beside it, when the array's events have changed.
     pub async fn write_header(&self, array: &State, events: u64, whole: bool) -> IoResult {
         let Some(place) = &self.place else { return Ok(()) };
+        // One that was made anew or was out of date has to say all of it first.
+        if !self.begun.replace(true) {
+            for block in (1..=self.last_block(array)).rev() {
+                self.write_block(array, block).await?
+            }
+        }
         {
             let mut header = place.header.borrow_mut();
             header.events = events;

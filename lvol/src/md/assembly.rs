@@ -4,10 +4,11 @@
 //! 2. One with parity that lacks members, and was not stopped cleanly, does not run by itself: where a write was under way, what the missing member had cannot be
 //!    told from the others. Mirrors run.
 //! 3. One that lacks members with which it last ran waits for them for a while: they may be on their way, and know more.
-//! 4. What may differ after an unclean stop is what the bitmap has noted, if the bitmap is as new as the superblock; else everything.
-//! 5. Arrays of level 0 and linear need all their members, and are tables of runs.
-//! 6. Two sides that each went on alone are not guessed; what is active stays.
-//! 7. Arrays of one name are told apart by their identities.
+//! 4. A spare takes an empty place.
+//! 5. What may differ after an unclean stop is what the bitmap has noted, if the bitmap is as new as the superblock; else everything.
+//! 6. Arrays of level 0 and linear need all their members, and are tables of runs.
+//! 7. Two sides that each went on alone are not guessed; what is active stays.
+//! 8. Arrays of one name are told apart by their identities.
 use super::Device;
 use crate::{
     format::Proposal,
@@ -76,7 +77,7 @@ pub(super) fn assemble(members: &[Enrolled<'_>], given: Given<'_>) -> Assembly {
         let short = || id.simple().to_string().chars().take(8).collect::<String>();
         let known = match (name.is_empty(), names.get(&name)) {
             (true, _) => short(),
-            // Rule 7. A name of MD's may hold anything.
+            // Rule 8. A name of MD's may hold anything.
             (false, Some(1)) => name.replace('/', "_"),
             (false, _) => format!("{}@{}", name.replace('/', "_"), short()),
         };
@@ -302,6 +303,16 @@ fn make(disks: &[Disk<'_>], found: &assembly::Assembly) -> Result<Made, String> 
         .map(|seat| seat.filter(|(at, _)| !disks[*at].0.gone || disks[*at].0.carries))
         .collect();
     let missing = seats.iter().filter(|seat| seat.is_none()).count();
+    let mut spares = found
+        .spares
+        .iter()
+        .filter(|at| !disks[**at].0.gone && disks[**at].1.room() >= superblock.size());
+    // Rule 4.
+    let take = |seat: Option<(usize, Stands)>| seat.or_else(|| Some((*spares.next()?, Stands::Rebuilding(0))));
+    let seats: Vec<Option<(usize, Stands)>> = match superblock.level() {
+        Level::Linear | Level::Raid0 => seats,
+        _ => seats.into_iter().map(take).collect(),
+    };
     let table = match superblock.level() {
         Level::Linear | Level::Raid0 => {
             if missing > 0 {
@@ -441,7 +452,7 @@ fn array(
     let (differs, noted) = match (clean, bitmap) {
         (true, Some(bitmap)) => (Vec::new(), ranges(&bitmap.set)),
         (true, None) => (Vec::new(), Vec::new()),
-        // Rule 4.
+        // Rule 5.
         (false, Some(bitmap)) => (ranges(&bitmap.set), Vec::new()),
         (false, None) => {
             let from = found.in_sync_to / per;

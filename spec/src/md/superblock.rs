@@ -301,14 +301,13 @@ fn update_v1(superblock: &mut v1::Superblock, update: &Update<'_>) {
     superblock.utime = Time::from_seconds(update.time);
     superblock.resync_offset = if update.dirty { 0 } else { update.in_sync_to };
     for (place, (number, standing)) in update.members.iter().enumerate() {
+        // Whoever had the place before has it no more.
+        for (other, role) in superblock.roles.iter_mut().enumerate() {
+            if Some(other as u32) != *number && *role == Role::Active(place as u16) {
+                *role = Role::Faulty
+            }
+        }
         let Some(known) = number.and_then(|number| superblock.roles.get_mut(number as usize)) else {
-            // Whoever had the place and is not there any more has it no more.
-            let lost = |role: &&mut Role| **role == Role::Active(place as u16);
-            superblock
-                .roles
-                .iter_mut()
-                .filter(lost)
-                .for_each(|role| *role = Role::Faulty);
             continue;
         };
         match standing {
