@@ -144,7 +144,7 @@ impl Engine {
 /// Nobody touches the volumes of a group that is not ours, or of which nobody can tell the truth.
 fn usable(group: &Group) -> Result<(), Refusal> {
     let code = match group.state {
-        GroupState::Complete | GroupState::Partial => return Ok(()),
+        GroupState::Complete | GroupState::Partial | GroupState::Waiting => return Ok(()),
         GroupState::Foreign => Code::Foreign,
         GroupState::Ambiguous => Code::Ambiguous,
     };

@@ -409,7 +409,7 @@ impl Lab {
                     &enrolled,
                     Given {
                         before,
-                    patient: &BTreeSet::new(),
+                        patient: &BTreeSet::new(),
                         lvm2,
                         desires: &Default::default(),
                     }
