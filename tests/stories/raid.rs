@@ -275,3 +275,116 @@ fn arrays_that_rpc_makes_bear_the_loss_of_a_member() {
     println!("{}", ashlar(dir, &["raid", "ls"]).ok());
     server.stop();
 }
+
+#[test]
+fn an_array_made_here_is_rebuilt_on_its_spare_and_mdadm_knows_it() {
+    let story = "an array made here";
+    if !needs(story, &["qemu-io", "mdadm"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let ports = Ports::free();
+    let mut config = Config::new(dir, ports);
+    let file = |at: usize| dir.join(format!("d{at}.img"));
+    for at in 0..6 {
+        image::sparse(&file(at), 24 * MIB);
+        config = config.file(&format!("d{at}"), &file(at));
+    }
+    let config = config.yaml() + "  - on: md/data\n";
+    let server = Server::start(dir, &config);
+    let call = |method: &str, params: Value| rpc::call(&dir.join("rpc.sock"), method, params);
+    let array = || call("ashlar_get_arrays", json!({"name": "md/data"})).map(|mut all| all[0].take());
+    ashlar(
+        dir,
+        &[
+            "do",
+            "raid-create",
+            "data",
+            "disks=d0,d1,d2,d3",
+            "level=raid6",
+            "chunk=64k",
+            "--dry-run",
+        ],
+    )
+    .ok();
+    ashlar(dir, &["do", "raid-create", "data", "disks=d0,d1", "level=raid5"]).fails();
+    ashlar(
+        dir,
+        &[
+            "do",
+            "raid-create",
+            "data",
+            "disks=d0,d1,d2,d3",
+            "level=raid6",
+            "chunk=64k",
+            "spares=d4",
+        ],
+    )
+    .ok();
+    wait_for("the array", || array().is_ok_and(|array| array["state"] == "whole"));
+    let url = || {
+        let volume = rpc::volume(&dir.join("rpc.sock"), "md/data");
+        let (iqn, lun) = volume.iqn();
+        format!("iscsi://127.0.0.1:{}/{iqn}/{lun}", ports.iscsi)
+    };
+    wait_for("a target", || {
+        call("ashlar_get_volumes", json!({})).is_ok_and(|all| all.to_string().contains("md:data"))
+    });
+    let io = |what: &str| Tool::new("qemu-io").args(["-f", "raw", "-c", what]).arg(url()).ok();
+    io("write -P 0x41 0 30M");
+    io("write -P 0x42 5000k 123k");
+    ashlar(dir, &["raid", "fail", "md/data", "d1"]).ok();
+    io("write -P 0x43 20000k 777k");
+    wait_for("a rebuild on the spare", || {
+        array().is_ok_and(|array| array["state"] == "whole" && array["members"][1]["disk"] == "d4")
+    });
+    // Two more may go now, and another comes.
+    ashlar(dir, &["raid", "fail", "md/data", "d0"]).ok();
+    ashlar(dir, &["raid", "fail", "md/data", "d3"]).ok();
+    io("read -P 0x42 5000k 123k");
+    io("read -P 0x43 20000k 777k");
+    ashlar(dir, &["do", "raid-add", "md/data", "disks=d5"]).ok();
+    wait_for("a rebuild on the disk that was added", || {
+        array().is_ok_and(|array| array["members"].to_string().matches("in_sync").count() == 3)
+    });
+    io("read -P 0x41 0 5000k");
+    ashlar(dir, &["raid", "check", "md/data"]).ok();
+    wait_for("an end of the check", || {
+        array().is_ok_and(|array| array["progress"].is_null())
+    });
+    assert_eq!(array().expect("an array")["mismatched_bytes"], 0);
+    println!("{}", ashlar(dir, &["raid", "show", "md/data"]).ok());
+    server.stop();
+    // What mdadm says of the members that are left.
+    for at in [2, 4, 5] {
+        let said = Tool::new("mdadm").arg("--examine").arg(file(at)).ok();
+        let has = |key: &str, value: &str| {
+            let line = said
+                .lines()
+                .find(|line| line.trim_start().starts_with(key))
+                .unwrap_or_default();
+            assert!(line.ends_with(value), "d{at}: {key} {value}: {said}");
+        };
+        has("Version :", "1.2");
+        has("Raid Level :", "raid6");
+        has("Raid Devices :", "4");
+        has("Layout :", "left-symmetric");
+        has("Chunk Size :", "64K");
+        has("State :", "clean");
+        has("Internal Bitmap :", "8 sectors from superblock");
+        assert!(said.contains("Checksum :") && said.contains("- correct"), "{said}");
+        let state = said
+            .lines()
+            .find(|line| line.contains("Array State :"))
+            .expect("a state");
+        assert_eq!(state.matches('A').count(), 3 + 2, "{state}");
+    }
+    // And again, from what is on the disks.
+    let server = Server::start(dir, &config);
+    wait_for("the array", || array().is_ok_and(|array| array["state"] == "degraded"));
+    io("read -P 0x42 5000k 123k");
+    io("read -P 0x43 20000k 777k");
+    ashlar(dir, &["do", "raid-delete", "md/data", "force=true"]).fails();
+    server.stop();
+}

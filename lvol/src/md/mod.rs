@@ -22,6 +22,7 @@ use spec::{
 use std::{ops::Range, sync::Arc};
 
 pub mod assembly;
+pub mod edit;
 
 /// Bytes of a bitmap that are read at once.
 const CHUNK: u64 = 256 << 10;

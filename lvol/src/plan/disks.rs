@@ -98,8 +98,9 @@ pub(crate) fn kinds_among(groups: &[Group], object: &str) -> Vec<Kind> {
         let named = group.name == object || group.id == object;
         let has = || group.volumes.iter().any(|volume| volume.disk == object);
         let kind = match group.format.as_str() {
-            // A link is its only volume.
+            // A link, or an array, is its only volume.
             "link" => (named || has()).then_some(Kind::Link),
+            "md" => (named || has()).then_some(Kind::Array),
             _ if named => Some(Kind::Group),
             _ => has().then_some(Kind::Volume),
         };

@@ -20,6 +20,8 @@ pub enum Kind {
     Volume,
     /// A drive link.
     Link,
+    /// An array of Linux MD.
+    Array,
     /// A name that is free: the verb makes something of that name.
     Name,
 }
@@ -33,6 +35,7 @@ impl Kind {
             Self::Group => "volume group",
             Self::Volume => "volume of a group",
             Self::Link => "drive link",
+            Self::Array => "array",
             Self::Name => "free name",
         }
     }

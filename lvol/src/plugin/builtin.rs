@@ -11,7 +11,10 @@ use crate::{
         Lvm2,
         edit::{clone::VgImportClone, lv, owner, pv, vg, vgs},
     },
-    md::Md,
+    md::{
+        Md,
+        edit::{RaidAdd, RaidCreate, RaidDelete},
+    },
     part::{
         amiga::Amiga,
         apple::Apple,
@@ -77,6 +80,9 @@ static LINK_VERBS: [&dyn Verb; 6] = [
     &LinkRename,
     &LinkDelete,
 ];
+
+/// What can be done to arrays.
+static MD_VERBS: [&dyn Verb; 3] = [&RaidCreate, &RaidAdd, &RaidDelete];
 
 /// For those that bring none.
 static NO_VERBS: [&dyn Verb; 0] = [];
@@ -151,7 +157,7 @@ pub(super) fn all() -> Vec<Plugin> {
             "drive links: disks one after the other, read-only with a gap while one is missing",
         ),
         format(Region, 1, &Lvm2, &LVM2_VERBS, "volume groups of LVM2"),
-        format(Region, 2, &Md, &NO_VERBS, "arrays of Linux MD (software RAID)"),
+        format(Region, 2, &Md, &MD_VERBS, "arrays of Linux MD (software RAID)"),
         module(2, "linear", "segments of disks, one after the other"),
         module(3, "mapped", "runs, stripes and gaps: what a volume of a group is"),
         module(4, "stripe", "chunks in turn on each of several disks (RAID 0)"),

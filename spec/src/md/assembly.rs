@@ -176,7 +176,7 @@ mod tests {
             new.resync_offset = u64::MAX;
             new.device = Uuid::from_u128(100 + u128::from(number));
             new.roles = (0..members as u16).map(Role::Active).collect();
-            Superblock::V1(new)
+            Superblock::V1(Box::new(new))
         };
         (0..members).map(make).collect()
     }

@@ -31,7 +31,7 @@ pub enum Superblock {
     /// Of version 0.90.
     V0(v0::Superblock),
     /// Of version 1.
-    V1(v1::Superblock),
+    V1(Box<v1::Superblock>),
 }
 
 /// Why some bytes are no superblock.
@@ -81,7 +81,7 @@ impl Superblock {
     /// Of either version, as the bytes say.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         match v1::Superblock::parse(bytes) {
-            Ok(superblock) => Ok(Self::V1(superblock)),
+            Ok(superblock) => Ok(Self::V1(Box::new(superblock))),
             Err(v1::Error::Version(0) | v1::Error::Magic) => match v0::Superblock::parse(bytes) {
                 Ok(superblock) => Ok(Self::V0(superblock)),
                 Err(error) => Err(Error::V0(error)),

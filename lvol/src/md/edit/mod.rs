@@ -1,0 +1,186 @@
+//! What can be done to MD arrays: make one, add spares, delete one. What is on disk of it is what mdadm writes for metadata 1.2.
+//!
+//! ```text
+//!   raid-create   wipe ──► bitmaps ──► superblocks, as one intent: an array is there with all of its members or not at all
+//!   raid-add      a spare's superblock; whoever runs the array gives it a place if one is empty, and rebuilds it
+//!   raid-delete   superblocks and bitmaps are wiped; what was in the array stays where it was
+//! ```
+mod add;
+mod create;
+mod delete;
+
+pub use add::RaidAdd;
+pub use create::RaidCreate;
+pub use delete::RaidDelete;
+
+use super::{Device, Md, assembly};
+use crate::{
+    format::{Format, Taste},
+    group::{Group, Member},
+    lvm2::edit::vacate,
+    plan::{
+        Code, Disks, Draft, Facts, Refusal,
+        verb::{Opt, Type},
+    },
+    probe::{Probe, ReadError, Reading, Source},
+};
+use spec::md::{
+    Level, SECTOR,
+    bitmap::Header,
+    v1::{BadBlockLog, Minor, Superblock as V1},
+};
+use std::sync::Arc;
+
+/// Sectors from the superblock to the bitmap.
+const BITMAP: u32 = 8;
+/// Sectors of the bad-block log.
+const LOG: u16 = 8;
+/// Roles in the table of an array that we make: members, spares and those that failed.
+const ROLES: usize = 128;
+
+const FORCE: Opt = Opt::new("force", Type::Flag, "Wipe what is on the disks if they are not blank.");
+
+/// What of a disk is for what, as mdadm divides it. In sectors.
+#[derive(Clone, Copy, Debug)]
+struct Division {
+    bitmap: u64,
+    data: u64,
+    room: u64,
+}
+
+impl Division {
+    /// Of a disk of so many sectors; nothing if it is too small.
+    fn of(sectors: u64) -> Option<Self> {
+        const GIB: u64 = (1 << 30) / SECTOR;
+        let bitmap = match sectors {
+            large if large >= 200 * GIB => 256,
+            middle if middle >= 8 * GIB => 128,
+            _ => 8,
+        };
+        // Room before the data, for a reshape one day: 128 MiB, or a thousandth of a small disk.
+        let mut spare = (128 << 20) / SECTOR;
+        while spare << 10 > sectors && spare > 8 {
+            spare >>= 1
+        }
+        let used = Minor::V2.sector(sectors)? + u64::from(BITMAP) + bitmap + u64::from(LOG);
+        let data = (used + spare).next_multiple_of((1 << 20) / SECTOR);
+        let room = sectors.checked_sub(data).filter(|room| *room > 0)?;
+        Some(Self { bitmap, data, room })
+    }
+
+    /// Bytes of an array that a bit of the bitmap stands for: 64 MiB, or as many as it takes for the bits to have room.
+    fn unit(&self, span: u64) -> u32 {
+        let bits = (self.bitmap * SECTOR - 256) * 8;
+        let mut unit: u64 = 64 << 20;
+        while (span * SECTOR).div_ceil(unit) > bits && unit < 1 << 31 {
+            unit <<= 1
+        }
+        // At most 2^31.
+        unit as u32
+    }
+}
+
+/// Empties a disk, and says how it is divided.
+async fn take(draft: &mut Draft<'_>, disk: &str, force: bool) -> Result<(Arc<Facts>, Division), Refusal> {
+    let facts = draft.facts(disk)?;
+    vacate(draft, &facts.name, force).await?;
+    let too_small = || Refusal::new(Code::NoSpace, format!("{disk:?} is too small for a member of an array"));
+    let division = Division::of(facts.bytes() / SECTOR).ok_or_else(too_small)?;
+    Ok((facts, division))
+}
+
+/// Writes a member's bitmap and then its superblock; the caller sets barriers.
+async fn write_bitmap(
+    draft: &mut Draft<'_>,
+    disk: &str,
+    at: u64,
+    division: Division,
+    header: &Header,
+) -> Result<(), Refusal> {
+    let mut bytes = vec![0; (division.bitmap * SECTOR) as usize];
+    let header = header.to_bytes();
+    bytes[..header.len()].copy_from_slice(&header);
+    draft.put(disk, at * SECTOR, &bytes, "write-intent bitmap").await
+}
+
+async fn write_superblock(draft: &mut Draft<'_>, disk: &str, new: &V1) -> Result<(), Refusal> {
+    let many = || Refusal::new(Code::Unsupported, "an array has at most 128 members and spares");
+    let mut bytes = new.to_bytes().ok_or_else(many)?;
+    bytes.resize(4096, 0);
+    draft.put(disk, new.super_offset * SECTOR, &bytes, "superblock").await
+}
+
+/// What a superblock says of its own disk.
+fn divide(new: &mut V1, division: Division, unit: u64, level: Level) {
+    new.super_offset = 8;
+    new.data_offset = division.data;
+    new.data_size = if level == Level::Raid0 {
+        division.room / unit * unit
+    } else {
+        division.room
+    };
+    new.bad_blocks = BadBlockLog {
+        offset: BITMAP as i32 + division.bitmap as i32,
+        size: LOG,
+        shift: 0,
+    }
+}
+
+/// The array of this name, disk or identity, of which we know everything.
+fn find(draft: &Draft<'_>, object: &str) -> Result<Group, Refusal> {
+    let mut groups = draft.disks.groups();
+    groups.retain(|group| {
+        group.format == "md" && (group.name == object || group.id == object || assembly::disk(&group.name) == object)
+    });
+    groups.pop().ok_or_else(|| {
+        Refusal::new(Code::NotFound, format!("there is no array {object:?}"))
+            .but("`ashlar raid ls` lists those that run")
+    })
+}
+
+/// What a disk says of itself as a member.
+async fn member(draft: &mut Draft<'_>, disk: &str) -> Result<Device, Refusal> {
+    let facts = draft.facts(disk)?;
+    let source = Disk(draft.disks, facts.name.clone());
+    let unreadable = |why: ReadError| Refusal::new(Code::Unreadable, format!("{disk:?}: {why}"));
+    let probe = Probe::new(&facts.name, facts.uuid, facts.blocks, facts.block_size, &source)
+        .await
+        .map_err(unreadable)?;
+    match Md.taste(&probe).await.map_err(unreadable)? {
+        Taste::Mine(mine) => match mine.member {
+            Some(Member::Md(device)) => Ok((*device).clone()),
+            _ => Err(Refusal::new(
+                Code::Damaged,
+                format!("{disk:?} is no member of an array any more"),
+            )),
+        },
+        _ => Err(Refusal::new(
+            Code::Damaged,
+            format!("{disk:?} is no member of an array any more"),
+        )),
+    }
+}
+
+struct Disk<'a>(&'a dyn Disks, String);
+
+impl Source for Disk<'_> {
+    fn read(&self, extent: spec::Extent) -> Reading<'_> {
+        self.0.read(&self.1, extent)
+    }
+}
+
+/// The disks that belong to an array in whatever way.
+fn disks_of(draft: &Draft<'_>, group: &Group) -> Vec<String> {
+    let named = format!("array {:?}", group.name);
+    let belongs = |name: &String| {
+        let facts = draft.disks.facts(name)?;
+        (facts.format == Some("md") && facts.reason.contains(&named)).then(|| name.clone())
+    };
+    let mut all: Vec<String> = group.members.iter().filter_map(|seat| seat.disk.clone()).collect();
+    for name in draft.disks.names().iter().filter_map(belongs) {
+        if !all.contains(&name) {
+            all.push(name)
+        }
+    }
+    all
+}
