@@ -433,8 +433,9 @@ fn array(
     };
     let clean = found.in_sync_to == u64::MAX;
     let parity = !matches!(shape, Shape::Raid1 | Shape::Raid10 { .. });
-    // Rule 2.
-    if parity && lacking > 0 && !clean {
+    // Rule 2. One that runs has told us nothing new.
+    let runs = disks.iter().any(|(disk, _)| disk.carries);
+    if !runs && parity && lacking > 0 && !clean {
         return Err(format!(
             "was not stopped cleanly and lacks {lacking} of its {} members: what was being written cannot be told from what was there",
             seats.len()
