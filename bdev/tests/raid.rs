@@ -344,8 +344,10 @@ async fn read_all(disk: &Disk) -> Vec<u8> {
     data.to_vec()
 }
 
-/// One life up to the `cut`-th I/O on the members, and what is there afterwards. False if it ended before that.
-async fn life(shape: Shape, members: usize, seed: u64, bitmap: bool, cut: u64) -> bool {
+/// One life up to the `cut`-th I/O on the members, and what is there afterwards. False if it ended before that. With `fails` a member vanishes some I/Os before,
+/// and is there again with what it had.
+async fn life(shape: Shape, members: usize, seed: u64, bitmap: bool, cut: u64, fails: bool) -> bool {
+    let victim = (seed % members as u64) as usize;
     let what = format!("{shape:?} of {members}, seed {seed}, bitmap {bitmap}, cut at {cut}");
     let machine = Machine::new(shape, members, seed, bitmap);
     let (array, disk) = machine.start(&[]);
@@ -360,6 +362,9 @@ async fn life(shape: Shape, members: usize, seed: u64, bitmap: bool, cut: u64) -
         let (count, over, machine) = (count.clone(), over.clone(), machine.clone());
         sim.watch(move |_| {
             count.set(count.get() + 1);
+            if fails && count.get() == cut / 2 {
+                machine.sims[victim].vanish()
+            }
             if count.get() == cut {
                 over.set(true);
                 machine.cut()
@@ -392,6 +397,15 @@ async fn life(shape: Shape, members: usize, seed: u64, bitmap: bool, cut: u64) -
     check(&found, "at once");
     rest(&array).await;
     assert!(read_all(&disk).await == found, "{what}: what was read once changed");
+    if array
+        .report()
+        .members
+        .iter()
+        .any(|member| member.state != MemberState::InSync)
+    {
+        assert!(fails, "{what}: {:?}", array.report());
+        return reached;
+    }
     array.command(Command::Scrub { repair: false }).await.expect("a check");
     rest(&array).await;
     assert_eq!(array.report().mismatches, 0, "{what}: after resynchronisation");
@@ -419,10 +433,10 @@ async fn life(shape: Shape, members: usize, seed: u64, bitmap: bool, cut: u64) -
     reached
 }
 
-fn cut_everywhere(shape: Shape, members: usize, bitmap: bool) {
+fn cut_everywhere(shape: Shape, members: usize, bitmap: bool, fails: bool) {
     for cut in 1.. {
         let seed = 1 + cut % 5;
-        if !reactor::sim::run(life(shape, members, seed, bitmap, cut)) {
+        if !reactor::sim::run(life(shape, members, seed, bitmap, cut, fails)) {
             assert!(cut > 20, "there is hardly anything to cut");
             println!("{shape:?}: cut at each of {cut} I/Os");
             return;
@@ -432,7 +446,7 @@ fn cut_everywhere(shape: Shape, members: usize, bitmap: bool) {
 
 #[test]
 fn power_fails_at_every_io_of_a_mirror() {
-    cut_everywhere(Shape::Raid1, 3, true)
+    cut_everywhere(Shape::Raid1, 3, true, false)
 }
 
 #[test]
@@ -444,22 +458,23 @@ fn power_fails_at_every_io_of_a_raid_10() {
         },
         4,
         true,
+        false,
     )
 }
 
 #[test]
 fn power_fails_at_every_io_of_a_raid_5() {
-    cut_everywhere(Shape::Raid5 { layout: 2, chunk: 8 }, 4, true)
+    cut_everywhere(Shape::Raid5 { layout: 2, chunk: 8 }, 4, true, false)
 }
 
 #[test]
 fn power_fails_at_every_io_of_a_raid_6() {
-    cut_everywhere(Shape::Raid6 { layout: 2, chunk: 8 }, 5, true)
+    cut_everywhere(Shape::Raid6 { layout: 2, chunk: 8 }, 5, true, false)
 }
 
 #[test]
 fn power_fails_at_every_io_of_a_raid_5_without_a_bitmap() {
-    cut_everywhere(Shape::Raid5 { layout: 2, chunk: 8 }, 3, false)
+    cut_everywhere(Shape::Raid5 { layout: 2, chunk: 8 }, 3, false, false)
 }
 
 impl Machine {
@@ -590,4 +605,20 @@ fn members_are_lost_and_rebuilt_under_load() {
             reactor::sim::run(losses(shape, members, seed))
         }
     }
+}
+
+/// What the members that are left acknowledged is there, whatever the one that failed still has.
+#[test]
+fn power_fails_after_a_member_of_a_mirror_did() {
+    cut_everywhere(Shape::Raid1, 3, true, true);
+    cut_everywhere(Shape::Raid1, 2, false, true)
+}
+
+#[test]
+fn power_fails_after_a_member_of_a_raid_10_did() {
+    let near = Shape::Raid10 {
+        layout: 0x102,
+        chunk: 8,
+    };
+    cut_everywhere(near, 4, true, true)
 }

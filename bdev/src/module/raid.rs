@@ -259,12 +259,12 @@ impl Array {
 
     /// Members in these places have vanished. False if the array cannot do without them.
     pub async fn lose(&self, places: &[u16]) -> bool {
-        let (state, since) = (&self.0, self.0.lost());
+        let state = &self.0;
         let mut alive = true;
         for place in places {
             alive &= state.fault(*place, IoError::Gone)
         }
-        alive && state.recorded(since).await.is_ok()
+        alive && state.recorded().await.is_ok()
     }
 
     /// Something was written since it runs: it cannot become another array.
@@ -350,11 +350,10 @@ impl Array {
                 if !known.writes() {
                     return Err(format!("the member in place {member} is not in use"));
                 }
-                let since = state.lost();
                 if !state.fault(member, IoError::Gone) {
                     return Err(format!("the array cannot do without the member in place {member}"));
                 }
-                state.recorded(since).await.map_err(|error| error.to_string())?
+                state.recorded().await.map_err(|error| error.to_string())?
             }
         }
         Ok(())

@@ -46,8 +46,8 @@ pub(crate) struct State {
     /// Stripes that were written without a read, and all that were written.
     pub full_stripes: Cell<u64>,
     pub stripes: Cell<u64>,
-    /// How many lost members were told of.
-    told_of: Cell<u64>,
+    /// How many lost members the superblocks of the others know of.
+    recorded: Cell<u64>,
     /// Whom to tell of members that were lost or rebuilt.
     told: RefCell<Option<Rc<dyn Fn()>>>,
     me: Weak<State>,
@@ -82,7 +82,7 @@ impl State {
             ios: Cell::new(0),
             full_stripes: Cell::new(0),
             stripes: Cell::new(0),
-            told_of: Cell::new(0),
+            recorded: Cell::new(0),
             told: RefCell::default(),
             me: me.clone(),
         })
@@ -171,22 +171,24 @@ impl State {
         self.lost.set(self.lost.get() + 1)
     }
 
-    /// Returns when the members that are left say who failed.
-    pub async fn recorded(&self, since: u64) -> IoResult {
-        match &self.record {
-            _ if self.read_only || self.lost.get() == since => return Ok(()),
-            Some(record) => record.update(self).await?,
-            None => (),
-        }
-        if self.told_of.replace(self.lost.get()) != self.lost.get() {
-            self.tell()
+    /// Returns when the members that are left say who failed. Nothing is acknowledged before: not even what came after the failure and did not meet it.
+    pub async fn recorded(&self) -> IoResult {
+        while self.recorded.get() != self.lost.get() {
+            let lost = self.lost.get();
+            match &self.record {
+                Some(record) if !self.read_only => record.update(self).await?,
+                _ => (),
+            }
+            if self.recorded.replace(lost) != lost {
+                self.tell()
+            }
         }
         Ok(())
     }
 
     /// Sends an I/O to each of some members. Those that fail are lost to the array, and that is recorded. An error if the array cannot do without one of them.
     pub async fn to_members(&self, parts: impl IntoIterator<Item = (u16, Io)>) -> IoResult {
-        let (since, mut done) = (self.lost.get(), Ok(()));
+        let mut done = Ok(());
         let send = |(member, io): (u16, Io)| Some((usize::from(member), self.data(member)?.submit(io)));
         each(parts.into_iter().filter_map(send), |member, error| {
             // It was a u16.
@@ -195,7 +197,7 @@ impl State {
             }
         })
         .await;
-        self.recorded(since).await?;
+        self.recorded().await?;
         done
     }
 
@@ -296,7 +298,6 @@ impl State {
         if !this.writes() || self.read_only {
             return Ok(());
         }
-        let since = self.lost.get();
         let rewritten = match (error, self.data(member)) {
             (IoError::Gone, _) | (_, None) => Err(error),
             (_, Some(disk)) => disk.submit(Io::write(range, data)).await,
@@ -316,11 +317,11 @@ impl State {
             }
             Ok(()) => {
                 self.fault(member, error);
-                self.recorded(since).await
+                self.recorded().await
             }
             Err(error) => {
                 self.fault(member, error);
-                self.recorded(since).await
+                self.recorded().await
             }
         }
     }

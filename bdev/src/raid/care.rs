@@ -2,7 +2,12 @@
 //!
 //! Each step locks a stretch, so host writes there wait for it, and one step is under way at a time while hosts are busy, with as long a pause behind
 //! it as it took.
-use super::{array::State, member::MemberState, shape::Places, stripes::Sequel};
+use super::{
+    array::State,
+    member::{Member, MemberState},
+    shape::Places,
+    stripes::Sequel,
+};
 use crate::{IoError, IoResult};
 use serde::{Deserialize, Serialize};
 use spec::BlockRange;
@@ -54,6 +59,7 @@ pub struct Progress {
 pub(crate) struct Care {
     pub sequel: Sequel,
     running: Cell<Option<Progress>>,
+    began: Cell<reactor::Time>,
     /// What the last check or repair found.
     pub mismatches: Cell<u64>,
     wanted: RefCell<Vec<Work>>,
@@ -139,10 +145,18 @@ impl State {
             Work::Rebuild => self.member_blocks(),
             Work::Check | Work::Repair => self.places.span(),
         };
+        let done = |member: &Member| match member.state() {
+            MemberState::Rebuilding { to } => Some(to),
+            _ => None,
+        };
+        let at = match work {
+            Work::Rebuild => self.members.iter().find_map(done).unwrap_or(0),
+            _ => 0,
+        };
         self.care.stop.set(false);
         self.care.running.set(Some(Progress {
             work,
-            at: 0,
+            at,
             of,
             differ: 0,
             paused: false,
@@ -150,6 +164,7 @@ impl State {
         }));
         tracing::info!(array = self.name, ?work, blocks = of, "begins");
         let began = reactor::now();
+        self.care.began.set(began);
         let done = match work {
             Work::Resync => self.resync().await,
             Work::Rebuild => self.rebuild().await,
@@ -181,7 +196,7 @@ impl State {
         if let Some(mut progress) = self.care.running.get() {
             progress.at += blocks;
             progress.differ += differ;
-            progress.for_ms += reactor::now().since(began).as_millis() as u64;
+            progress.for_ms = reactor::now().since(self.care.began.get()).as_millis() as u64;
             self.care.running.set(Some(progress))
         }
         let took = reactor::now().since(began);

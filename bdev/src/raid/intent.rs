@@ -37,6 +37,8 @@ impl Place {
 const SET: u8 = 1;
 const NEEDED: u8 = 2;
 const USED: u8 = 4;
+/// Somebody waits for it to be set.
+const WANTED: u8 = 16;
 /// It is being written as set.
 const MARKED: u8 = 8;
 
@@ -54,6 +56,8 @@ pub(crate) struct Intent {
     /// How many are [`NEEDED`]; mostly none.
     needed: Cell<u64>,
     place: Option<Place>,
+    /// Those that are [`WANTED`].
+    wanted: RefCell<Vec<usize>>,
     /// All of it was written since the array runs.
     begun: Cell<bool>,
     /// Blocks of the bitmap are written one at a time, each as everything stands then.
@@ -74,6 +78,7 @@ impl Intent {
             regions: RefCell::new(vec![Region::default(); count as usize].into()),
             needed: Cell::new(0),
             place,
+            wanted: RefCell::default(),
             begun: Cell::new(false),
             blocks: Locks::default(),
             writing: Cell::new(false),
@@ -161,10 +166,16 @@ impl Intent {
         array.touched.set(true);
         let bits = self.bits(&blocks);
         let mut noted = true;
-        for region in &mut self.regions.borrow_mut()[bits.clone()] {
+        for (at, region) in (bits.start..).zip(&mut self.regions.borrow_mut()[bits.clone()]) {
             region.writes += 1;
             region.flags |= USED;
-            noted &= region.flags & SET != 0
+            if region.flags & SET == 0 {
+                noted = false;
+                if region.flags & (WANTED | MARKED) == 0 {
+                    region.flags |= WANTED;
+                    self.wanted.borrow_mut().push(at)
+                }
+            }
         }
         if noted && array.is_dirty() {
             return Ok(());
@@ -199,29 +210,30 @@ impl Intent {
 
     /// Sets on disk whatever anybody waits for.
     async fn write_wanted(&self, array: &State) -> IoResult {
-        array.dirty().await?;
-        let wanted = |region: &Region| region.writes > 0 && region.flags & SET == 0;
-        let all: Vec<usize> = {
+        let mut all = std::mem::take(&mut *self.wanted.borrow_mut());
+        // Block by block.
+        all.sort_unstable();
+        {
             let mut regions = self.regions.borrow_mut();
-            let mut all = Vec::new();
-            for (at, region) in regions.iter_mut().enumerate() {
-                if wanted(region) {
-                    region.flags |= MARKED;
-                    all.push(at)
-                }
+            for at in &all {
+                regions[*at].flags &= !WANTED;
+                regions[*at].flags |= MARKED
             }
-            all
-        };
-        let since = array.lost();
+        }
         let done = match self.write(array, &all).await {
-            Ok(()) => array.recorded(since).await,
+            Ok(()) => array.recorded().await,
             failed => failed,
         };
         let mut regions = self.regions.borrow_mut();
         for at in all {
             regions[at].flags &= !MARKED;
-            if done.is_ok() {
-                regions[at].flags |= SET
+            match done {
+                Ok(()) => regions[at].flags |= SET,
+                // Others may wait for it.
+                Err(_) => {
+                    regions[at].flags |= WANTED;
+                    self.wanted.borrow_mut().push(at)
+                }
             }
         }
         done
@@ -353,8 +365,7 @@ impl Intent {
             still.iter().for_each(|at| regions[*at].flags = 0);
             still
         };
-        let since = array.lost();
-        if self.write(array, &cleared).await.is_err() || array.recorded(since).await.is_err() {
+        if self.write(array, &cleared).await.is_err() || array.recorded().await.is_err() {
             tracing::warn!("the bitmap of an array could not be written: more is compared after a crash than need be");
         }
         self.writing.set(false);

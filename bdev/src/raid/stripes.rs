@@ -325,10 +325,11 @@ impl State {
         }
         bands.iter_mut().for_each(|band| self.sum(parity, &row, band));
         let fua = batch.iter().any(|(_, io)| io.fua);
-        let rows = bands.iter().fold(u64::MAX..0, |all, band| {
-            let here = super::intent::range(band.range);
-            all.start.min(here.start)..all.end.max(here.end)
-        });
+        let each = || bands.iter().map(|band| super::intent::range(band.range));
+        let (Some(first), Some(last)) = (each().map(|rows| rows.start).min(), each().map(|rows| rows.end).max()) else {
+            return Ok(());
+        };
+        let rows = first..last;
         self.intent.begin(self, rows.clone()).await?;
         let writes = bands.iter().flat_map(|band| {
             let data = band.new.iter().enumerate().filter(|(_, new)| !new.is_empty());
@@ -394,20 +395,19 @@ impl State {
                 failed.push((*at, *member, IoError::Gone))
             }
         }
-        for at in 0..bands.len() {
-            let bad = failed.iter().filter(|(band, ..)| *band == at);
+        for (at, band) in bands.iter_mut().enumerate() {
+            let bad = failed.iter().filter(|(of, ..)| *of == at);
             let mut bad: Vec<(u16, IoError)> = bad.map(|(_, member, error)| (*member, *error)).collect();
-            if bad.is_empty() && bands[at].way != Way::Recover {
+            if bad.is_empty() && band.way != Way::Recover {
                 continue;
             }
-            let range = bands[at].range;
+            let range = band.range;
             let strips = self.reconstruct(parity, row, range, &mut bad).await?;
             // Data that are written anyway are mended by that, and sums are made anew.
             bad.retain(|(member, _)| {
-                (0..bands[at].new.len()).any(|n| row.member(n as u16) == *member && bands[at].new[n].is_empty())
+                (0..band.new.len()).any(|n| row.member(n as u16) == *member && band.new[n].is_empty())
             });
             self.mend_all(row, range, &strips, bad).await?;
-            let band = &mut bands[at];
             band.way = Way::Recover;
             for (n, old) in band.old.iter_mut().enumerate() {
                 *old = strips.data[usize::from(row.coefficient(row.member(n as u16)))].clone()
