@@ -229,7 +229,7 @@ impl Link {
         self.say(
             &Down::Call {
                 number,
-                call: call.clone(),
+                call: Box::new(call.clone()),
             },
             Vec::new(),
         );
@@ -452,7 +452,7 @@ fn hear(
         Up::Command { number, command } => {
             let (side, link, reads) = (side.clone(), link.clone(), command.reads());
             let done = async move {
-                let (problem, bytes) = match side.perform(command, bytes).await {
+                let (problem, bytes) = match side.perform(*command, bytes).await {
                     Ok(bytes) => (None, bytes),
                     Err(why) => (Some(why), Vec::new()),
                 };

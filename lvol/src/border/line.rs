@@ -101,6 +101,7 @@ impl Line {
                         reader.waiting.end(number, problem.map_or(Ok(bytes), Err));
                     }
                     Down::Call { number, call: asked } => {
+                        let asked = *asked;
                         if call.send((number, asked)).is_err() {
                             break;
                         }
@@ -123,6 +124,7 @@ impl Line {
 
     pub(super) async fn command(&self, command: Command, bytes: Vec<u8>) -> Result<Vec<u8>, GraphError> {
         let (number, answer) = self.waiting.begin();
+        let command = Box::new(command);
         self.say(&Up::Command { number, command }, bytes);
         answer.await.unwrap_or(Err(GraphError::Stopped))
     }

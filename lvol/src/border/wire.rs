@@ -232,7 +232,7 @@ pub enum Up {
     Ready,
     Command {
         number: u64,
-        command: Command,
+        command: Box<Command>,
     },
     /// The answer to a call; what it is, in JSON, comes behind, or else the problem.
     Answer {
@@ -261,7 +261,7 @@ pub enum Down {
     },
     Call {
         number: u64,
-        call: Call,
+        call: Box<Call>,
     },
 }
 
@@ -338,11 +338,20 @@ mod tests {
         let mut sent = Vec::new();
         send_now(
             &mut sent,
-            &frame(&Down::Call { number: 7, call }, b"behind".to_vec()).unwrap(),
+            &frame(
+                &Down::Call {
+                    number: 7,
+                    call: Box::new(call),
+                },
+                b"behind".to_vec(),
+            )
+            .unwrap(),
         )
         .unwrap();
         let (message, bytes) = receive_now::<Down>(&mut sent.as_slice()).unwrap();
-        assert!(matches!(message, Down::Call { number: 7, call: Call::Disk { name } } if name == "d"));
+        assert!(
+            matches!(message, Down::Call { number: 7, call } if matches!(&*call, Call::Disk { name } if name == "d"))
+        );
         assert_eq!(bytes, b"behind");
     }
 

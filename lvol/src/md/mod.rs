@@ -206,7 +206,10 @@ async fn member(disk: &Probe<'_>, version: Version, at: u64, superblock: Superbl
     Ok(Mine {
         what: format!("member of the MD array {}", assembly::title(&device.superblock)),
         // What lies there is in the array.
-        covers: vec![data * SECTOR..end.min(sectors) * SECTOR],
+        covers: Vec::from([Range {
+            start: data * SECTOR,
+            end: end.min(sectors) * SECTOR,
+        }]),
         member: Some(Member::Md(Arc::new(device))),
         notes,
         ..Mine::default()
