@@ -142,7 +142,7 @@ impl Graph {
                 suspended: false,
                 orphan: None,
                 unnamed: false,
-                under: under.is_some(),
+                under: under.map(Arc::from),
             });
             state.stand(slot, below);
             state.info(slot)

@@ -27,7 +27,8 @@ impl Graph {
         }
         let (change, below, taken, old_below) = {
             let mut state = self.state();
-            let taken = state.claim_below(&kind, &full_name, None)?;
+            let under = state.at(slot).and_then(|node| node.under.clone());
+            let taken = state.claim_below(&kind, &full_name, under.as_deref())?;
             let geometry = kind.geometry(&table, |slot| state.geometry_of(slot)).map_err(invalid)?;
             let below = once_each(kind.below());
             let lower_home = below.iter().find_map(|slot| state.at(*slot)?.placement.home);

@@ -178,7 +178,7 @@ impl Graph {
     /// ten thousand.
     pub fn brief(&self, name: &str) -> Option<NodeInfo> {
         let state = self.state();
-        state.told(state.find(name).ok()?, |above| !above.under)
+        state.told(state.find(name).ok()?, |above| above.under.is_none())
     }
 
     /// All nodes, in the order in which they were built.

@@ -33,8 +33,8 @@ pub(super) struct Node {
     pub orphan: Option<String>,
     /// Removed while others stood on it: it has no name any more and goes with the last of them.
     pub unnamed: bool,
-    /// It was built by whoever has claimed what it stands on.
-    pub under: bool,
+    /// It was built by whoever has claimed what it stands on, under this word.
+    pub under: Option<Arc<str>>,
 }
 
 impl Node {
