@@ -73,9 +73,12 @@ pub async fn judge(registry: &Registry, disk: Result<Probe<'_>, ReadError>) -> F
     let mut owner: Option<(&'static str, Mine)> = None;
     let mut traces: Vec<(&'static str, String)> = Vec::new();
     let mut own: Vec<&'static str> = Vec::new();
+    let mut damage: Vec<String> = Vec::new();
     for format in registry.formats() {
         match format.taste(&disk).await {
             Ok(Taste::No) => {}
+            // Its signature goes on speaking for it: what seems to be on the disk may be in an array that nobody can put together at the moment.
+            Ok(Taste::Traces(why)) if format.is_beneath() => damage.push(why),
             Ok(Taste::Traces(why)) => {
                 traces.push((format.name(), why));
                 own.extend(format.signatures());
@@ -98,7 +101,9 @@ pub async fn judge(registry: &Registry, disk: Result<Probe<'_>, ReadError>) -> F
         .filter(|s| !covered(s.at))
         .collect();
     let blank = windows.blank();
-    decide(owner, traces, signatures, disk.bytes(), blank)
+    let mut findings = decide(owner, traces, signatures, disk.bytes(), blank);
+    findings.notes.extend(damage);
+    findings
 }
 
 fn unreadable(why: ReadError) -> Findings {

@@ -680,8 +680,8 @@ const GALLERY: &[Case] = &[
             i.put(129 * MIB - 8192, &md1((129 * MIB - 8192) / 512));
             i
         },
-        verdict: Verdict::Unclaimed,
-        reason: "is an MD RAID member (metadata 1.0, at its end) \"host:0\"; the GPT with 3 partitions on it belongs to the array",
+        verdict: Verdict::Claimed,
+        reason: "member of the MD array \"0\"",
         note: "",
         blkid: ("*", "linux_raid_member"),
     },
@@ -693,8 +693,8 @@ const GALLERY: &[Case] = &[
             i.put(4096, &md1(8));
             i
         },
-        verdict: Verdict::Unclaimed,
-        reason: "holds an MD RAID member (metadata 1.2) \"host:0\"",
+        verdict: Verdict::Claimed,
+        reason: "member of the MD array \"0\"",
         note: "",
         blkid: ("", "linux_raid_member"),
     },
@@ -956,7 +956,7 @@ fn the_gallery_gets_the_verdicts_it_should_and_blkid_agrees_where_we_say_so() {
             ));
         }
         assert_eq!(
-            found.nodes.is_empty(),
+            found.nodes.is_empty() && found.member.is_none(),
             found.verdict != Verdict::Claimed,
             "{}",
             case.name

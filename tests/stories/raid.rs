@@ -84,7 +84,7 @@ fn guest_made_arrays_are_served_as_they_are() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     let big = dir.join("big.img");
-    image::sparse(&big, 1200 * MIB);
+    image::sparse(&big, 420 * MIB);
     let ports = Ports::free();
     let config = Config::new(dir, ports).file("big", &big).volumes(&["big"]);
     let server = Server::start(dir, &config.yaml());
@@ -142,7 +142,7 @@ fn guest_made_arrays_are_served_as_they_are() {
         ]);
         for member in plan.1 {
             ashlar(dir, &["raid", "fail", &made.disk(), &format!("{}-{member}", made.name)]).ok();
-            write(&["write -P 0x54 900k 300k", "write -P 0x55 61k 9k", "write -z 2M 128k"]);
+            write(&["write -P 0x54 900k 300k", "write -P 0x55 61k 9k", "write -z 1200k 128k"]);
         }
         let shown = ashlar(dir, &["raid", "show", &made.disk()]);
         if made.name.starts_with("raid0") {

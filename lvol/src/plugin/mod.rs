@@ -475,7 +475,11 @@ mod tests {
         let order: Vec<&str> = registry.formats().map(|format| format.name()).collect();
         let toy = order.iter().position(|name| *name == "toy").unwrap();
         let (before, after) = order.split_at(toy);
-        assert_eq!(before.first(), Some(&"gpt"));
+        assert_eq!(
+            before[..2],
+            ["md", "gpt"],
+            "what may lie beneath everything, then partition tables"
+        );
         assert_eq!(before.last(), Some(&"atari"));
         assert_eq!(after, ["toy", "link", "lvm2"]);
         assert!(

@@ -15,7 +15,7 @@
 pub mod image;
 pub mod sweep;
 
-use bdev::{Table, table::Piece};
+use bdev::{Table, raid::Places, table::Piece};
 use image::Image;
 use lvol::{
     Findings, Group, LogicalVolume, Partition, Registry, Verdict,
@@ -170,6 +170,21 @@ impl Found {
                     };
                 }
                 None
+            }
+            // Sums and copies are the runtime's: a block of an array is where its first copy is.
+            Table::Raid { shape, used, on, .. } => {
+                let member = |member: u16, at: u64| {
+                    let seat = on[usize::from(member)].as_ref()?;
+                    self.place(&seat.on, seat.start + at)
+                };
+                match shape.places(on.len(), *used).unwrap() {
+                    Places::Mirror { .. } => (0..on.len() as u16).find_map(|number| member(number, at)),
+                    Places::Raid10(raid10) => raid10.places(at).find_map(|place| member(place.member, place.sector)),
+                    Places::Parity { parity, .. } => {
+                        let place = parity.place(at);
+                        member(place.member, place.sector)
+                    }
+                }
             }
             other => panic!("no format proposes {other:?}"),
         }
@@ -339,6 +354,7 @@ impl Lab {
         let blocks = match &proposal.table {
             Table::Linear { segments } => segments.iter().map(|segment| segment.blocks).sum(),
             Table::Mapped { pieces, .. } => pieces.iter().map(Piece::blocks).sum(),
+            Table::Raid { shape, used, on, .. } => shape.places(on.len(), *used).unwrap().blocks(),
             other => panic!("no format proposes {other:?}"),
         };
         for on in &below {

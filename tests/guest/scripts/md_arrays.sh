@@ -23,9 +23,9 @@ keep() {
   echo "array $1 $sum$offsets | $long"
   sizes=()
 }
-# begin NAME COUNT ARGS...: COUNT members of 5 MiB, filled whole, so that it does not count what parity was before.  array: and kept as it is.
+# begin NAME COUNT ARGS...: COUNT members of 3 MiB, filled whole, so that it does not count what parity was before.  array: and kept as it is.
 begin() {
-  name=$1; members $2 5
+  name=$1; members $2 3
   make --name=$1 --raid-devices=$2 --metadata=1.2 --data-offset=1024 --assume-clean "${@:3}" $devs; fill
 }
 array() { begin "$@"; keep $1; }
@@ -47,12 +47,12 @@ for l in n2 f2 o2 n3; do array raid10-$l 4 --level=10 --layout=$l --chunk=32 --b
 array raid10-odd 3 --level=10 --layout=n2 --chunk=1024 --bitmap=none
 array raid1 3 --level=1 --bitmap=internal
 for l in original alternate; do
-  sizes=(5 4 5 3); members 4 5; make --name=raid0-$l --level=0 --layout=$l --raid-devices=4 --metadata=1.2 --data-offset=1024 --chunk=16 $devs; fill; keep raid0-$l
+  sizes=(3 2 3 2); members 4 3; make --name=raid0-$l --level=0 --layout=$l --raid-devices=4 --metadata=1.2 --data-offset=1024 --chunk=16 $devs; fill; keep raid0-$l
 done
 for v in 1.0 1.1 0.90; do
   # 0.90 has numbers for names, and this one's is 0.
   named="--name=raid5-$v"; [ $v != 0.90 ] || named=
-  members 3 5; make $named --metadata=$v --level=5 --raid-devices=3 --assume-clean --bitmap=none --chunk=64 $devs; fill; keep raid5-$v
+  members 3 3; make $named --metadata=$v --level=5 --raid-devices=3 --assume-clean --bitmap=none --chunk=64 $devs; fill; keep raid5-$v
 done
 begin lost-raid5 4 --level=5 --chunk=32 --bitmap=internal; lose 1
 begin lost-raid6 5 --level=6 --chunk=16 --bitmap=none; lose 4 0
@@ -62,7 +62,7 @@ begin lost-raid1 3 --level=1 --bitmap=internal; lose 0 2
 begin bad-raid5 3 --level=5 --chunk=16 --bitmap=none
 for bad in "2048 8" "2648 40"; do echo "$bad" > /sys/block/md0/md/dev-loop1/bad_blocks; done
 # The log is written with the next change of the superblock.
-busybox dd if=/dev/urandom of=/dev/md0 bs=4k seek=500 count=1 conv=fsync,notrunc 2>/dev/null; sleep 1
+busybox dd if=/dev/urandom of=/dev/md0 bs=4k seek=300 count=1 conv=fsync,notrunc 2>/dev/null; sleep 1
 keep bad-raid5; at1=${offsets% *}; at1=${at1##* }
 for s in 2048 2648; do busybox dd if=/dev/urandom of=$disk bs=512 seek=$((at1 * 2048 + s)) count=8 conv=notrunc,fsync 2>/dev/null; done
 echo PASS

@@ -155,6 +155,7 @@ impl Verb for RaidCreate {
         Map::from_iter([
             ("disks".to_owned(), Value::from(names)),
             ("level".to_owned(), Value::from("raid1")),
+            ("clean".to_owned(), Value::from(true)),
         ])
     }
     fn plan<'a, 'd: 'a>(&'a self, draft: &'a mut Draft<'d>, request: &'a Request) -> Planning<'a> {
