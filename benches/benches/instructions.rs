@@ -5,8 +5,8 @@
 //! valgrind knows no AVX-512, so what is dispatched by CPU takes its AVX2 path here.
 #![allow(missing_docs)] // gungraun's macros make modules and constants of their own
 
-use bdev::Disk;
-use benches::{AsyncLayer, MapLayer, drive, linears, null, stacked};
+use bdev::{Disk, raid::Shape};
+use benches::{AsyncLayer, MapLayer, array, drive, linears, null, stacked};
 use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use std::hint::black_box;
 
@@ -62,6 +62,17 @@ fn eight_static_layers() -> u64 {
     reads(|| linears(8))
 }
 
+// A healthy array maps: what it costs is to know where the block is.
+#[library_benchmark(config = limit(900))]
+fn reads_of_a_raid_5() -> u64 {
+    reads(|| array(Shape::Raid5 { layout: 2, chunk: 128 }, 4))
+}
+
+#[library_benchmark(config = limit(900))]
+fn reads_of_a_mirror() -> u64 {
+    reads(|| array(Shape::Raid1, 2))
+}
+
 library_benchmark_group!(
     name = stack,
     benchmarks = [
@@ -71,7 +82,9 @@ library_benchmark_group!(
         one_async_layer,
         eight_async_layers,
         one_static_layer,
-        eight_static_layers
+        eight_static_layers,
+        reads_of_a_raid_5,
+        reads_of_a_mirror
     ]
 );
 main!(library_benchmark_groups = stack);

@@ -1,7 +1,15 @@
 //! What the benches share: layers that do nothing, and a driver that keeps a number of I/Os in flight.
 //!
 //! The layers are here and not in `bdev` because no product needs them: they are what the price of a layer is measured with.
-use bdev::{BlockDevice, Disk, Geometry, Io, IoResult, Mapped, leaf::null::Null, module::linear::Linear};
+use bdev::{
+    BlockDevice, Disk, Geometry, Io, IoResult, Mapped,
+    leaf::null::Null,
+    module::{
+        linear::Linear,
+        raid::{self, Array, Plan, Seat},
+    },
+    raid::{MemberState, Parts, Shape},
+};
 use reactor::Buf;
 use spec::BlockRange;
 use std::{cell::Cell, rc::Rc};
@@ -95,4 +103,35 @@ pub async fn drive(disk: &Disk, depth: usize, ios: u64) {
     while left.get() > 0 {
         done.wait().await
     }
+}
+
+/// An array of whole null disks.
+pub fn array(shape: Shape, members: usize) -> Disk {
+    let disks: Vec<Disk> = (0..members).map(|_| null()).collect();
+    let used = 1 << 29;
+    let seat = Seat {
+        state: MemberState::InSync,
+        write_mostly: false,
+        bad: Vec::new(),
+        superblock: None,
+    };
+    let plan = Plan {
+        name: "array".into(),
+        shape,
+        used,
+        members: vec![Some(seat); members],
+        bitmap: None,
+        differs: Vec::new(),
+        noted: Vec::new(),
+        read_only: false,
+    };
+    let geometries: Vec<_> = disks.iter().map(|disk| Some(disk.geometry())).collect();
+    let geometry = raid::geometry(shape, &geometries, used).expect("a shape");
+    let part = |disk: Disk| {
+        let data = disk.view(0, used)?;
+        Some(Parts { data, whole: disk })
+    };
+    let parts: Vec<_> = disks.into_iter().map(part).collect();
+    let array = Array::new(plan, parts.clone(), geometry.block_size).expect("an array");
+    array.device(parts, geometry)
 }

@@ -74,6 +74,11 @@ impl Stage {
             });
             abuse(&self);
             let peak = self.server.rss();
+            // On a quick machine it is over before they have done anything, on a busy one they have not had their turn.
+            let until = Instant::now() + Duration::from_secs(30);
+            while rounds.load(Ordering::Relaxed) <= 10 && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10))
+            }
             drop(guard);
             first.join().expect("the live iSCSI session");
             second.join().expect("the live NVMe session");
