@@ -52,9 +52,12 @@ pub struct Map {
 }
 
 impl Map {
-    /// From what was read, in order, on a disk of `blocks` blocks of the map's size. Nothing if the first entry is not the map's own.
+    /// From what was read, in order, on a disk of `blocks` blocks of the map's size. Nothing if the first entry is not the map's own, or counts more entries than
+    /// the map has blocks: those behind it may lie in partitions.
     pub fn new(entries: Vec<Entry>, blocks: u64) -> Option<Self> {
-        entries.first().filter(|first| first.kind == MAP && first.start == 1)?;
+        let fits =
+            |first: &&Entry| first.kind == MAP && first.start == 1 && entries.len() as u64 <= first.blocks.into();
+        entries.first().filter(fits)?;
         Some(Self {
             found: entries.iter().map(Entry::to_bytes).collect(),
             entries,

@@ -89,7 +89,12 @@ async fn map(draft: &mut Draft<'_>, disk: &Facts) -> Result<Map, Refusal> {
         }
         entries.push(entry);
     }
-    Map::new(entries, disk.blocks).ok_or_else(|| unusable(disk, "its first entry is not its own"))
+    Map::new(entries, disk.blocks).ok_or_else(|| {
+        unusable(
+            disk,
+            "its first entry is not its own, or counts entries that lie behind the map",
+        )
+    })
 }
 
 /// A fresh one.
