@@ -63,12 +63,12 @@ fn eight_static_layers() -> u64 {
 }
 
 // A healthy array maps: what it costs is to know where the block is.
-#[library_benchmark(config = limit(900))]
+#[library_benchmark(config = limit(645))]
 fn reads_of_a_raid_5() -> u64 {
     reads(|| array(Shape::Raid5 { layout: 2, chunk: 128 }, 4))
 }
 
-#[library_benchmark(config = limit(900))]
+#[library_benchmark(config = limit(740))]
 fn reads_of_a_mirror() -> u64 {
     reads(|| array(Shape::Raid1, 2))
 }

@@ -14,6 +14,10 @@ use spec::{BlockRange, Lba};
 
 /// I/Os fewer under way that a member is credited with if a read goes on where its last one ended.
 const SEQUENTIAL: u32 = 8;
+/// Write-mostly, I/Os under way, how far from where it read last.
+type Cost = (bool, u32, u64);
+/// A member, and where on it.
+type Copy = (u16, u64);
 
 impl State {
     /// The copies of what begins at a block and lies within a chunk: members, and where on them.
@@ -32,20 +36,30 @@ impl State {
     /// The copy to read, of those that hold what they should and that `unless` does not rule out.
     #[inline]
     pub(crate) fn copy_to_read(&self, range: BlockRange, unless: impl Fn(u16) -> bool) -> Option<(u16, u64)> {
-        let readable =
-            |(member, at): &(u16, u64)| !unless(*member) && self.reads(*member, BlockRange::new(*at, range.count));
-        let mut copies = self.copies(range.start.0).filter(readable);
-        if self.intent.is_needed(&intent::range(range)) {
-            return copies.next();
-        }
-        let cost = |(member, at): &(u16, u64)| {
-            let this = &self.members[usize::from(*member)];
+        let first_only = self.intent.is_needed(&intent::range(range));
+        let mut best: Option<(Cost, Copy)> = None;
+        let mut consider = |member: u16, at: u64| {
+            let this = &self.members[usize::from(member)];
+            if (first_only && best.is_some()) || unless(member) || !this.reads(at, at + u64::from(range.count)) {
+                return;
+            }
             let next = this.next.get();
-            let credit = if next == *at { SEQUENTIAL } else { 0 };
+            let credit = if next == at { SEQUENTIAL } else { 0 };
             let busy = this.standing().saturating_sub(credit);
-            (this.write_mostly.get(), busy, next.abs_diff(*at))
+            let cost = (this.write_mostly.get(), busy, next.abs_diff(at));
+            if best.is_none_or(|(least, _)| cost < least) {
+                best = Some((cost, (member, at)))
+            }
         };
-        copies.min_by_key(cost)
+        match &self.places {
+            Places::Mirror { members, .. } => (0..*members).for_each(|member| consider(member, range.start.0)),
+            Places::Raid10(raid10) => {
+                let copies = raid10.places(range.start.0);
+                copies.for_each(|place| consider(place.member, place.sector))
+            }
+            Places::Parity { .. } => (),
+        }
+        best.map(|(_, copy)| copy)
     }
 
     /// Notes that a member was read.
