@@ -17,7 +17,7 @@ const SEQUENTIAL: u32 = 8;
 /// Write-mostly, I/Os under way, how far from where it read last.
 type Cost = (bool, u32, u64);
 /// A member, and where on it.
-type Copy = (u16, u64);
+type Spot = (u16, u64);
 
 impl State {
     /// The copies of what begins at a block and lies within a chunk: members, and where on them.
@@ -37,7 +37,7 @@ impl State {
     #[inline]
     pub(crate) fn copy_to_read(&self, range: BlockRange, unless: impl Fn(u16) -> bool) -> Option<(u16, u64)> {
         let first_only = self.intent.is_needed(&intent::range(range));
-        let mut best: Option<(Cost, Copy)> = None;
+        let mut best: Option<(Cost, Spot)> = None;
         let mut consider = |member: u16, at: u64| {
             let this = &self.members[usize::from(member)];
             if (first_only && best.is_some()) || unless(member) || !this.reads(at, at + u64::from(range.count)) {
