@@ -5,7 +5,6 @@ use crate::{
     blueprint::Kind,
     module::raid::{Array, Command, Report},
 };
-use spec::md::superblock::Superblock;
 use std::collections::BTreeSet;
 
 impl Graph {
@@ -32,11 +31,6 @@ impl Graph {
     /// How an array is: its members, what is done to it.
     pub async fn array(&self, name: &str) -> Result<Report, GraphError> {
         self.with_array(name, async |array| array.report()).await
-    }
-
-    /// The superblocks of an array's members as they were last written, by their places.
-    pub async fn superblocks(&self, name: &str) -> Result<Vec<Option<Superblock>>, GraphError> {
-        self.with_array(name, async |array| array.superblocks()).await
     }
 
     /// Asks an array to do something.

@@ -251,12 +251,6 @@ impl Array {
         }
     }
 
-    /// The superblocks of the members as they were last written, by their places.
-    pub fn superblocks(&self) -> Vec<Option<Superblock>> {
-        let one = |member| self.0.record.as_ref()?.superblock(member);
-        (0..self.0.places.members()).map(one).collect()
-    }
-
     /// Members in these places have vanished. False if the array cannot do without them.
     pub async fn lose(&self, places: &[u16]) -> bool {
         let state = &self.0;

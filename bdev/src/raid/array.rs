@@ -303,26 +303,18 @@ impl State {
             (_, Some(disk)) => disk.submit(Io::write(range, data)).await,
         };
         let count = this.corrected.get().saturating_add(1);
-        match rewritten {
-            Ok(()) if count <= CORRECTED_MAX => {
-                this.corrected.set(count);
-                tracing::warn!(
-                    array = self.name,
-                    member,
-                    at = range.start.0,
-                    blocks = range.count,
-                    "a read error was mended by writing"
-                );
-                Ok(())
-            }
-            Ok(()) => {
-                self.fault(member, error);
-                self.recorded().await
-            }
-            Err(error) => {
-                self.fault(member, error);
-                self.recorded().await
-            }
+        if rewritten.is_ok() && count <= CORRECTED_MAX {
+            this.corrected.set(count);
+            tracing::warn!(
+                array = self.name,
+                member,
+                at = range.start.0,
+                blocks = range.count,
+                "a read error was mended by writing"
+            );
+            return Ok(());
         }
+        self.fault(member, rewritten.err().unwrap_or(error));
+        self.recorded().await
     }
 }

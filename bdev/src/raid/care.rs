@@ -5,8 +5,8 @@
 use super::{
     array::State,
     member::{Member, MemberState},
+    sequel::Sequel,
     shape::Places,
-    stripes::Sequel,
 };
 use crate::{IoError, IoResult};
 use serde::{Deserialize, Serialize};

@@ -64,7 +64,7 @@ pub(crate) struct Intent {
     blocks: Locks,
     writing: Cell<bool>,
     written: Notify,
-    /// Bits on disk that are wrong and have to be written, as blocks of the bitmap.
+    /// Somebody looks now and then what may be cleared.
     clearing: Cell<bool>,
 }
 
@@ -381,7 +381,7 @@ impl Intent {
             .all(|region| region.writes == 0 && region.flags & USED == 0)
     }
 
-    /// Whether bits are being cleared by somebody already.
+    /// Notes whether somebody looks what may be cleared; answers whether somebody did.
     pub fn watched(&self, on: bool) -> bool {
         self.clearing.replace(on)
     }

@@ -20,6 +20,7 @@ mod locks;
 mod member;
 mod mirror;
 mod record;
+mod sequel;
 mod shape;
 mod stripes;
 

@@ -70,15 +70,6 @@ impl Record {
         self.dirty.get() && self.done.get() == self.wanted.get()
     }
 
-    /// A member's superblock as it was last written.
-    pub fn superblock(&self, member: u16) -> Option<Superblock> {
-        let supers = self.supers.borrow();
-        supers
-            .get(usize::from(member))?
-            .as_ref()
-            .map(|one| one.superblock.clone())
-    }
-
     /// A place has another member.
     pub fn seat(&self, place: u16, with: Super) {
         if let Some(known) = self.supers.borrow_mut().get_mut(usize::from(place)) {

@@ -91,10 +91,7 @@ pub(super) fn assemble(members: &[Enrolled<'_>], given: Given<'_>) -> Assembly {
 /// What can be made of an array, or why nothing.
 struct Made {
     table: Table,
-    /// Its members, by their places: where in the list of disks.
-    seats: Vec<Option<usize>>,
     blocks: u64,
-    notes: Vec<String>,
     /// So many places are empty.
     missing: usize,
 }
@@ -197,11 +194,10 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
         (false, made) => made,
     };
     group.members = seats(disks, &found);
-    let (best, _) = (disks[found.best].1, ());
+    let best = disks[found.best].1;
     let (bytes, node, inactive) = match made {
         Ok(made) => {
             let size = disks.first().map_or(512, |(disk, _)| disk.block_size);
-            group.notes.extend(made.notes);
             (group.state, group.reason) = match made.missing {
                 0 => (
                     GroupState::Complete,
@@ -212,7 +208,7 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
                     format!("runs without {missing} of its {} members", found.places.len()),
                 ),
             };
-            (made.blocks * u64::from(size), Some((made.table, made.seats)), None)
+            (made.blocks * u64::from(size), Some(made.table), None)
         }
         Err(why) => {
             group.state = match (copies, waits) {
@@ -245,7 +241,7 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
     let volume = Volume {
         disk: disk(name),
         hidden: false,
-        node: node.map(|(table, _)| {
+        node: node.map(|table| {
             Shared::from(Proposal {
                 name: disk(name),
                 uuid: id,
@@ -331,13 +327,7 @@ fn make(disks: &[Disk<'_>], found: &assembly::Assembly) -> Result<Made, String> 
         Table::Mapped { pieces, .. } => pieces.iter().map(Piece::blocks).sum(),
         _ => 0,
     };
-    Ok(Made {
-        table,
-        seats: seats.into_iter().map(|seat| seat.map(|(at, _)| at)).collect(),
-        blocks,
-        notes: Vec::new(),
-        missing,
-    })
+    Ok(Made { table, blocks, missing })
 }
 
 /// Sectors as blocks.

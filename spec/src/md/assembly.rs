@@ -46,8 +46,6 @@ pub enum Why {
         /// Which device.
         with: usize,
     },
-    /// It replaces a member, which is not known here.
-    Replacement,
     /// It is the journal.
     Journal,
     /// What it says of itself makes no sense.
@@ -66,7 +64,6 @@ impl fmt::Display for Why {
                 f,
                 "another device has its place, number {place}: one is a copy of the other"
             ),
-            Why::Replacement => f.write_str("it was to replace another member, and that was not finished"),
             Why::Journal => f.write_str("it is the array's journal, which is not replayed here"),
             Why::Senseless => f.write_str("it has no place in the array by its own account"),
         }

@@ -1,5 +1,5 @@
 //! `raid-add`.
-use super::{Division, FORCE, disks_of, divide, find, member, take, write_bitmap, write_superblock};
+use super::{Division, FORCE, disks_of, divide, find, take, write_bitmap, write_superblock};
 use crate::{
     Verdict,
     md::assembly,
@@ -75,14 +75,15 @@ impl Verb for RaidAdd {
             if options.disks.is_empty() {
                 return Err(Refusal::new(Code::BadOption, "no disk is named"));
             }
-            let present = disks_of(draft, &group);
+            let present = disks_of(draft, &group).await?;
             let mut known: Vec<V1> = Vec::new();
             let mut block = 0;
-            for disk in &present {
-                let device = member(draft, disk).await?;
+            for (disk, device) in &present {
                 block = draft.facts(disk)?.block_size;
-                match device.superblock {
-                    Superblock::V1(superblock) if device.version == Version::V1(Minor::V2) => known.push(*superblock),
+                match &device.superblock {
+                    Superblock::V1(superblock) if device.version == Version::V1(Minor::V2) => {
+                        known.push((**superblock).clone())
+                    }
                     _ => {
                         let why = format!(
                             "the array {:?} has metadata {}; spares are added to those with 1.2",
@@ -106,7 +107,7 @@ impl Verb for RaidAdd {
             }
             let mut numbers: BTreeSet<u32> = known.iter().map(|superblock| superblock.number).collect();
             for disk in &options.disks {
-                if present.iter().any(|member| member == disk) {
+                if present.iter().any(|(member, _)| member == disk) {
                     return Err(Refusal::new(
                         Code::InUse,
                         format!("{disk:?} belongs to the array {:?} already", group.name),
@@ -152,9 +153,7 @@ impl Verb for RaidAdd {
                     let at = new
                         .relative(offset.into())
                         .ok_or_else(|| Refusal::new(Code::Damaged, "its bitmap would lie before its start"))?;
-                    let member = present.first().cloned().unwrap_or_default();
-                    let bitmap = super::member(draft, &member).await?.bitmap;
-                    if let Some(bitmap) = bitmap {
+                    if let Some(bitmap) = present.first().and_then(|(_, device)| device.bitmap.as_ref()) {
                         let mut header = bitmap.header.clone();
                         header.events = 0;
                         write_bitmap(draft, &facts.name, at, division, &header).await?

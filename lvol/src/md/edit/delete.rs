@@ -1,5 +1,5 @@
 //! `raid-delete`.
-use super::{disks_of, find, member};
+use super::{disks_of, find};
 use crate::{
     Verdict,
     md::assembly,
@@ -47,9 +47,8 @@ impl Verb for RaidDelete {
                 }
                 _ => (),
             }
-            let disks = disks_of(draft, &group);
-            for member_disk in &disks {
-                let device = member(draft, member_disk).await?;
+            let disks = disks_of(draft, &group).await?;
+            for (member_disk, device) in &disks {
                 if device.superblock.in_sync_to() != u64::MAX {
                     let why = format!(
                         "the array {:?} was written to a moment ago, or is being resynchronised",
@@ -80,7 +79,11 @@ impl Verb for RaidDelete {
             draft.say(format!(
                 "The array {} is no more; {} are free.",
                 group.name,
-                disks.join(", ")
+                disks
+                    .iter()
+                    .map(|(disk, _)| disk.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ));
             Ok(())
         })

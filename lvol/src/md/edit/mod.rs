@@ -169,18 +169,27 @@ impl Source for Disk<'_> {
     }
 }
 
-/// The disks that belong to an array in whatever way.
-fn disks_of(draft: &Draft<'_>, group: &Group) -> Vec<String> {
-    let named = format!("array {:?}", group.name);
-    let belongs = |name: &String| {
-        let facts = draft.disks.facts(name)?;
-        (facts.format == Some("md") && facts.reason.contains(&named)).then(|| name.clone())
-    };
-    let mut all: Vec<String> = group.members.iter().filter_map(|seat| seat.disk.clone()).collect();
-    for name in draft.disks.names().iter().filter_map(belongs) {
-        if !all.contains(&name) {
-            all.push(name)
+/// The disks that belong to an array in whatever way, by what they say themselves.
+async fn disks_of(draft: &mut Draft<'_>, group: &Group) -> Result<Vec<(String, Device)>, Refusal> {
+    let seats: Vec<&String> = group.members.iter().filter_map(|seat| seat.disk.as_ref()).collect();
+    let is_md = |name: &String| draft.disks.facts(name).is_some_and(|facts| facts.format == Some("md"));
+    let others: Vec<String> = draft
+        .disks
+        .names()
+        .into_iter()
+        .filter(|name| is_md(name) && !seats.contains(&name))
+        .collect();
+    let mut all = Vec::new();
+    for name in seats {
+        all.push((name.clone(), member(draft, name).await?))
+    }
+    for name in others {
+        // One of another array may be as damaged as it likes.
+        if let Ok(device) = member(draft, &name).await
+            && device.superblock.array().to_string() == group.id
+        {
+            all.push((name, device))
         }
     }
-    all
+    Ok(all)
 }
