@@ -7,7 +7,7 @@ use crate::{
     report::Report,
 };
 use std::{
-    io::{self, Read, Write},
+    io::{self, Write},
     net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
@@ -218,7 +218,7 @@ impl Session {
             self.rx.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        match self.stream.read(&mut self.rx[self.end..])? {
+        match crate::receive(&mut self.stream, &mut self.rx[self.end..])? {
             0 => Err(IscsiError::Nonsense("an end in the middle")),
             n => {
                 self.end += n;

@@ -8,3 +8,15 @@ pub mod iscsi;
 pub mod nvme;
 pub mod plan;
 pub mod report;
+
+use std::io::{self, ErrorKind, Read};
+
+/// Reads what has come. A socket with a time-out does not go on by itself after a signal, so it is asked again.
+fn receive(stream: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(into) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            got => return got,
+        }
+    }
+}

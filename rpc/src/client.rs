@@ -124,14 +124,17 @@ impl Client {
             if let Some(value) = self.framer.next_value().map_err(broken)? {
                 return Ok(value);
             }
-            match self.stream.read(&mut bytes)? {
-                0 => {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => {
                     return Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,
                         "the server closed the connection",
                     ));
                 }
-                n => self.framer.push(&bytes[..n]),
+                Ok(n) => self.framer.push(&bytes[..n]),
+                // With a time-out the system does not go on by itself after a signal.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Asking a running target by JSON-RPC, in a few lines: one request, one answer.
 use crate::Result;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,11 @@ pub fn call(socket: &Path, method: &str, params: Value) -> Result<Value> {
     let mut piece = [0; 16384];
     // The answer is one JSON value without a frame: it is whole when it parses.
     let value: Value = loop {
-        let n = stream.read(&mut piece)?;
+        let n = match stream.read(&mut piece) {
+            // With a time-out the system does not go on by itself after a signal.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            got => got?,
+        };
         if n == 0 {
             return Err(format!("{method}: the connection ended after {} bytes", answer.len()).into());
         }

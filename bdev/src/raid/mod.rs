@@ -5,13 +5,15 @@
 //!   shape     which block is where                      members   who is there, and how far it holds what it should
 //!   mirror    I/O of mirrors and RAID-10                intent    what may differ between members: the write-intent bitmap
 //!   stripes   I/O of RAID-4, 5 and 6                    record    superblocks: who belongs to it, who failed
-//!   gather    writes of one stripe, put together        care      resync, rebuild, check
-//!   locks     ranges that one at a time has             array     all of these, and what becomes of a member that fails
+//!   bands     their writes                              care      resync, rebuild, check
+//!   gather    writes of one stripe, put together        array     all of these, and what becomes of a member that fails
+//!   locks     ranges that one at a time has
 //! ```
 //!
 //! The order of things is what makes it safe: a region is noted before it is written; who failed is recorded before a write that it lacks is acknowledged; a region
 //! is forgotten only when the members' caches were emptied after its last write.
 mod array;
+mod bands;
 mod care;
 mod each;
 mod gather;

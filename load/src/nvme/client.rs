@@ -15,7 +15,7 @@ use spec::nvme::{
 };
 use std::{
     collections::HashMap,
-    io::{self, Read, Write},
+    io::{self, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -367,7 +367,7 @@ impl Client {
             self.start = 0;
             let have = self.rx.len();
             self.rx.resize(have + (64 << 10), 0);
-            let got = self.stream.read(&mut self.rx[have..]);
+            let got = crate::receive(&mut self.stream, &mut self.rx[have..]);
             self.rx.truncate(have + got.as_ref().copied().unwrap_or(0));
             if got? == 0 {
                 return Err(

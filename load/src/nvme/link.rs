@@ -41,7 +41,7 @@ impl Link {
             if step.map_err(failed)? {
                 break;
             }
-            match link.stream.read(&mut some)? {
+            match crate::receive(&mut link.stream, &mut some)? {
                 0 => {
                     return Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,
@@ -70,7 +70,7 @@ impl Read for Link {
             match channel.read(into).map_err(failed)? {
                 tls::Read::Bytes(n) => return Ok(n),
                 tls::Read::End => return Ok(0),
-                tls::Read::Wait => match self.stream.read(some)? {
+                tls::Read::Wait => match crate::receive(&mut self.stream, some)? {
                     0 => return Ok(0),
                     n => channel.feed(&some[..n]),
                 },

@@ -13,11 +13,7 @@ use spec::nvme::{
     identify::cns,
     property::{self, Cap},
 };
-use std::{
-    io::{Read, Write},
-    net::SocketAddr,
-    time::Instant,
-};
+use std::{io::Write, net::SocketAddr, time::Instant};
 
 /// What to load.
 #[derive(Clone, Debug)]
@@ -121,7 +117,7 @@ fn drive(queue: &mut Client, job: &Job, mut plan: Plan) -> Result<Report, Client
             rx.copy_within(start..end, 0);
             (start, end) = (0, end - start);
         }
-        let got = stream.read(&mut rx[end..])?;
+        let got = crate::receive(stream, &mut rx[end..])?;
         if got == 0 {
             return Err(ClientError::Nonsense("an end in the middle of the run"));
         }
