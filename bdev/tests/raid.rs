@@ -1,27 +1,19 @@
 //! Arrays: the suite that every module passes, every loss that a level bears, and power cuts.
+mod machine;
+
 use bdev::{
-    Disk, Geometry, Io,
+    Disk, Geometry,
     conformance::Subject,
     leaf::sim::Sim,
     module::raid::{self, Array, Command, Plan, Seat},
     raid::{MemberState, Parts, Shape},
 };
+use machine::{Machine, Versions, read_all, rest, stamp, together, writers};
 use reactor::{Buf, testing::Rng};
-use spec::{
-    BlockRange,
-    md::{
-        Level, assembly, bitmap,
-        superblock::{Standing, Superblock, Update},
-        v1,
-    },
-};
+use spec::BlockRange;
 use std::{
     cell::{Cell, RefCell},
-    future::{Future, poll_fn},
-    pin::Pin,
     rc::Rc,
-    task::Poll,
-    time::Duration,
 };
 
 /// An array without metadata over whole disks, all of which are there.
@@ -109,239 +101,6 @@ fn every_level_is_a_device_as_any_other() {
 #[test]
 fn every_level_with_an_odd_chunk_and_large_blocks() {
     conformance(4096, 7, 1)
-}
-
-/// A machine with disks that hold an MD array of version 1.2, put together from what they say.
-#[derive(Clone)]
-struct Machine {
-    sims: Vec<Sim>,
-    shape: Shape,
-}
-
-/// Where members have what, in blocks of 512 bytes.
-const SUPER: u64 = 8;
-const BITMAP: u64 = 8;
-const DATA: u64 = 32;
-const USED: u64 = 96;
-/// Blocks that a bit of the bitmap stands for.
-const UNIT: u64 = 16;
-
-impl Machine {
-    fn new(shape: Shape, members: usize, seed: u64, bitmap: bool) -> Machine {
-        let sims: Vec<Sim> = (0..members as u64)
-            .map(|at| Sim::able(512, DATA + USED, seed * 10 + at))
-            .collect();
-        let machine = Machine { sims, shape };
-        (0..members).for_each(|at| machine.label(at, 1, bitmap));
-        machine
-    }
-
-    /// The superblock of a member that is as new as the others.
-    fn label(&self, at: usize, events: u64, bitmap: bool) {
-        let id = uuid::Uuid::from_u128(0xa5);
-        let (level, layout) = match self.shape {
-            Shape::Raid1 => (Level::Raid1, 0),
-            Shape::Raid4 { .. } => (Level::Raid4, 0),
-            Shape::Raid5 { layout, .. } => (Level::Raid5, layout),
-            Shape::Raid6 { layout, .. } => (Level::Raid6, layout),
-            Shape::Raid10 { layout, .. } => (Level::Raid10, layout),
-        };
-        let mut new = v1::Superblock::new(id, level);
-        new.layout = layout;
-        new.chunk = self.shape.chunk().unwrap_or(0);
-        new.size = USED;
-        new.raid_disks = self.sims.len() as u32;
-        new.data_offset = DATA;
-        new.data_size = USED;
-        new.super_offset = SUPER;
-        new.number = at as u32;
-        new.device = uuid::Uuid::from_u128(at as u128 + 1);
-        new.events = events;
-        new.resync_offset = u64::MAX;
-        new.roles = (0..self.sims.len() as u16).map(v1::Role::Active).collect();
-        if bitmap {
-            new.set_bitmap_offset(Some(BITMAP as i32));
-            let span = self.shape.places(self.sims.len(), USED).unwrap().span();
-            let mut header = bitmap::Header::new(id, span, (UNIT * 512) as u32, 8);
-            header.events = events;
-            self.sims[at].store(SUPER + BITMAP, &header.to_bytes());
-        }
-        self.sims[at].store(SUPER, &new.to_bytes().expect("few roles"));
-    }
-
-    /// Puts the array together from what its disks say, without those in `away`. Also whether it has to be resynchronised.
-    fn start(&self, away: &[usize]) -> (Array, Disk) {
-        let bytes: Vec<Vec<u8>> = self.sims.iter().map(Sim::bytes).collect();
-        let at = |member: usize, block: u64, count: u64| {
-            bytes[member][(block * 512) as usize..][..(count * 512) as usize].to_vec()
-        };
-        let there: Vec<usize> = (0..self.sims.len()).filter(|at| !away.contains(at)).collect();
-        let supers: Vec<Superblock> = there
-            .iter()
-            .map(|member| Superblock::parse(&at(*member, SUPER, 8)).expect("a superblock"))
-            .collect();
-        let made = assembly::assemble(&supers.iter().collect::<Vec<_>>()).expect("an array");
-        let best = &supers[made.best];
-        let places = self.shape.places(self.sims.len(), USED).unwrap();
-        let (bitmap, mut differs) = match best.bitmap_offset() {
-            Some(_) => {
-                let place = at(there[made.best], SUPER + BITMAP, 8);
-                let header = bitmap::Header::parse(&place).expect("a bitmap");
-                assert!(
-                    header.events >= best.events(),
-                    "the bitmap is older than its superblock"
-                );
-                let dirty = bitmap::dirty(&place[bitmap::HEADER..], header.bits());
-                let differs = dirty.map(|bit| (bit * UNIT, UNIT)).collect();
-                (Some(place[..bitmap::HEADER].to_vec()), differs)
-            }
-            None => (None, vec![(0, places.span())]),
-        };
-        if best.in_sync_to() == u64::MAX {
-            differs.clear()
-        }
-        let mut members = vec![None; self.sims.len()];
-        let mut parts = vec![None; self.sims.len()];
-        for (place, found) in made.places.iter().enumerate() {
-            let Some((found, standing)) = found else { continue };
-            let sim = there[*found];
-            members[place] = Some(Seat {
-                state: match standing {
-                    Standing::Rebuilding(to) => MemberState::Rebuilding { to: *to },
-                    _ => MemberState::InSync,
-                },
-                write_mostly: false,
-                bad: Vec::new(),
-                superblock: Some((SUPER, at(sim, SUPER, 8))),
-            });
-            let whole = Disk::new(self.sims[sim].clone());
-            parts[place] = Some(Parts {
-                data: whole.view(DATA, USED).expect("room"),
-                whole,
-            })
-        }
-        let geometries: Vec<_> = parts
-            .iter()
-            .map(|parts: &Option<Parts>| parts.as_ref().map(|parts| parts.data.geometry()))
-            .collect();
-        let geometry = raid::geometry(self.shape, &geometries, USED).expect("a shape");
-        let plan = Plan {
-            name: "md0".into(),
-            shape: self.shape,
-            used: USED,
-            members,
-            bitmap,
-            differs,
-            noted: Vec::new(),
-            read_only: false,
-        };
-        let array = Array::new(plan, parts.clone(), 512).expect("an array");
-        let disk = array.device(parts, geometry);
-        array.tend();
-        (array, disk)
-    }
-
-    /// The power fails, after which nobody who ran on it does anything.
-    fn cut(&self) {
-        self.sims.iter().for_each(|sim| {
-            sim.power_cut();
-            sim.vanish()
-        })
-    }
-}
-
-/// Waits until nothing is done to the array any more.
-async fn rest(array: &Array) {
-    for _ in 0..10_000 {
-        if array.report().progress.is_none() {
-            return;
-        }
-        reactor::sleep(Duration::from_millis(1)).await
-    }
-    panic!("it does not come to rest: {:?}", array.report())
-}
-
-/// What each block may be: the last version that must be there, and all that came later.
-type Versions = Rc<RefCell<Vec<Vec<u64>>>>;
-
-fn stamp(block: u64, version: u64) -> Vec<u8> {
-    let mut bytes = reactor::testing::pattern(block * 1000 + version, 512);
-    bytes[..8].copy_from_slice(&version.to_le_bytes());
-    bytes
-}
-
-/// Several writers, each with blocks of its own, until the power fails.
-fn writers(
-    disk: &Disk,
-    versions: &Versions,
-    over: &Rc<Cell<bool>>,
-    seed: u64,
-) -> Vec<Pin<Box<dyn Future<Output = ()>>>> {
-    let blocks = disk.blocks();
-    let each = blocks / 3;
-    (0..3)
-        .map(|worker| {
-            let (disk, versions, over) = (disk.clone(), versions.clone(), over.clone());
-            let mut rng = Rng::new(seed * 7 + worker);
-            Box::pin(async move {
-                for _ in 0..6 {
-                    // Long enough for what was noted to be forgotten.
-                    if rng.below(4) == 0 {
-                        reactor::sleep(Duration::from_secs(11)).await
-                    }
-                    let start = worker * each + rng.below(each);
-                    let count = 1 + rng.below(((worker + 1) * each - start).min(70));
-                    let here = start..start + count;
-                    let mut bytes = Vec::new();
-                    for block in here.clone() {
-                        let mut versions = versions.borrow_mut();
-                        let next = versions[block as usize].last().expect("a version") + 1;
-                        versions[block as usize].push(next);
-                        bytes.extend(stamp(block, next))
-                    }
-                    let durable = rng.below(3);
-                    let io = Io::write(BlockRange::new(start, count as u32), Buf::from_slice(&bytes));
-                    let done = disk.perform(if durable == 0 { io.fua() } else { io }).await;
-                    if over.get() {
-                        return;
-                    }
-                    assert_eq!(done, Ok(()));
-                    if durable == 1 {
-                        let done = disk.flush().await;
-                        if over.get() {
-                            return;
-                        }
-                        assert_eq!(done, Ok(()))
-                    }
-                    if durable < 2 {
-                        for block in here {
-                            let mut versions = versions.borrow_mut();
-                            let last = versions[block as usize].len() - 1;
-                            versions[block as usize].drain(..last);
-                        }
-                    }
-                }
-            }) as Pin<Box<dyn Future<Output = ()>>>
-        })
-        .collect()
-}
-
-async fn together(mut futures: Vec<Pin<Box<dyn Future<Output = ()>>>>) {
-    poll_fn(|cx| {
-        futures.retain_mut(|future| future.as_mut().poll(cx).is_pending());
-        match futures.is_empty() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
-    })
-    .await
-}
-
-async fn read_all(disk: &Disk) -> Vec<u8> {
-    let data = Buf::alloc(disk.geometry().bytes() as usize);
-    let range = BlockRange::new(0, disk.blocks() as u32);
-    assert_eq!(disk.perform(Io::read(range, data.clone())).await, Ok(()));
-    data.to_vec()
 }
 
 /// One life up to the `cut`-th I/O on the members, and what is there afterwards. False if it ended before that. With `fails` a member vanishes some I/Os before,
@@ -475,55 +234,6 @@ fn power_fails_at_every_io_of_a_raid_6() {
 #[test]
 fn power_fails_at_every_io_of_a_raid_5_without_a_bitmap() {
     cut_everywhere(Shape::Raid5 { layout: 2, chunk: 8 }, 3, false, false)
-}
-
-impl Machine {
-    /// Another disk in the place of one that was lost, and superblocks that say so: what an administrator's command leaves behind.
-    fn replace(&mut self, lost: usize, seed: u64) {
-        self.sims[lost] = Sim::able(512, DATA + USED, seed * 10 + 7);
-        // It holds rubbish, not zeros.
-        self.sims[lost].store(0, &Rng::new(seed).bytes(((DATA + USED) * 512) as usize));
-        let superblock =
-            |sim: &Sim| Superblock::parse(&sim.bytes()[(SUPER * 512) as usize..][..4096]).expect("a superblock");
-        let others: Vec<usize> = (0..self.sims.len()).filter(|at| *at != lost).collect();
-        let best = others
-            .iter()
-            .map(|at| superblock(&self.sims[*at]))
-            .max_by_key(Superblock::events)
-            .expect("one");
-        let mut members: Vec<(Option<u32>, Standing)> = (0..self.sims.len())
-            .map(|at| (Some(at as u32), Standing::InSync))
-            .collect();
-        members[lost].1 = Standing::Rebuilding(0);
-        let events = best.events() + 1;
-        let unclean = best.in_sync_to() != u64::MAX;
-        for this in 0..self.sims.len() {
-            let mut new = if this == lost {
-                best.clone()
-            } else {
-                superblock(&self.sims[this])
-            };
-            if let (Superblock::V1(new), true) = (&mut new, this == lost) {
-                new.number = lost as u32;
-                new.device = uuid::Uuid::from_u128(1000 + u128::from(seed));
-            }
-            new.update(&Update {
-                events,
-                time: 1,
-                dirty: unclean,
-                in_sync_to: u64::MAX,
-                members: &members,
-                this,
-                corrected: 0,
-            });
-            self.sims[this].store(SUPER, &new.to_bytes().expect("few roles"));
-            let bitmap = self.sims[others[0]].bytes()[((SUPER + BITMAP) * 512) as usize..][..4096].to_vec();
-            let mut header = bitmap::Header::parse(&bitmap).expect("a bitmap");
-            header.events = events;
-            let bits = bitmap[bitmap::HEADER..].to_vec();
-            self.sims[this].store(SUPER + BITMAP, &[header.to_bytes().to_vec(), bits].concat())
-        }
-    }
 }
 
 /// Members are lost in the middle of writes, others take their places and are rebuilt in the middle of writes, and are lost in turn.
