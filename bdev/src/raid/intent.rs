@@ -55,6 +55,16 @@ pub(crate) struct Intent {
     regions: RefCell<Box<[Region]>>,
     /// How many are [`NEEDED`]; mostly none.
     needed: Cell<u64>,
+    /// No region before this one is.
+    needed_from: Cell<usize>,
+    /// How many are [`SET`].
+    set: Cell<u64>,
+    /// Writes that are under way, once for each region that they are about.
+    writes: Cell<u64>,
+    /// Those that are [`USED`]: there may be millions of regions, and nobody looks through all of them.
+    recent: RefCell<Vec<usize>>,
+    /// Those that were until the last look: they are cleared if nobody uses them again.
+    aging: RefCell<Vec<usize>>,
     place: Option<Place>,
     /// Those that are [`WANTED`].
     wanted: RefCell<Vec<usize>>,
@@ -77,6 +87,11 @@ impl Intent {
             // One for each bit of a bitmap, which its reader bounded.
             regions: RefCell::new(vec![Region::default(); count as usize].into()),
             needed: Cell::new(0),
+            needed_from: Cell::new(0),
+            set: Cell::new(0),
+            writes: Cell::new(0),
+            recent: RefCell::default(),
+            aging: RefCell::default(),
             place,
             wanted: RefCell::default(),
             begun: Cell::new(false),
@@ -102,11 +117,28 @@ impl Intent {
         let mut regions = self.regions.borrow_mut();
         let count = regions.len();
         let last = (blocks.end.div_ceil(self.unit) as usize).min(count);
-        for region in &mut regions[((blocks.start / self.unit) as usize).min(last)..last] {
+        let first = ((blocks.start / self.unit) as usize).min(last);
+        for region in &mut regions[first..last] {
             if region.flags & NEEDED == 0 {
-                region.flags |= NEEDED | SET;
+                self.mark_set(region);
+                region.flags |= NEEDED;
                 self.needed.set(self.needed.get() + 1)
             }
+        }
+        self.needed_from.set(self.needed_from.get().min(first))
+    }
+
+    fn mark_set(&self, region: &mut Region) {
+        if region.flags & SET == 0 {
+            region.flags |= SET;
+            self.set.set(self.set.get() + 1)
+        }
+    }
+
+    fn mark_used(&self, at: usize, region: &mut Region) {
+        if region.flags & USED == 0 {
+            region.flags |= USED;
+            self.recent.borrow_mut().push(at)
         }
     }
 
@@ -115,7 +147,7 @@ impl Intent {
         let bits = self.bits(&blocks);
         self.regions.borrow_mut()[bits]
             .iter_mut()
-            .for_each(|region| region.flags |= SET)
+            .for_each(|region| self.mark_set(region))
     }
 
     /// True if members may differ somewhere there, from before.
@@ -140,22 +172,26 @@ impl Intent {
             return None;
         }
         let regions = self.regions.borrow();
-        let first = (from / self.unit) as usize;
+        let (from, none_before) = ((from / self.unit) as usize, self.needed_from.get());
+        let first = from.max(none_before);
         let at = first
             + regions
                 .get(first..)?
                 .iter()
                 .position(|region| region.flags & NEEDED != 0)?;
+        if from <= none_before {
+            self.needed_from.set(at)
+        }
         Some(at as u64 * self.unit..(at as u64 + 1) * self.unit)
     }
 
     /// The region was compared and is alike.
     pub fn settle(&self, region: Range<u64>) {
         let bits = self.bits(&region);
-        for region in &mut self.regions.borrow_mut()[bits] {
+        for (at, region) in (bits.start..).zip(&mut self.regions.borrow_mut()[bits]) {
             if region.flags & NEEDED != 0 {
                 region.flags &= !NEEDED;
-                region.flags |= USED;
+                self.mark_used(at, region);
                 self.needed.set(self.needed.get() - 1)
             }
         }
@@ -168,7 +204,7 @@ impl Intent {
         let mut noted = true;
         for (at, region) in (bits.start..).zip(&mut self.regions.borrow_mut()[bits.clone()]) {
             region.writes += 1;
-            region.flags |= USED;
+            self.mark_used(at, region);
             if region.flags & SET == 0 {
                 noted = false;
                 if region.flags & (WANTED | MARKED) == 0 {
@@ -177,6 +213,7 @@ impl Intent {
                 }
             }
         }
+        self.writes.set(self.writes.get() + bits.len() as u64);
         if noted && array.is_dirty() {
             return Ok(());
         }
@@ -228,7 +265,7 @@ impl Intent {
         for at in all {
             regions[at].flags &= !MARKED;
             match done {
-                Ok(()) => regions[at].flags |= SET,
+                Ok(()) => self.mark_set(&mut regions[at]),
                 // Others may wait for it.
                 Err(_) => {
                     regions[at].flags |= WANTED;
@@ -328,6 +365,7 @@ impl Intent {
     /// After a write. Where a member did not get it, the region has to be brought up to date there: its bit stays as long as one is away.
     pub fn end(&self, blocks: &Range<u64>) {
         let bits = self.bits(blocks);
+        self.writes.set(self.writes.get().saturating_sub(bits.len() as u64));
         for region in &mut self.regions.borrow_mut()[bits] {
             region.writes = region.writes.saturating_sub(1)
         }
@@ -336,19 +374,32 @@ impl Intent {
     /// Clears what has not been used since the last time, if all members are there; the members' caches are emptied first. True if bits are left.
     pub async fn tidy(&self, array: &State) -> bool {
         let idle = |region: &Region| region.flags == SET && region.writes == 0;
-        let mut any = false;
         let all: Vec<usize> = {
             let mut regions = self.regions.borrow_mut();
-            let mut all = Vec::new();
-            for (at, region) in regions.iter_mut().enumerate() {
-                any |= region.flags & SET != 0;
-                if idle(region) {
-                    all.push(at)
-                }
-                region.flags &= !USED
+            let (mut recent, mut aging) = (self.recent.borrow_mut(), self.aging.borrow_mut());
+            // Bits from before, or that were kept while a member was away: they are looked for once.
+            let known = (recent.len() + aging.len()) as u64 + self.needed.get();
+            if self.set.get() > known && array.is_whole() {
+                let all = regions.iter().enumerate();
+                *aging = all.filter(|(_, region)| idle(region)).map(|(at, _)| at).collect()
             }
+            let all = aging.drain(..).filter(|at| idle(&regions[*at])).collect();
+            for at in &*recent {
+                regions[*at].flags &= !USED
+            }
+            std::mem::swap(&mut *recent, &mut *aging);
+            // One that is still written to is as if it had been used since: nobody will say so again.
+            aging.retain(|at| {
+                let busy = regions[*at].writes > 0;
+                if busy {
+                    regions[*at].flags |= USED;
+                    recent.push(*at)
+                }
+                !busy
+            });
             all
         };
+        let any = self.set.get() > 0;
         if all.is_empty() || !array.is_whole() {
             return any;
         }
@@ -363,6 +414,7 @@ impl Intent {
             let mut regions = self.regions.borrow_mut();
             let still: Vec<usize> = all.into_iter().filter(|at| idle(&regions[*at])).collect();
             still.iter().for_each(|at| regions[*at].flags = 0);
+            self.set.set(self.set.get().saturating_sub(still.len() as u64));
             still
         };
         if self.write(array, &cleared).await.is_err() || array.recorded().await.is_err() {
@@ -370,15 +422,12 @@ impl Intent {
         }
         self.writing.set(false);
         self.written.notify_all();
-        self.regions.borrow().iter().any(|region| region.flags & SET != 0)
+        self.set.get() > 0
     }
 
     /// Nobody writes, and nobody has since the last look.
     pub fn is_idle(&self) -> bool {
-        let regions = self.regions.borrow();
-        regions
-            .iter()
-            .all(|region| region.writes == 0 && region.flags & USED == 0)
+        self.writes.get() == 0 && self.recent.borrow().is_empty()
     }
 
     /// Notes whether somebody looks what may be cleared; answers whether somebody did.
@@ -388,13 +437,7 @@ impl Intent {
 
     /// Blocks that are noted, as runs of regions: what the next start has to compare.
     pub fn noted(&self) -> u64 {
-        let noted = self
-            .regions
-            .borrow()
-            .iter()
-            .filter(|region| region.flags & SET != 0)
-            .count();
-        noted as u64 * self.unit
+        self.set.get() * self.unit
     }
 
     /// Blocks of a region.
