@@ -1,6 +1,6 @@
 //! What a warm I/O may cost: no allocation, no byte copied, no lock.
 use bdev::{
-    Disk, Graph, NodeSpec, Table,
+    Disk, Graph, Io, NodeSpec, Table,
     conformance::costs_nothing,
     gate::Gate,
     leaf::{memory::Memory, null::Null},
@@ -8,12 +8,15 @@ use bdev::{
         crypt::Crypt,
         delay::{Delay, Latencies},
         linear::Linear,
+        raid::{self, Array, Plan, Seat},
         stats::{Counters, Stats},
         stripe::Stripe,
     },
+    raid::{MemberState, Parts, Shape},
     xts::Xts,
 };
-use reactor::{Config, Reactors, testing::CountingAlloc};
+use reactor::{Buf, Config, Reactors, testing::CountingAlloc};
+use spec::BlockRange;
 use std::{sync::Arc, time::Duration};
 
 #[global_allocator]
@@ -68,6 +71,79 @@ fn encryption_takes_pages_and_no_memory() {
         let stripe = Stripe::build(&[memory(4096, 1000), memory(4096, 1000)], 4).unwrap();
         Gate::new(crypt(stripe)).disk()
     });
+}
+
+/// An array of memory without metadata.
+fn array(shape: Shape, members: usize) -> Disk {
+    let used = 8000;
+    let seat = Seat {
+        state: MemberState::InSync,
+        write_mostly: false,
+        bad: Vec::new(),
+        superblock: None,
+    };
+    let plan = Plan {
+        name: "array".into(),
+        shape,
+        used,
+        members: vec![Some(seat); members],
+        bitmap: None,
+        differs: Vec::new(),
+        noted: Vec::new(),
+        read_only: false,
+    };
+    let disks: Vec<Disk> = (0..members).map(|_| memory(512, used)).collect();
+    let geometries: Vec<_> = disks.iter().map(|disk| Some(disk.geometry())).collect();
+    let geometry = raid::geometry(shape, &geometries, used).unwrap();
+    let part = |data: Disk| {
+        Some(Parts {
+            whole: data.clone(),
+            data,
+        })
+    };
+    let parts: Vec<_> = disks.into_iter().map(part).collect();
+    let array = Array::new(plan, parts.clone(), 512).unwrap();
+    array.device(parts, geometry)
+}
+
+#[test]
+fn reads_of_arrays_and_writes_of_mirrors_take_nothing() {
+    const CHUNK: u32 = 16;
+    check("a mirror of three", 8, || array(Shape::Raid1, 3));
+    for (name, layout) in [("near", 0x102), ("far", 0x201), ("offset", 0x1_0201)] {
+        let shape = Shape::Raid10 { layout, chunk: CHUNK };
+        check(name, 8, || array(shape, 4));
+        check(name, 40, || array(shape, 4))
+    }
+    let parity = [
+        Shape::Raid4 { chunk: CHUNK },
+        Shape::Raid5 {
+            layout: 2,
+            chunk: CHUNK,
+        },
+        Shape::Raid6 {
+            layout: 2,
+            chunk: CHUNK,
+        },
+    ];
+    for (shape, blocks) in parity.into_iter().flat_map(|shape| [(shape, 8), (shape, 40)]) {
+        reactor::sim::run(async {
+            let (disk, data) = (array(shape, 5), Buf::alloc(blocks as usize * 512));
+            let mut before = 0;
+            for round in 0..2000 {
+                if round == 1000 {
+                    before = reactor::testing::allocations()
+                }
+                let range = BlockRange::new(round % 200 * 8, blocks);
+                assert_eq!(disk.perform(Io::read(range, data.clone())).await, Ok(()))
+            }
+            let calls = reactor::testing::allocations() - before;
+            assert_eq!(
+                calls, 0,
+                "{shape:?}: allocator calls in 1,000 warm reads of {blocks} blocks"
+            )
+        })
+    }
 }
 
 #[test]

@@ -132,7 +132,8 @@ impl State {
         let doubtful = self.intent.is_needed(&super::intent::range(band.range));
         Ok(match (modifies, rebuilds) {
             _ if !writes => Way::Plain,
-            (true, false) if sums > 0 => Way::Modify,
+            // Where two sums are kept, everything may be less than the old of a few and both.
+            (true, false) if sums > 0 && written + sums <= data => Way::Modify,
             (true, true) if written + sums < data - written && sums > 0 && !doubtful => Way::Modify,
             (_, true) => Way::Rebuild,
             (_, false) => Way::Recover,
