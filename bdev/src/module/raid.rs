@@ -335,7 +335,7 @@ impl Array {
             Command::Scrub { repair } => state.ask(if repair { Work::Repair } else { Work::Check }),
             Command::Pause(on) => state.care.pause(on),
             Command::Cancel => state.care.cancel(),
-            Command::Limit(blocks) => state.care.limit.set(blocks),
+            Command::Limit(blocks) => state.care.pace.limit.set(blocks),
             Command::Fail(member) => {
                 let known = state
                     .members
@@ -432,6 +432,7 @@ impl BlockDevice for Raid {
         };
         match &self.members[usize::from(member)] {
             Some(disk) => {
+                state.ios.set(state.ios.get() + 1);
                 io.range.start = Lba(at);
                 Mapped::To(disk)
             }

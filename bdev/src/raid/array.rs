@@ -41,7 +41,7 @@ pub(crate) struct State {
     lost: Cell<u64>,
     /// Something was written since it runs.
     pub touched: Cell<bool>,
-    /// Host I/O so far, but for what is mapped.
+    /// Host I/O so far.
     pub ios: Cell<u64>,
     /// Stripes that were written without a read, and all that were written.
     pub full_stripes: Cell<u64>,

@@ -1,10 +1,10 @@
 //! What is done to an array beside host I/O: making members alike after a crash, rebuilding a member, checking.
 //!
-//! Each step locks a stretch, so host writes there wait for it, and one step is under way at a time while hosts are busy, with as long a pause behind
-//! it as it took.
+//! Each step locks a stretch, so host writes there wait for it; how many are under way is the business of [`pace`](super::pace).
 use super::{
     array::State,
     member::{Member, MemberState},
+    pace::Pace,
     sequel::Sequel,
     shape::Places,
 };
@@ -13,13 +13,9 @@ use serde::{Deserialize, Serialize};
 use spec::BlockRange;
 use std::{
     cell::{Cell, RefCell},
-    future::Future,
-    ops::Range,
     time::Duration,
 };
 
-/// Bytes of each member that a step is about.
-const STEP: u64 = 512 << 10;
 /// How often a rebuild notes how far it is.
 const NOTE: Duration = Duration::from_secs(10);
 
@@ -58,6 +54,7 @@ pub struct Progress {
 #[derive(Default)]
 pub(crate) struct Care {
     pub sequel: Sequel,
+    pub pace: Pace,
     running: Cell<Option<Progress>>,
     began: Cell<reactor::Time>,
     /// What the last check or repair found.
@@ -65,8 +62,6 @@ pub(crate) struct Care {
     wanted: RefCell<Vec<Work>>,
     paused: Cell<bool>,
     stop: Cell<bool>,
-    /// Blocks a second at most, of each member; 0: no limit.
-    pub limit: Cell<u64>,
     alive: Cell<bool>,
     changed: reactor::Notify,
 }
@@ -89,6 +84,32 @@ impl Care {
         self.stop.set(self.running.get().is_some());
         self.wanted.borrow_mut().clear();
         self.changed.notify_all()
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused.get()
+    }
+
+    /// It is to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.get()
+    }
+
+    /// Returns when it may go on, or is to end.
+    pub async fn unpaused(&self) {
+        while self.paused.get() && !self.stop.get() {
+            self.changed.wait().await
+        }
+    }
+
+    /// So many more blocks are done, and so many of them were different.
+    pub fn advance(&self, blocks: u64, differ: u64) {
+        if let Some(mut progress) = self.running.get() {
+            progress.at += blocks;
+            progress.differ += differ;
+            progress.for_ms = reactor::now().since(self.began.get()).as_millis() as u64;
+            self.running.set(Some(progress))
+        }
     }
 }
 
@@ -119,6 +140,10 @@ impl State {
 
     fn next_work(&self) -> Option<Work> {
         let mut wanted = self.care.wanted.borrow_mut();
+        // Asked for again while it was being done.
+        if !self.is_rebuilding() {
+            wanted.retain(|work| *work != Work::Rebuild)
+        }
         match wanted.is_empty() {
             true => None,
             false => Some(wanted.remove(0)),
@@ -130,13 +155,14 @@ impl State {
         if self.intent.next_needed(0).is_some() {
             self.ask(Work::Resync)
         }
-        if self
-            .members
-            .iter()
-            .any(|member| matches!(member.state(), MemberState::Rebuilding { .. }))
-        {
+        if self.is_rebuilding() {
             self.ask(Work::Rebuild)
         }
+    }
+
+    fn is_rebuilding(&self) -> bool {
+        let is = |member: &Member| matches!(member.state(), MemberState::Rebuilding { .. });
+        self.members.iter().any(is)
     }
 
     async fn work(&self, work: Work) {
@@ -189,64 +215,6 @@ impl State {
         }
     }
 
-    /// Tells how far it is, waits while it is paused or hosts are busy. An error: it is to end.
-    async fn step<F: Future<Output = Result<u64, IoError>>>(&self, blocks: u64, step: F) -> IoResult {
-        let (ios, began) = (self.ios.get(), reactor::now());
-        let differ = step.await?;
-        if let Some(mut progress) = self.care.running.get() {
-            progress.at += blocks;
-            progress.differ += differ;
-            progress.for_ms = reactor::now().since(self.care.began.get()).as_millis() as u64;
-            self.care.running.set(Some(progress))
-        }
-        let took = reactor::now().since(began);
-        let limit = self.care.limit.get();
-        let least = match limit {
-            0 => Duration::ZERO,
-            limit => Duration::from_secs_f64(blocks as f64 / limit as f64),
-        };
-        let yields = if self.ios.get() != ios || self.is_busy() {
-            took
-        } else {
-            Duration::ZERO
-        };
-        match least.saturating_sub(took).max(yields) {
-            Duration::ZERO => reactor::yield_now().await,
-            pause => reactor::sleep(pause).await,
-        }
-        while self.care.paused.get() && !self.care.stop.get() {
-            self.care.changed.wait().await
-        }
-        match self.care.stop.get() {
-            true => Err(IoError::Aborted),
-            false => Ok(()),
-        }
-    }
-
-    /// Hosts' I/O is under way on the members.
-    fn is_busy(&self) -> bool {
-        self.members.iter().any(|member| member.standing() > 0)
-    }
-
-    /// The stretches of the space that is compared which one step does: within a chunk, or a stripe.
-    fn stretches(&self, range: Range<u64>) -> impl Iterator<Item = BlockRange> + use<> {
-        let step = (STEP / u64::from(self.block_size())).max(1) as u32;
-        let chunk = self.places.chunk();
-        let span = self.whole_span();
-        let (mut at, end) = (range.start, range.end.min(span));
-        std::iter::from_fn(move || {
-            let left = (end.checked_sub(at)?).min(step.into());
-            let left = match chunk {
-                Some(chunk) => left.min(u64::from(chunk) - at % u64::from(chunk)),
-                None => left,
-            };
-            // At most a step.
-            let one = BlockRange::new(at, left as u32);
-            at += left;
-            (left > 0).then_some(one)
-        })
-    }
-
     /// What of the span is in use: whole chunks.
     fn whole_span(&self) -> u64 {
         match &self.places {
@@ -271,12 +239,25 @@ impl State {
 
     async fn resync(&self) -> IoResult {
         let mut from = 0;
-        while let Some(region) = self.intent.next_needed(from) {
-            from = region.end;
-            for range in self.stretches(region.clone()) {
-                self.step(range.count.into(), self.compare(range, true)).await?
+        while let Some(mut run) = self.intent.next_needed(from) {
+            while let Some(next) = self.intent.next_needed(run.end).filter(|next| next.start == run.end) {
+                run.end = next.end
             }
-            self.intent.settle(region)
+            from = run.end;
+            let mut settled = run.start;
+            let compare = |range| self.compare(range, true);
+            self.steps(run.start..run.end.min(self.whole_span()), compare, async |range, _| {
+                // Whole regions.
+                let unit = self.intent.unit();
+                let done = (range.start.0 + u64::from(range.count)) / unit * unit;
+                if done > settled {
+                    self.intent.settle(settled..done);
+                    settled = done
+                }
+                Ok(())
+            })
+            .await?;
+            self.intent.settle(run)
         }
         self.flush_members().await?;
         self.watch();
@@ -287,9 +268,8 @@ impl State {
     }
 
     async fn scrub(&self, repair: bool) -> IoResult {
-        for range in self.stretches(0..self.places.span()) {
-            self.step(range.count.into(), self.compare(range, repair)).await?
-        }
+        let compare = |range| self.compare(range, repair);
+        self.steps(0..self.whole_span(), compare, async |_, _| Ok(())).await?;
         let found = self.care.running.get().map_or(0, |progress| progress.differ);
         self.care.mismatches.set(found);
         Ok(())
@@ -314,14 +294,25 @@ impl State {
 
     async fn rebuild_member(&self, member: u16) -> IoResult {
         let this = &self.members[usize::from(member)];
+        let MemberState::Rebuilding { to: from } = this.state() else {
+            return Err(IoError::Gone);
+        };
+        let end = match &self.places {
+            Places::Parity { .. } => self.whole_span(),
+            Places::Mirror { blocks, .. } => *blocks,
+            Places::Raid10(_) => self
+                .member_blocks()
+                .next_multiple_of(u64::from(self.places.chunk().unwrap_or(1))),
+        };
         let mut noted = reactor::now();
-        loop {
-            let MemberState::Rebuilding { to } = this.state() else {
+        let rebuild = |range| self.rebuild_stretch(member, range);
+        self.steps(from..end, rebuild, async |range, _| {
+            let MemberState::Rebuilding { .. } = this.state() else {
                 return Err(IoError::Gone);
             };
-            let Some(range) = self.member_stretch(to) else { break };
-            self.step(range.count.into(), self.rebuild_stretch(member, range))
-                .await?;
+            this.set_state(MemberState::Rebuilding {
+                to: range.start.0 + u64::from(range.count),
+            });
             if reactor::now().since(noted) > NOTE
                 && let Some(record) = &self.record
             {
@@ -330,7 +321,9 @@ impl State {
                 record.update(self).await?;
                 noted = reactor::now()
             }
-        }
+            Ok(())
+        })
+        .await?;
         self.flush_members().await?;
         if !this.writes() {
             return Err(IoError::Gone);
@@ -344,39 +337,17 @@ impl State {
         Ok(())
     }
 
-    /// What of a member is rebuilt next, in its own blocks.
-    fn member_stretch(&self, from: u64) -> Option<BlockRange> {
-        let end = match &self.places {
-            Places::Parity { .. } => self.whole_span(),
-            Places::Mirror { blocks, .. } => *blocks,
-            Places::Raid10(_) => self
-                .member_blocks()
-                .next_multiple_of(u64::from(self.places.chunk().unwrap_or(1))),
-        };
-        let step = (STEP / u64::from(self.block_size())).max(1);
-        let left = end.checked_sub(from)?.min(step);
-        let left = match self.places.chunk() {
-            Some(chunk) => left.min(u64::from(chunk) - from % u64::from(chunk)),
-            None => left,
-        };
-        (left > 0).then(|| BlockRange::new(from, left as u32))
-    }
-
     /// Makes one stretch of a member what it should be. What is written there from the moment the lock is free is written to this member as well.
     async fn rebuild_stretch(&self, member: u16, range: BlockRange) -> Result<u64, IoError> {
-        let end = range.start.0 + u64::from(range.count);
-        let this = &self.members[usize::from(member)];
         match &self.places {
             Places::Parity { parity, .. } => {
                 let stripe = range.start.0 / u64::from(parity.chunk());
                 let _guard = self.locks.lock(stripe..stripe + 1).await;
-                self.rebuild_rows(parity, stripe, member, range).await?;
-                self.advance(member, end)
+                self.rebuild_rows(parity, stripe, member, range).await?
             }
             Places::Mirror { .. } => {
                 let _guard = self.locks.lock(super::intent::range(range)).await;
-                self.copy_to(member, range).await?;
-                self.advance(member, end)
+                self.copy_to(member, range).await?
             }
             Places::Raid10(raid10) => {
                 let place = spec::md::Place {
@@ -386,23 +357,13 @@ impl State {
                 if let Some((at, _)) = raid10.find(place) {
                     let range = BlockRange::new(at, range.count);
                     let _guard = self.locks.lock(super::intent::range(range)).await;
-                    self.copy_to(member, range).await?;
-                    self.advance(member, end)
-                } else {
-                    self.advance(member, end)
+                    self.copy_to(member, range).await?
                 }
             }
         }
-        match this.writes() {
+        match self.members[usize::from(member)].writes() {
             true => Ok(0),
             false => Err(IoError::Gone),
-        }
-    }
-
-    fn advance(&self, member: u16, to: u64) {
-        let this = &self.members[usize::from(member)];
-        if let MemberState::Rebuilding { to: was } = this.state() {
-            this.set_state(MemberState::Rebuilding { to: to.max(was) })
         }
     }
 }

@@ -7,7 +7,7 @@
 //!   stripes   I/O of RAID-4, 5 and 6                    record    superblocks: who belongs to it, who failed
 //!   bands     their writes                              care      resync, rebuild, check
 //!   gather    writes of one stripe, put together        array     all of these, and what becomes of a member that fails
-//!   locks     ranges that one at a time has
+//!   locks     ranges that one at a time has             pace      how fast it is cared for, and when it yields to hosts
 //! ```
 //!
 //! The order of things is what makes it safe: a region is noted before it is written; who failed is recorded before a write that it lacks is acknowledged; a region
@@ -21,6 +21,7 @@ mod intent;
 mod locks;
 mod member;
 mod mirror;
+mod pace;
 mod record;
 mod sequel;
 mod shape;
