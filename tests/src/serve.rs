@@ -1,5 +1,5 @@
 //! The binary under test: started on free ports, watched, stopped or killed.
-use crate::tool::tree;
+use crate::tool::{Tool, tree};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,12 @@ pub fn binary() -> PathBuf {
             tree().join(".build/release/ashlar")
         })
         .clone()
+}
+
+/// `ashlar` of the server in `dir`.
+pub fn ashlar(dir: &Path, args: &[&str]) -> Tool {
+    let tool = Tool::new(&binary().to_string_lossy());
+    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
 }
 
 /// Free ports of this machine's loopback.
