@@ -183,6 +183,7 @@ impl Kind {
                 bitmap,
                 differs,
                 noted,
+                replay,
                 read_only,
             } => {
                 let place = |seat: &Option<table::Seat>| match seat {
@@ -205,6 +206,7 @@ impl Kind {
                         bitmap: bitmap.as_ref().map(|bytes| bytes.0.clone()),
                         differs: differs.clone(),
                         noted: noted.clone(),
+                        replay: *replay,
                         read_only: *read_only,
                     },
                 }

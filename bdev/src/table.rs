@@ -88,6 +88,9 @@ pub enum Table {
         /// What the bitmap has noted besides: where members that are away have missed something.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         noted: Vec<(u64, u64)>,
+        /// The members' log says what was being written when it was stopped.
+        #[serde(default)]
+        replay: bool,
         /// Refuse writes, and write nothing by itself either.
         #[serde(default)]
         read_only: bool,

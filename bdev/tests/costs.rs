@@ -90,6 +90,7 @@ fn array(shape: Shape, members: usize) -> Disk {
         bitmap: None,
         differs: Vec::new(),
         noted: Vec::new(),
+        replay: false,
         read_only: false,
     };
     let disks: Vec<Disk> = (0..members).map(|_| memory(512, used)).collect();

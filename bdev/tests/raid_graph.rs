@@ -52,6 +52,7 @@ fn array(on: [Option<&str>; 3], fresh: Option<&str>) -> Table {
         bitmap: None,
         differs: Vec::new(),
         noted: Vec::new(),
+        replay: false,
         read_only: false,
     }
 }

@@ -70,6 +70,7 @@ impl Counted {
             bitmap: None,
             differs: Vec::new(),
             noted: Vec::new(),
+            replay: false,
             read_only: false,
         };
         let geometries: Vec<_> = disks.iter().map(|disk| Some(disk.geometry())).collect();

@@ -123,6 +123,7 @@ pub fn array(shape: Shape, members: usize) -> Disk {
         bitmap: None,
         differs: Vec::new(),
         noted: Vec::new(),
+        replay: false,
         read_only: false,
     };
     let geometries: Vec<_> = disks.iter().map(|disk| Some(disk.geometry())).collect();

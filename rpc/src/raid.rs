@@ -55,6 +55,7 @@ fn table(raid: &Raid, members: &[NodeInfo]) -> Result<Table, String> {
             bitmap: None,
             differs: vec![(0, places.span())],
             noted: Vec::new(),
+            replay: false,
             read_only: false,
         })
     };

@@ -7,16 +7,16 @@
 use crate::{
     Allocation, BlockDevice, Disk, Geometry, Io, IoError, IoResult, Mapped, Op, fan,
     raid::{
-        Intent, Making, Member, MemberState, Parts, Place, Places, Progress, Record, Shape, State, Super, Work, split,
-        zeros,
+        Intent, Log, Making, Member, MemberState, Partial, Parts, Place, Places, Progress, Record, Redo, Shape, State,
+        Super, Work, split, zeros,
     },
 };
 use serde::{Deserialize, Serialize};
 use spec::{
     BlockRange, Lba,
-    md::{SECTOR, bitmap::Header, superblock::Superblock},
+    md::{SECTOR, bitmap::Header, redo, superblock::Superblock, v1::Features},
 };
-use std::rc::Rc;
+use std::{ops::Range, rc::Rc};
 
 /// Blocks of members whose zeroing is one operation.
 const ZERO_STEP: u64 = 1 << 17;
@@ -42,8 +42,18 @@ pub struct Plan {
     pub differs: Vec<(u64, u64)>,
     /// What the bitmap has noted besides.
     pub noted: Vec<(u64, u64)>,
+    /// The log says what was being written when it was stopped: partial parity, or what was to be written.
+    pub replay: bool,
     /// Nothing is written, not even metadata.
     pub read_only: bool,
+}
+
+impl Plan {
+    /// Sectors that the bitmap takes on each member.
+    fn bitmap_sectors(&self) -> u64 {
+        let header = self.bitmap.as_ref().and_then(|bytes| Header::parse(bytes).ok());
+        header.map_or(0, |header| header.len().div_ceil(SECTOR))
+    }
 }
 
 /// What is known of a member.
@@ -158,10 +168,17 @@ impl Array {
     pub fn new(plan: Plan, parts: Vec<Option<Parts>>, block_size: u32) -> Result<Self, String> {
         let places = plan.shape.places(plan.members.len(), plan.used)?;
         let sectors = u64::from(block_size) / SECTOR;
-        let labels = labels(&plan.members, block_size)?;
+        let labels = labels(&plan.members, plan.bitmap_sectors(), block_size)?;
         let bitmaps = labels.iter().map(|label| label.as_ref()?.bitmap).collect::<Vec<_>>();
+        let log = log(&plan, &places, &labels, block_size)?;
+        if plan.replay && matches!(log, Log::None) {
+            return Err("it has no log that could be replayed".into());
+        }
         let supers: Vec<_> = labels.into_iter().map(|label| Some(label?.superblock)).collect();
         let record = supers.iter().any(Option::is_some).then(|| Record::new(supers));
+        if let (Some(record), true) = (&record, plan.replay) {
+            record.was_dirty()
+        }
         let span = places.span();
         let (unit, place) = match &plan.bitmap {
             Some(bytes) => {
@@ -198,6 +215,8 @@ impl Array {
             members: plan.members.iter().zip(parts).map(member).collect(),
             intent,
             record,
+            log,
+            replay: plan.replay,
             read_only: plan.read_only,
         })))
     }
@@ -223,9 +242,19 @@ impl Array {
 
     /// Begins what has to be done by itself: to be called on its core once hosts may come.
     pub fn tend(&self) {
-        if !self.0.read_only {
-            self.0.tend()
+        if self.0.read_only {
+            return;
         }
+        if self.0.is_ready() {
+            return self.0.tend();
+        }
+        let state = self.0.clone();
+        reactor::spawn_background(async move {
+            state.make_ready().await;
+            if state.is_ready() {
+                state.tend()
+            }
+        })
     }
 
     /// What it is like.
@@ -276,7 +305,7 @@ impl Array {
         if places != state.places || plan.bitmap.is_some() != state.intent.is_on_disk() {
             return false;
         }
-        let Ok(labels) = labels(&plan.members, state.block_size()) else {
+        let Ok(labels) = labels(&plan.members, plan.bitmap_sectors(), state.block_size()) else {
             return false;
         };
         // One that has come late and holds what it should: nothing was written without it. Any other knows of something that this array does not.
@@ -309,6 +338,7 @@ impl Array {
                     known.write_mostly.set(seat.write_mostly);
                     if let (Some(record), Some(label)) = (&state.record, label) {
                         state.intent.seat(place, label.bitmap);
+                        state.log.seat(place, label.log.clone());
                         record.seat(place, label.superblock)
                     }
                 }
@@ -317,6 +347,9 @@ impl Array {
         }
         let array = self.clone();
         reactor::spawn_background(async move {
+            if array.0.ready().await.is_err() {
+                return;
+            }
             if array.0.introduce().await.is_err() {
                 tracing::error!(
                     array = array.0.name,
@@ -356,7 +389,7 @@ impl Array {
     /// Nothing is under way any more: empties the members' caches, forgets what was noted and says so on disk.
     pub async fn stop(&self) {
         self.0.care.cancel();
-        if self.0.read_only {
+        if self.0.read_only || !self.0.is_ready() {
             return;
         }
         // The first look only sees that nothing is used any more; what has to stay noted stays.
@@ -373,9 +406,45 @@ impl Array {
 struct Label {
     superblock: Super,
     bitmap: Option<u64>,
+    /// Where a partial parity log is, or where there is room for a redo log, in blocks.
+    log: Option<Range<u64>>,
 }
 
-fn labels(members: &[Option<Seat>], block_size: u32) -> Result<Vec<Option<Label>>, String> {
+/// The log of an array: which one follows from its shape, and from what its members have room for.
+fn log(plan: &Plan, places: &Places, labels: &[Option<Label>], block_size: u32) -> Result<Log, String> {
+    let known = labels.iter().flatten().next().map(|label| &label.superblock.superblock);
+    let (Some(Superblock::V1(known)), Places::Parity { .. }) = (known, places) else {
+        return Ok(Log::None);
+    };
+    let at = labels.iter().map(|label| label.as_ref()?.log.clone()).collect();
+    if known.ppl().is_some() {
+        let several = known.features.has(Features::MULTIPLE_PPLS);
+        return Partial::new(known.array, at, several, block_size).map(Log::Partial);
+    }
+    let in_sync = |seat: &Option<Seat>| seat.as_ref().is_some_and(|seat| seat.state == MemberState::InSync);
+    let whole = plan.members.iter().all(in_sync);
+    Ok(Redo::new(known.array, at, block_size, !whole).map_or(Log::None, Log::Redo))
+}
+
+/// What [`Label::log`] is.
+fn log_at(superblock: &Superblock, at: u64, bitmap_sectors: u64, block_size: u32) -> Option<Range<u64>> {
+    let sectors = u64::from(block_size) / SECTOR;
+    let ppl = match superblock {
+        Superblock::V1(own) => own.ppl(),
+        Superblock::V0(_) => None,
+    };
+    let room = match ppl {
+        Some((offset, size)) => {
+            let start = at.checked_mul(sectors)?.checked_add_signed(offset.into())?;
+            start..start.checked_add(size.into())?
+        }
+        None => redo::room(superblock, bitmap_sectors)?,
+    };
+    let whole = room.start.is_multiple_of(sectors);
+    whole.then(|| room.start / sectors..room.end / sectors)
+}
+
+fn labels(members: &[Option<Seat>], bitmap_sectors: u64, block_size: u32) -> Result<Vec<Option<Label>>, String> {
     let sectors = u64::from(block_size) / SECTOR;
     let label = |seat: &Option<Seat>| {
         let Some((at, bytes)) = seat.as_ref().and_then(|seat| seat.superblock.as_ref()) else {
@@ -387,9 +456,11 @@ fn labels(members: &[Option<Seat>], block_size: u32) -> Result<Vec<Option<Label>
         if bitmap.is_some_and(|at| !at.is_multiple_of(sectors)) {
             return Err("the bitmap does not begin with a block".to_owned());
         }
+        let log = log_at(&superblock, *at, bitmap_sectors, block_size);
         let superblock = Super { at: *at, superblock };
         Ok(Some(Label {
             superblock,
+            log,
             bitmap: bitmap.map(|at| at / sectors),
         }))
     };
@@ -404,10 +475,10 @@ impl BlockDevice for Raid {
     /// A read of one chunk that is where it should be.
     #[inline]
     fn map(&self, io: &mut Io) -> Mapped<'_> {
-        if io.op != Op::Read || io.range.count == 0 {
+        let state = &*self.array.0;
+        if io.op != Op::Read || io.range.count == 0 || !state.is_ready() {
             return Mapped::Stay;
         }
-        let state = &*self.array.0;
         let (member, at) = match &state.places {
             Places::Parity { parity, .. } => {
                 if !within(io.range, parity.chunk()) {
@@ -486,7 +557,11 @@ impl Raid {
             let mut at = whole.start;
             while at < whole.end {
                 let next = (at + step).min(whole.end);
-                state.whole_stripes(parity, at..next, io).await?;
+                if !state.whole_stripes(parity, at..next, io).await? && io.op != Op::Unmap {
+                    // At most the range of the I/O.
+                    let part = BlockRange::new(at * u64::from(wide), ((next - at) * u64::from(wide)) as u32);
+                    self.in_parts(&zeros(io, part, state.bytes(part.count)), wide).await?
+                }
                 at = next
             }
         }
@@ -525,6 +600,9 @@ impl BlockDevice for Inner {
 
     async fn submit(&self, io: Io) -> IoResult {
         let state = &*self.array;
+        if !state.is_ready() {
+            state.ready().await?
+        }
         match (&state.places, io.op) {
             (Places::Parity { parity, .. }, Op::Read) => state.read_chunk(parity, io).await,
             (Places::Parity { parity, .. }, Op::Write) => state.write_stripe(parity, io).await,

@@ -5,12 +5,13 @@ use super::{
     gather::Gather,
     intent::Intent,
     locks::Locks,
+    log::{Held, Log},
     member::{Member, MemberState, Parts},
     record::Record,
     shape::Places,
 };
 use crate::{Disk, Io, IoError, IoResult};
-use reactor::Buf;
+use reactor::{Buf, Notify};
 use spec::BlockRange;
 use std::{
     cell::{Cell, RefCell},
@@ -34,6 +35,10 @@ pub(crate) struct State {
     pub gather: Gather,
     pub intent: Intent,
     pub record: Option<Record>,
+    pub log: Log,
+    /// What its log says has been written, or there is nothing in it; an error if that cannot be done.
+    ready: Cell<Option<IoResult>>,
+    made_ready: Notify,
     /// Nothing is written, not even metadata.
     pub read_only: bool,
     pub care: Care,
@@ -61,6 +66,9 @@ pub(crate) struct Making {
     pub members: Vec<Member>,
     pub intent: Intent,
     pub record: Option<Record>,
+    pub log: Log,
+    /// The log has to be replayed before anything is written or made from parity.
+    pub replay: bool,
     pub read_only: bool,
 }
 
@@ -75,6 +83,9 @@ impl State {
             gather: Gather::default(),
             intent: making.intent,
             record: making.record,
+            log: making.log,
+            ready: Cell::new((!making.replay).then_some(Ok(()))),
+            made_ready: Notify::new(),
             read_only: making.read_only,
             care: Care::default(),
             lost: Cell::new(0),
@@ -86,6 +97,37 @@ impl State {
             told: RefCell::default(),
             me: me.clone(),
         })
+    }
+
+    /// True if the log need not be replayed, or was.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.ready.get() == Some(Ok(()))
+    }
+
+    /// Returns when the log was replayed. An error if it could not be: what was being written when the power failed cannot be told from what was there.
+    pub async fn ready(&self) -> IoResult {
+        loop {
+            match self.ready.get() {
+                Some(done) => return done,
+                None => self.made_ready.wait().await,
+            }
+        }
+    }
+
+    /// Replays the log.
+    pub async fn make_ready(&self) {
+        let done = self.log.replay(self).await;
+        match done {
+            Ok(()) => self.watch(),
+            Err(error) => tracing::error!(
+                array = self.name,
+                %error,
+                "what was being written when it was stopped cannot be made right: nothing is read or written"
+            ),
+        }
+        self.ready.set(Some(done));
+        self.made_ready.notify_all()
     }
 
     pub fn on_change(&self, told: Rc<dyn Fn()>) {
@@ -186,8 +228,24 @@ impl State {
         Ok(())
     }
 
+    /// How many members more may be lost, whichever.
+    pub fn spare(&self) -> usize {
+        let lost = self.members.iter().filter(|member| !member.in_sync()).count();
+        let all = match &self.places {
+            Places::Parity { parity, .. } => usize::from(parity.layout.parities()),
+            Places::Mirror { members, .. } => usize::from(*members) - 1,
+            Places::Raid10(raid10) => usize::from(raid10.layout.copies()) - 1,
+        };
+        all.saturating_sub(lost)
+    }
+
     /// Sends an I/O to each of some members. Those that fail are lost to the array, and that is recorded. An error if the array cannot do without one of them.
     pub async fn to_members(&self, parts: impl IntoIterator<Item = (u16, Io)>) -> IoResult {
+        self.to_members_held(parts, Held::Nothing).await
+    }
+
+    /// The same for rows that are logged, which is over when they are written.
+    pub async fn to_members_held(&self, parts: impl IntoIterator<Item = (u16, Io)>, held: Held<'_>) -> IoResult {
         let mut done = Ok(());
         let send = |(member, io): (u16, Io)| Some((usize::from(member), self.data(member)?.submit(io)));
         each(parts.into_iter().filter_map(send), |member, error| {
@@ -197,8 +255,18 @@ impl State {
             }
         })
         .await;
+        drop(held);
         self.recorded().await?;
         done
+    }
+
+    /// What was acknowledged by members becomes durable, where they have caches.
+    pub async fn empty_caches(&self) -> IoResult {
+        let caches = |member: u16| self.data(member).is_some_and(|disk| disk.geometry().volatile_cache);
+        match self.writable().any(caches) {
+            true => self.flush_members().await,
+            false => Ok(()),
+        }
     }
 
     /// Writes metadata to each member that has a place for it, durable when it returns. Who fails is lost to the array. An error if nobody took it.
@@ -222,6 +290,14 @@ impl State {
             Some(error) if failed == asked => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Members' caches are emptied. Who fails is lost to the array, which the caller records.
+    pub async fn flush_caches(&self) {
+        let send = |member: u16| Some((usize::from(member), self.data(member)?.submit(Io::flush())));
+        let all: Vec<_> = self.writable().filter_map(send).collect();
+        // It was a u16.
+        each(all, |member, error| _ = self.fault(member as u16, error)).await
     }
 
     /// What was acknowledged becomes durable on every member.

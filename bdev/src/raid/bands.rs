@@ -6,9 +6,9 @@
 //!                  modify       old data and old sums       sums += old + new
 //!                  rebuild      the data that stay          sums anew            (all of them: no read at all)
 //!                  recover      everything that is left     what is lost, then sums anew
-//!            ──► note the region ──► data and sums at once
+//!            ──► note the region ──► the [log](super::log), if there is one ──► data and sums at once
 //! ```
-use super::{array::State, each::each};
+use super::{array::State, each::each, log::Bound, member::MemberState};
 use crate::{Io, IoError, IoResult};
 use reactor::{Buf, parity};
 use spec::{
@@ -17,17 +17,65 @@ use spec::{
 };
 use std::ops::Range;
 
+/// Bands of a step at most.
+const STEP: usize = 64;
+
 /// A stretch of the rows of one stripe in which the same chunks are written.
-struct Band {
+#[derive(Clone)]
+pub(crate) struct Band {
     /// Where it is on each member.
-    range: BlockRange,
+    pub range: BlockRange,
     /// For each data chunk of the row what is written there; empty if nothing is.
-    new: Vec<Buf>,
+    pub new: Vec<Buf>,
     /// For each what is there, as far as it was read.
     old: Vec<Buf>,
-    p: Buf,
+    pub p: Buf,
     q: Buf,
     way: Way,
+}
+
+impl Band {
+    /// What is written to which members.
+    pub fn strips<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = (u16, &'a Buf)> {
+        let data = self.new.iter().enumerate().filter(|(_, new)| !new.is_empty());
+        let data = data.map(|(n, new)| (row.member(n as u16), new));
+        let p = (!self.p.is_empty()).then_some((row.p, &self.p));
+        let q = row.q.filter(|_| !self.q.is_empty()).map(|q| (q, &self.q));
+        data.chain(p).chain(q)
+    }
+
+    /// Rows of which only the sums are written, made of data that are there.
+    pub fn of_sums(range: BlockRange, data: Vec<Buf>, p: Buf) -> Band {
+        Band {
+            range,
+            old: vec![Buf::empty(); data.len()],
+            new: data,
+            p,
+            q: Buf::empty(),
+            way: Way::Rebuild,
+        }
+    }
+
+    /// Some of its rows and chunks.
+    fn part(&self, run: &Range<usize>, at: u32, count: u32, block: usize) -> Band {
+        let rows = at as usize * block..(at + count) as usize * block;
+        let new = self
+            .new
+            .iter()
+            .enumerate()
+            .map(|(n, new)| match run.contains(&n) && !new.is_empty() {
+                true => new.slice(rows.clone()),
+                false => Buf::empty(),
+            });
+        Band {
+            range: BlockRange::new(self.range.start.0 + u64::from(at), count),
+            new: new.collect(),
+            old: self.old.clone(),
+            p: Buf::empty(),
+            q: Buf::empty(),
+            way: self.way,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,37 +196,135 @@ impl State {
     /// Does all these writes, of a stripe that the caller has locked.
     async fn write_batch(&self, parity: &Parity, stripe: u64, batch: &[(u64, Io)]) -> IoResult {
         let row = parity.row(stripe);
-        let mut bands = self.bands(parity, stripe, batch);
         self.stripes.set(self.stripes.get() + 1);
+        let fua = batch.iter().any(|(_, io)| io.fua);
         let mut read = false;
-        for band in &mut bands {
-            band.way = self.way(parity, &row, band)?
+        // Once more if a member was lost meanwhile: then others have to be logged, or in other steps.
+        loop {
+            let bands = self.bands(parity, stripe, batch);
+            let bound = self.log.bound(self, parity, &row);
+            let mut done = true;
+            match bound {
+                None => done = self.write_bands(parity, &row, bands, bound, fua, &mut read).await?,
+                Some(limit) => {
+                    for step in self.bounded(&row, &bands, limit) {
+                        done = self.write_bands(parity, &row, step, bound, fua, &mut read).await?;
+                        if !done {
+                            break;
+                        }
+                    }
+                }
+            }
+            if done {
+                break;
+            }
         }
-        read |= self.read_old(parity, &row, &mut bands).await?;
         if !read {
             self.full_stripes.set(self.full_stripes.get() + 1)
         }
-        bands.iter_mut().for_each(|band| self.sum(parity, &row, band));
-        let fua = batch.iter().any(|(_, io)| io.fua);
+        Ok(())
+    }
+
+    /// Writes bands of one row. False if they have to be planned anew.
+    async fn write_bands(
+        &self,
+        parity: &Parity,
+        row: &Row,
+        mut bands: Vec<Band>,
+        bound: Option<Bound>,
+        fua: bool,
+        read: &mut bool,
+    ) -> Result<bool, IoError> {
+        for band in &mut bands {
+            band.way = self.way(parity, row, band)?
+        }
+        *read |= self.read_old(parity, row, &mut bands).await?;
+        bands.iter_mut().for_each(|band| self.sum(parity, row, band));
         let each = || bands.iter().map(|band| super::intent::range(band.range));
         let (Some(first), Some(last)) = (each().map(|rows| rows.start).min(), each().map(|rows| rows.end).max()) else {
-            return Ok(());
+            return Ok(true);
         };
         let rows = first..last;
         self.intent.begin(self, rows.clone()).await?;
-        let writes = bands.iter().flat_map(|band| {
-            let data = band.new.iter().enumerate().filter(|(_, new)| !new.is_empty());
-            let data = data.map(|(n, new)| (row.member(n as u16), new));
-            let p = (!band.p.is_empty()).then_some((row.p, &band.p));
-            let q = row.q.filter(|_| !band.q.is_empty()).map(|q| (q, &band.q));
-            data.chain(p).chain(q).map(|(member, buf)| {
-                let io = Io::write(band.range, buf.clone());
-                (member, Io { fua, ..io })
-            })
-        });
-        let done = self.to_members(writes).await;
+        let done = match self.log.enter(self, parity, row, &bands, bound).await {
+            Ok(None) => Ok(false),
+            Ok(Some(held)) => {
+                let writes = bands.iter().flat_map(|band| {
+                    band.strips(row).map(|(member, buf)| {
+                        let io = Io::write(band.range, buf.clone());
+                        (member, Io { fua, ..io })
+                    })
+                });
+                self.to_members_held(writes, held).await.map(|()| true)
+            }
+            Err(error) => Err(error),
+        };
         self.intent.end(&rows);
         done
+    }
+
+    /// What is written in which order: steps that are no larger than the log allows.
+    fn bounded(&self, row: &Row, bands: &[Band], bound: Bound) -> Vec<Vec<Band>> {
+        let mut steps: Vec<(u32, Vec<Band>)> = Vec::new();
+        for band in bands {
+            let runs = if bound.runs {
+                self.runs(row, band)
+            } else {
+                vec![0..band.new.len()]
+            };
+            // Runs of the same rows one after the other: the sum of each is made from what the one before left.
+            let mut from = 0;
+            for run in runs {
+                // There is nothing to log of rows that are written as a whole but that they are.
+                let whole = bound.runs && run.len() == band.new.len();
+                let (mut at, mut last) = (0, from);
+                while at < band.range.count {
+                    let left = band.range.count - at;
+                    let count = if whole { left } else { bound.rows.min(left) };
+                    let weighs = if whole { 0 } else { count };
+                    let fits = |(rows, bands): &(u32, Vec<Band>)| rows + weighs <= bound.rows && bands.len() < STEP;
+                    let step = match steps.get(from..).and_then(|later| later.iter().position(fits)) {
+                        Some(step) => from + step,
+                        None => {
+                            steps.push((0, Vec::new()));
+                            steps.len() - 1
+                        }
+                    };
+                    steps[step].0 += weighs;
+                    steps[step].1.push(band.part(&run, at, count, self.bytes(1)));
+                    last = last.max(step);
+                    at += count
+                }
+                from = last + 1
+            }
+        }
+        steps.into_iter().map(|(_, bands)| bands).collect()
+    }
+
+    /// Chunks of a band that are written beside each other, and one whose member is missing behind them by itself.
+    fn runs(&self, row: &Row, band: &Band) -> Vec<Range<usize>> {
+        // As it would be after a power cut.
+        let there = |n: usize| {
+            let member = &self.members[usize::from(row.member(n as u16))];
+            let rows = super::intent::range(band.range);
+            match member.durable_state() {
+                MemberState::Rebuilding { to } => rows.end <= to,
+                _ => member.reads(rows.start, rows.end),
+            }
+        };
+        let (mut runs, mut alone): (Vec<Range<usize>>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
+        for (n, new) in band.new.iter().enumerate() {
+            match (new.is_empty(), there(n)) {
+                (true, _) => (),
+                (false, false) => alone.push(n..n + 1),
+                (false, true) => match runs.last_mut() {
+                    Some(run) if run.end == n => run.end += 1,
+                    _ => runs.push(n..n + 1),
+                },
+            }
+        }
+        runs.append(&mut alone);
+        runs
     }
 
     /// Reads what the new sums are made of. True if anything was read.

@@ -317,7 +317,9 @@ impl State {
                 && let Some(record) = &self.record
             {
                 // What it says is rebuilt must be there after a crash.
+                let end = range.start.0 + u64::from(range.count);
                 self.flush_members().await?;
+                this.set_durable(end);
                 record.update(self).await?;
                 noted = reactor::now()
             }

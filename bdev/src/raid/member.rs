@@ -36,6 +36,8 @@ pub struct Parts {
 pub(crate) struct Member {
     parts: RefCell<Option<Parts>>,
     state: Cell<MemberState>,
+    /// While it is rebuilt: before this block what was rebuilt is not only in its cache.
+    durable: Cell<u64>,
     pub write_mostly: Cell<bool>,
     /// Read errors that were mended by writing.
     pub corrected: Cell<u32>,
@@ -54,6 +56,10 @@ impl Member {
         Self {
             parts: RefCell::new(parts),
             state: Cell::new(state),
+            durable: Cell::new(match state {
+                MemberState::Rebuilding { to } => to,
+                _ => 0,
+            }),
             write_mostly: Cell::new(write_mostly),
             corrected: Cell::new(0),
             bad: bad
@@ -69,7 +75,23 @@ impl Member {
     }
 
     pub fn set_state(&self, to: MemberState) {
+        if let (MemberState::Rebuilding { to }, false) = (to, matches!(self.state(), MemberState::Rebuilding { .. })) {
+            self.durable.set(to)
+        }
         self.state.set(to)
+    }
+
+    /// The same as is to be said on disk: a member is rebuilt as far as it still is after a power cut.
+    pub fn durable_state(&self) -> MemberState {
+        match self.state() {
+            MemberState::Rebuilding { .. } => MemberState::Rebuilding { to: self.durable.get() },
+            other => other,
+        }
+    }
+
+    /// Its cache was emptied when it was rebuilt up to here.
+    pub fn set_durable(&self, to: u64) {
+        self.durable.set(to)
     }
 
     /// The same member by other handles, because something below it was built anew.

@@ -8,6 +8,7 @@
 //!   bands     their writes                              care      resync, rebuild, check
 //!   gather    writes of one stripe, put together        array     all of these, and what becomes of a member that fails
 //!   locks     ranges that one at a time has             pace      how fast it is cared for, and when it yields to hosts
+//!   log       what is written before rows are: partial, redo
 //! ```
 //!
 //! The order of things is what makes it safe: a region is noted before it is written; who failed is recorded before a write that it lacks is acknowledged; a region
@@ -19,10 +20,13 @@ mod each;
 mod gather;
 mod intent;
 mod locks;
+mod log;
 mod member;
 mod mirror;
 mod pace;
+mod partial;
 mod record;
+mod redo;
 mod sequel;
 mod shape;
 mod stripes;
@@ -30,8 +34,11 @@ mod stripes;
 pub(crate) use array::{Making, State};
 pub use care::{Progress, Work};
 pub(crate) use intent::{Intent, Place};
+pub(crate) use log::Log;
 pub(crate) use member::Member;
 pub use member::{MemberState, Parts};
+pub(crate) use partial::Partial;
 pub(crate) use record::{Record, Super};
+pub(crate) use redo::Redo;
 pub use shape::{Places, Shape};
 pub(crate) use stripes::{split, zeros};

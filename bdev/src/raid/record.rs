@@ -4,6 +4,7 @@
 //! others say that this member is not to be trusted any more. Changes that come while others are being written go together.
 use super::{
     array::State,
+    log::Log,
     member::{Member, MemberState},
 };
 use crate::IoResult;
@@ -23,6 +24,13 @@ pub(crate) struct Super {
     pub at: u64,
     /// What it says.
     pub superblock: Superblock,
+}
+
+/// A superblock as it is to be written, in blocks of the member, and what goes before it into the redo log.
+struct Made {
+    at: u64,
+    bytes: Buf,
+    anchor: Option<(u64, Buf)>,
 }
 
 /// See the [module](self).
@@ -62,6 +70,18 @@ impl Record {
 
     pub fn events(&self) -> u64 {
         self.events.get()
+    }
+
+    /// What is on disk says already that something is under way.
+    pub fn was_dirty(&self) {
+        self.dirty.set(true)
+    }
+
+    /// Whether this is so of a member's superblock.
+    pub fn is(&self, place: u16, so: impl Fn(&Superblock) -> bool) -> bool {
+        let supers = self.supers.borrow();
+        let one = supers.get(usize::from(place)).and_then(Option::as_ref);
+        one.is_some_and(|one| so(&one.superblock))
     }
 
     /// What is on disk says that something is under way, or will before anything is.
@@ -114,14 +134,33 @@ impl Record {
     /// To all who are left; again if that left somebody behind.
     async fn write(&self, array: &State) -> IoResult {
         loop {
+            if let Log::Redo(log) = &array.log {
+                log.settled(array).await
+            }
             let before = array.lost();
             let events = self.events.get() + 1;
             self.events.set(events);
             array.intent.write_header(array, events, array.is_whole()).await?;
+            let whole = array.is_whole();
             let all = self.made(array, events);
+            if all.iter().flatten().any(|one| one.anchor.is_some()) {
+                let anchor = |member: u16| all.get(usize::from(member))?.as_ref()?.anchor.as_ref();
+                array
+                    .write_metadata(|member| anchor(member).map(|(at, bytes)| (*at, bytes)))
+                    .await?
+            }
             array
-                .write_metadata(|member| all.get(usize::from(member))?.as_ref().map(|(at, bytes)| (*at, bytes)))
+                .write_metadata(|member| {
+                    let one = all.get(usize::from(member))?.as_ref()?;
+                    Some((one.at, &one.bytes))
+                })
                 .await?;
+            if let Log::Redo(log) = &array.log
+                && whole
+                && array.is_whole()
+            {
+                log.end()
+            }
             // Twice if somebody is lost: mdadm takes a member that is one event behind for one that missed nothing, and a crash between two members leaves one of them
             // one behind.
             if array.lost() == before && self.lost.replace(before) == before {
@@ -131,7 +170,7 @@ impl Record {
     }
 
     /// The superblocks as they are to be written.
-    fn made(&self, array: &State, events: u64) -> Vec<Option<(u64, Buf)>> {
+    fn made(&self, array: &State, events: u64) -> Vec<Option<Made>> {
         let mut supers = self.supers.borrow_mut();
         let sectors = u64::from(array.block_size()) / SECTOR;
         let numbers: Vec<Option<u32>> = supers
@@ -146,7 +185,7 @@ impl Record {
             None => u64::MAX,
         };
         let stands = |(member, number): (&Member, Option<u32>)| {
-            let standing = match member.state() {
+            let standing = match member.durable_state() {
                 MemberState::InSync => Standing::InSync,
                 MemberState::Rebuilding { to } => Standing::Rebuilding(to * sectors),
                 MemberState::Failed => Standing::Failed,
@@ -158,6 +197,7 @@ impl Record {
         let block = array.block_size() as usize;
         let make = |(this, one): (usize, &mut Option<Super>)| {
             let Super { at, superblock } = one.as_mut()?;
+            let old = superblock.to_bytes()?;
             superblock.update(&Update {
                 events,
                 time: now,
@@ -168,8 +208,17 @@ impl Record {
                 corrected: array.members[this].corrected.get(),
             });
             let mut bytes = superblock.to_bytes()?;
+            let anchor = match &array.log {
+                // Places are u16 in every shape.
+                Log::Redo(log) => log.anchor(this as u16, [&bytes, &old]),
+                _ => None,
+            };
             bytes.resize(bytes.len().next_multiple_of(block), 0);
-            Some((*at, Buf::from_slice(&bytes)))
+            Some(Made {
+                at: *at,
+                bytes: Buf::from_slice(&bytes),
+                anchor,
+            })
         };
         supers.iter_mut().enumerate().map(make).collect()
     }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A read takes no lock unless something is missing: it looks at one chunk, and beside a write to the same blocks it may be either, as on any disk.
-use super::{array::State, each::each, shape::Places};
+use super::{array::State, bands::Band, each::each, shape::Places};
 use crate::{Io, IoError, IoResult, Op};
 use reactor::{
     Buf,
@@ -182,8 +182,9 @@ impl State {
         }
     }
 
-    /// Zeroes or unmaps whole stripes: sums of zeros are zeros.
-    pub(crate) async fn whole_stripes(&self, parity: &Parity, stripes: Range<u64>, io: &Io) -> IoResult {
+    /// Zeroes or unmaps whole stripes: sums of zeros are zeros. False if there has to be a log of it: then zeros have to be written.
+    pub(crate) async fn whole_stripes(&self, parity: &Parity, stripes: Range<u64>, io: &Io) -> Result<bool, IoError> {
+        self.ready().await?;
         let chunk = u64::from(parity.chunk());
         let _guard = self.locks.lock(stripes.clone()).await;
         let rows = stripes.start * chunk..stripes.end * chunk;
@@ -196,9 +197,13 @@ impl State {
             ..io.clone()
         };
         let all: Vec<u16> = self.writable().collect();
-        let done = self
-            .to_members(all.into_iter().map(|member| (member, part.clone())))
-            .await;
+        let done = match self.log.enter_plain(self) {
+            None => Ok(false),
+            Some(held) => {
+                let parts = all.into_iter().map(|member| (member, part.clone()));
+                self.to_members_held(parts, held).await.map(|()| true)
+            }
+        };
         self.intent.end(&rows);
         done
     }
@@ -244,13 +249,16 @@ impl State {
                 q: row.q.map_or_else(Buf::empty, |_| Buf::alloc(len)),
             };
             made.stripe().generate();
+            let data = (0..parity.data()).map(|n| strips.data[usize::from(row.coefficient(row.member(n)))].clone());
+            let band = Band::of_sums(range, data.collect(), made.p.clone());
+            let held = self.log.enter_sums(self, parity, &row, band).await?;
             let write = |member: u16, buf: &Buf| (member, Io::write(range, buf.clone()));
             let p = (repair && differ > 0 || is_bad(row.p)).then(|| write(row.p, &made.p));
             let q = row
                 .q
                 .filter(|q| repair && differ > 0 || is_bad(*q))
                 .map(|q| write(q, &made.q));
-            self.to_members(p.into_iter().chain(q)).await?
+            self.to_members_held(p.into_iter().chain(q), held).await?
         }
         bad.retain(|(member, _)| *member != row.p && Some(*member) != row.q);
         self.mend_all(&row, range, &strips, bad).await?;

@@ -4,13 +4,13 @@ use bdev::{
     Disk, Io,
     leaf::sim::Sim,
     module::raid::{self, Array, Plan, Seat},
-    raid::{MemberState, Parts, Shape},
+    raid::{MemberState, Parts, Places, Shape},
 };
 use reactor::{Buf, testing::Rng};
 use spec::{
     BlockRange,
     md::{
-        Level, assembly, bitmap,
+        Level, assembly, bitmap, redo,
         superblock::{Standing, Superblock, Update},
         v1,
     },
@@ -29,28 +29,51 @@ use std::{
 pub struct Machine {
     pub sims: Vec<Sim>,
     pub shape: Shape,
+    pub keeps: Keeps,
+}
+
+/// How an array keeps what may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    Bitmap,
+    Nothing,
+    /// One partial parity log, or several behind each other.
+    Partial {
+        several: bool,
+    },
 }
 
 /// Where members have what, in blocks of 512 bytes.
 pub const SUPER: u64 = 8;
 pub const BITMAP: u64 = 8;
-pub const DATA: u64 = 32;
 pub const USED: u64 = 96;
 /// Blocks that a bit of the bitmap stands for.
 pub const UNIT: u64 = 16;
 
 impl Machine {
-    pub fn new(shape: Shape, members: usize, seed: u64, bitmap: bool) -> Machine {
-        let sims: Vec<Sim> = (0..members as u64)
-            .map(|at| Sim::able(512, DATA + USED, seed * 10 + at))
+    pub fn new(shape: Shape, members: usize, seed: u64, keeps: Keeps) -> Machine {
+        let mut machine = Machine {
+            sims: Vec::new(),
+            shape,
+            keeps,
+        };
+        machine.sims = (0..members as u64)
+            .map(|at| Sim::able(512, machine.data() + USED, seed * 10 + at))
             .collect();
-        let machine = Machine { sims, shape };
-        (0..members).for_each(|at| machine.label(at, 1, bitmap));
+        (0..members).for_each(|at| machine.label(at, 1));
         machine
     }
 
+    /// Where data begin. There is room for a redo log before them, but not much.
+    pub fn data(&self) -> u64 {
+        match self.keeps {
+            Keeps::Partial { several: true } => 640,
+            _ => 96,
+        }
+    }
+
     /// The superblock of a member that is as new as the others.
-    pub fn label(&self, at: usize, events: u64, bitmap: bool) {
+    pub fn label(&self, at: usize, events: u64) {
         let id = uuid::Uuid::from_u128(0xa5);
         let (level, layout) = match self.shape {
             Shape::Raid1 => (Level::Raid1, 0),
@@ -64,7 +87,7 @@ impl Machine {
         new.chunk = self.shape.chunk().unwrap_or(0);
         new.size = USED;
         new.raid_disks = self.sims.len() as u32;
-        new.data_offset = DATA;
+        new.data_offset = self.data();
         new.data_size = USED;
         new.super_offset = SUPER;
         new.number = at as u32;
@@ -72,27 +95,39 @@ impl Machine {
         new.events = events;
         new.resync_offset = u64::MAX;
         new.roles = (0..self.sims.len() as u16).map(v1::Role::Active).collect();
-        if bitmap {
-            new.set_bitmap_offset(Some(BITMAP as i32));
-            let span = self.shape.places(self.sims.len(), USED).unwrap().span();
-            let mut header = bitmap::Header::new(id, span, (UNIT * 512) as u32, 8);
-            header.events = events;
-            self.sims[at].store(SUPER + BITMAP, &header.to_bytes());
+        match self.keeps {
+            Keeps::Nothing => (),
+            Keeps::Partial { several } => new.set_ppl(BITMAP as i16, if several { 512 } else { 24 }, several),
+            Keeps::Bitmap => {
+                new.set_bitmap_offset(Some(BITMAP as i32));
+                let span = self.shape.places(self.sims.len(), USED).unwrap().span();
+                let mut header = bitmap::Header::new(id, span, (UNIT * 512) as u32, 8);
+                header.events = events;
+                self.sims[at].store(SUPER + BITMAP, &header.to_bytes());
+            }
         }
         self.sims[at].store(SUPER, &new.to_bytes().expect("few roles"));
     }
 
-    /// Puts the array together from what its disks say, without those in `away`. Also whether it has to be resynchronised.
+    /// What a member says.
+    pub fn superblock(&self, at: usize) -> Superblock {
+        let bytes = self.sims[at].bytes();
+        Superblock::parse(&bytes[(SUPER * 512) as usize..][..4096]).expect("a superblock")
+    }
+
+    /// Puts the array together from what its disks say, without those in `away`.
     pub fn start(&self, away: &[usize]) -> (Array, Disk) {
+        self.try_start(away).expect("it can be told what was being written")
+    }
+
+    /// Nothing if it lacks a member and nobody says what was being written.
+    pub fn try_start(&self, away: &[usize]) -> Option<(Array, Disk)> {
         let bytes: Vec<Vec<u8>> = self.sims.iter().map(Sim::bytes).collect();
         let at = |member: usize, block: u64, count: u64| {
             bytes[member][(block * 512) as usize..][..(count * 512) as usize].to_vec()
         };
         let there: Vec<usize> = (0..self.sims.len()).filter(|at| !away.contains(at)).collect();
-        let supers: Vec<Superblock> = there
-            .iter()
-            .map(|member| Superblock::parse(&at(*member, SUPER, 8)).expect("a superblock"))
-            .collect();
+        let supers: Vec<Superblock> = there.iter().map(|member| self.superblock(*member)).collect();
         let made = assembly::assemble(&supers.iter().collect::<Vec<_>>()).expect("an array");
         let best = &supers[made.best];
         let places = self.shape.places(self.sims.len(), USED).unwrap();
@@ -110,14 +145,22 @@ impl Machine {
             }
             None => (None, vec![(0, places.span())]),
         };
-        if best.in_sync_to() == u64::MAX {
+        let clean = best.in_sync_to() == u64::MAX;
+        if clean {
             differs.clear()
         }
         let mut members = vec![None; self.sims.len()];
         let mut parts = vec![None; self.sims.len()];
+        let mut logged = false;
         for (place, found) in made.places.iter().enumerate() {
             let Some((found, standing)) = found else { continue };
             let sim = there[*found];
+            if *standing == Standing::InSync {
+                let bitmap = if bitmap.is_some() { 1 } else { 0 };
+                let room = redo::room(&supers[*found], bitmap);
+                let anchor = room.and_then(|room| redo::Anchor::parse(&at(sim, room.start, 1)));
+                logged |= anchor.is_some_and(|anchor| anchor.goes_with(&supers[*found]))
+            }
             members[place] = Some(Seat {
                 state: match standing {
                     Standing::Rebuilding(to) => MemberState::Rebuilding { to: *to },
@@ -129,15 +172,29 @@ impl Machine {
             });
             let whole = Disk::new(self.sims[sim].clone());
             parts[place] = Some(Parts {
-                data: whole.view(DATA, USED).expect("room"),
+                data: whole.view(self.data(), USED).expect("room"),
                 whole,
             })
+        }
+        let lacks = members
+            .iter()
+            .any(|seat| seat.as_ref().is_none_or(|seat| seat.state != MemberState::InSync));
+        let parity = matches!(places, Places::Parity { .. });
+        let partial = matches!(self.keeps, Keeps::Partial { .. });
+        let replay = !clean && parity && (partial || lacks && logged);
+        if !clean && parity && lacks && !replay {
+            return None;
         }
         let geometries: Vec<_> = parts
             .iter()
             .map(|parts: &Option<Parts>| parts.as_ref().map(|parts| parts.data.geometry()))
             .collect();
         let geometry = raid::geometry(self.shape, &geometries, USED).expect("a shape");
+        let noted = if replay {
+            std::mem::take(&mut differs)
+        } else {
+            Vec::new()
+        };
         let plan = Plan {
             name: "md0".into(),
             shape: self.shape,
@@ -145,13 +202,14 @@ impl Machine {
             members,
             bitmap,
             differs,
-            noted: Vec::new(),
+            noted: if partial { Vec::new() } else { noted },
+            replay,
             read_only: false,
         };
         let array = Array::new(plan, parts.clone(), 512).expect("an array");
         let disk = array.device(parts, geometry);
         array.tend();
-        (array, disk)
+        Some((array, disk))
     }
 
     /// The power fails, after which nobody who ran on it does anything.
@@ -166,10 +224,11 @@ impl Machine {
 /// Waits until nothing is done to the array any more.
 pub async fn rest(array: &Array) {
     for _ in 0..10_000 {
+        // What was asked for a moment ago has not begun.
+        reactor::sleep(Duration::from_millis(1)).await;
         if array.report().progress.is_none() {
             return;
         }
-        reactor::sleep(Duration::from_millis(1)).await
     }
     panic!("it does not come to rest: {:?}", array.report())
 }
@@ -260,15 +319,13 @@ pub async fn read_all(disk: &Disk) -> Vec<u8> {
 impl Machine {
     /// Another disk in the place of one that was lost, and superblocks that say so: what an administrator's command leaves behind.
     pub fn replace(&mut self, lost: usize, seed: u64) {
-        self.sims[lost] = Sim::able(512, DATA + USED, seed * 10 + 7);
+        self.sims[lost] = Sim::able(512, self.data() + USED, seed * 10 + 7);
         // It holds rubbish, not zeros.
-        self.sims[lost].store(0, &Rng::new(seed).bytes(((DATA + USED) * 512) as usize));
-        let superblock =
-            |sim: &Sim| Superblock::parse(&sim.bytes()[(SUPER * 512) as usize..][..4096]).expect("a superblock");
+        self.sims[lost].store(0, &Rng::new(seed).bytes(((self.data() + USED) * 512) as usize));
         let others: Vec<usize> = (0..self.sims.len()).filter(|at| *at != lost).collect();
         let best = others
             .iter()
-            .map(|at| superblock(&self.sims[*at]))
+            .map(|at| self.superblock(*at))
             .max_by_key(Superblock::events)
             .expect("one");
         let mut members: Vec<(Option<u32>, Standing)> = (0..self.sims.len())
@@ -281,7 +338,7 @@ impl Machine {
             let mut new = if this == lost {
                 best.clone()
             } else {
-                superblock(&self.sims[this])
+                self.superblock(this)
             };
             if let (Superblock::V1(new), true) = (&mut new, this == lost) {
                 new.number = lost as u32;
@@ -297,6 +354,9 @@ impl Machine {
                 corrected: 0,
             });
             self.sims[this].store(SUPER, &new.to_bytes().expect("few roles"));
+            if self.keeps != Keeps::Bitmap {
+                continue;
+            }
             let bitmap = self.sims[others[0]].bytes()[((SUPER + BITMAP) * 512) as usize..][..4096].to_vec();
             let mut header = bitmap::Header::parse(&bitmap).expect("a bitmap");
             header.events = events;

@@ -1,8 +1,8 @@
 //! What members add up to. Which of them count is decided in [`spec::md::assembly`]; here:
 //!
 //! 1. An array runs if its data can be had from the members that count. If some are missing it runs without them.
-//! 2. One with parity that lacks members, and was not stopped cleanly, does not run by itself: where a write was under way, what the missing member had cannot be
-//!    told from the others. Mirrors run.
+//! 2. One with parity that lacks members, and was not stopped cleanly, runs if a log says what was being written: a partial parity log, or a redo log that goes
+//!    with the superblocks. Without one it does not run by itself: what the missing member had cannot be told from the others. Mirrors run.
 //! 3. One that lacks members with which it last ran waits for them for a while: they may be on their way, and know more.
 //! 4. A spare takes an empty place.
 //! 5. What may differ after an unclean stop is what the bitmap has noted, if the bitmap is as new as the superblock; else everything.
@@ -417,15 +417,21 @@ fn array(
             seats.len()
         ));
     }
-    let log = match superblock {
-        Superblock::V1(own) => own.ppl().is_some(),
-        Superblock::V0(_) => false,
-    };
     let clean = found.in_sync_to == u64::MAX;
     let parity = !matches!(shape, Shape::Raid1 | Shape::Raid10 { .. });
     // Rule 2. One that runs has told us nothing new.
     let runs = disks.iter().any(|(disk, _)| disk.carries);
-    if !runs && parity && lacking > 0 && !clean {
+    let partial = match superblock {
+        Superblock::V1(own) => own.ppl().is_some(),
+        Superblock::V0(_) => false,
+    };
+    let redo = lacking > 0
+        && seats
+            .iter()
+            .flatten()
+            .any(|(at, stands)| *stands == Stands::InSync && disks[*at].1.redo);
+    let replay = !clean && parity && (partial || redo);
+    if !runs && parity && lacking > 0 && !clean && !replay {
         return Err(format!(
             "was not stopped cleanly and lacks {lacking} of its {} members: what was being written cannot be told from what was there",
             seats.len()
@@ -443,6 +449,8 @@ fn array(
     let (differs, noted) = match (clean, bitmap) {
         (true, Some(bitmap)) => (Vec::new(), ranges(&bitmap.set)),
         (true, None) => (Vec::new(), Vec::new()),
+        // What differs, the log says.
+        (false, bitmap) if replay => (Vec::new(), bitmap.map_or_else(Vec::new, |bitmap| ranges(&bitmap.set))),
         // Rule 5.
         (false, Some(bitmap)) => (ranges(&bitmap.set), Vec::new()),
         (false, None) => {
@@ -483,7 +491,7 @@ fn array(
         bitmap: header.map(|header| Bytes(header.to_bytes().to_vec())),
         differs,
         noted,
-        // Its log is not written here, and one that is not kept up to date would destroy parity later.
-        read_only: log,
+        replay,
+        read_only: false,
     })
 }

@@ -14,6 +14,7 @@ use spec::{
         SECTOR, bad_blocks,
         bad_blocks::BadRange,
         bitmap::{self, Header},
+        redo::{self, Anchor},
         superblock::{Error, Superblock, Version},
         v0,
         v1::{self, Minor},
@@ -69,6 +70,8 @@ pub struct Device {
     pub bitmap: Option<Bitmap>,
     /// What it does not have, from where its data begin.
     pub bad: Vec<BadRange>,
+    /// A redo log of ours goes with its superblock: what was being written while a member was missing is in it.
+    pub redo: bool,
     /// What else an administrator should know.
     pub notes: Vec<String>,
 }
@@ -188,12 +191,21 @@ async fn member(disk: &Probe<'_>, version: Version, at: u64, superblock: Superbl
         notes.push(format!("it lacks {count} sectors of its data (bad-block log)"))
     }
     let data = superblock.data_offset();
+    let bitmap_sectors = bitmap.as_ref().map_or(0, |bitmap| bitmap.header.len().div_ceil(SECTOR));
+    let redo = match redo::room(&superblock, bitmap_sectors) {
+        Some(room) => sectors_of(disk, room.start, 1)
+            .await?
+            .and_then(|bytes| Anchor::parse(&bytes))
+            .is_some_and(|anchor| anchor.goes_with(&superblock)),
+        None => false,
+    };
     let mut device = Device {
         version,
         at,
         superblock,
         bitmap,
         bad,
+        redo,
         notes: notes.clone(),
     };
     let end = data.saturating_add(device.room());

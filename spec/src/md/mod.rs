@@ -19,6 +19,7 @@ pub mod linear;
 pub mod parity;
 pub mod ppl;
 pub mod raid10;
+pub mod redo;
 pub mod superblock;
 pub mod v0;
 pub mod v1;
