@@ -84,7 +84,7 @@ fn guest_made_arrays_are_served_as_they_are() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     let big = dir.join("big.img");
-    image::sparse(&big, 420 * MIB);
+    image::sparse(&big, 460 * MIB);
     let ports = Ports::free();
     let config = Config::new(dir, ports).file("big", &big).volumes(&["big"]);
     let server = Server::start(dir, &config.yaml());
@@ -179,7 +179,7 @@ fn guest_made_arrays_are_served_as_they_are() {
 }
 
 /// What is written to, members that fail while it is, and how many it lacks in the end.
-const WRITTEN: [(&str, &[u16], u16); 12] = [
+const WRITTEN: [(&str, &[u16], u16); 14] = [
     ("raid5-left-symmetric", &[], 0),
     ("raid5-parity-first", &[], 0),
     ("raid5-wide", &[3], 1),
@@ -192,6 +192,8 @@ const WRITTEN: [(&str, &[u16], u16); 12] = [
     ("raid0-alternate", &[], 0),
     ("raid5-0.90", &[], 0),
     ("lost-raid5", &[], 1),
+    ("ppl-raid5", &[], 0),
+    ("ppl-lost", &[2], 1),
 ];
 
 fn url(made: &Made, ports: Ports) -> String {

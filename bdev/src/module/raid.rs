@@ -427,21 +427,37 @@ fn log(plan: &Plan, places: &Places, labels: &[Option<Label>], block_size: u32) 
 }
 
 /// What [`Label::log`] is.
-fn log_at(superblock: &Superblock, at: u64, bitmap_sectors: u64, block_size: u32) -> Option<Range<u64>> {
+fn log_at(
+    superblock: &Superblock,
+    at: u64,
+    bitmap_sectors: u64,
+    block_size: u32,
+) -> Result<Option<Range<u64>>, String> {
     let sectors = u64::from(block_size) / SECTOR;
-    let ppl = match superblock {
-        Superblock::V1(own) => own.ppl(),
-        Superblock::V0(_) => None,
+    let own = match superblock {
+        Superblock::V1(own) => own,
+        Superblock::V0(_) => return Ok(None),
     };
-    let room = match ppl {
-        Some((offset, size)) => {
-            let start = at.checked_mul(sectors)?.checked_add_signed(offset.into())?;
-            start..start.checked_add(size.into())?
-        }
-        None => redo::room(superblock, bitmap_sectors)?,
+    let in_blocks = |room: Range<u64>| {
+        let whole = room.start.is_multiple_of(sectors);
+        whole.then(|| room.start / sectors..room.end / sectors)
     };
-    let whole = room.start.is_multiple_of(sectors);
-    whole.then(|| room.start / sectors..room.end / sectors)
+    let Some((offset, size)) = own.ppl() else {
+        return Ok(redo::room(superblock, bitmap_sectors).and_then(in_blocks));
+    };
+    let at = at.saturating_mul(sectors);
+    let (label, data) = (
+        at..at.saturating_add(8),
+        own.data_offset..own.data_offset.saturating_add(own.size),
+    );
+    let room = at
+        .checked_add_signed(offset.into())
+        .map(|start| start..start.saturating_add(size.into()));
+    let apart = |a: &Range<u64>, b: &Range<u64>| a.end <= b.start || b.end <= a.start;
+    room.filter(|room| apart(room, &label) && apart(room, &data))
+        .and_then(in_blocks)
+        .map(Some)
+        .ok_or_else(|| "a member's partial parity log lies where something else is".to_owned())
 }
 
 fn labels(members: &[Option<Seat>], bitmap_sectors: u64, block_size: u32) -> Result<Vec<Option<Label>>, String> {
@@ -456,7 +472,7 @@ fn labels(members: &[Option<Seat>], bitmap_sectors: u64, block_size: u32) -> Res
         if bitmap.is_some_and(|at| !at.is_multiple_of(sectors)) {
             return Err("the bitmap does not begin with a block".to_owned());
         }
-        let log = log_at(&superblock, *at, bitmap_sectors, block_size);
+        let log = log_at(&superblock, *at, bitmap_sectors, block_size)?;
         let superblock = Super { at: *at, superblock };
         Ok(Some(Label {
             superblock,

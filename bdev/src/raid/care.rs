@@ -260,6 +260,7 @@ impl State {
             self.intent.settle(run)
         }
         self.flush_members().await?;
+        self.log.resynced(self).await?;
         self.watch();
         if let Some(record) = &self.record {
             record.update(self).await?

@@ -102,6 +102,14 @@ impl Log {
         }
     }
 
+    /// All members are alike, or as they should be.
+    pub async fn resynced(&self, array: &State) -> IoResult {
+        match self {
+            Log::Partial(log) => log.begin_anew(array).await,
+            Log::None | Log::Redo(_) => Ok(()),
+        }
+    }
+
     /// Makes right what was being written when the power failed. An error if it cannot be told.
     pub async fn replay(&self, array: &State) -> IoResult {
         match (self, array.parity()) {

@@ -207,7 +207,7 @@ impl Partial {
             self.tell(log, usize::MAX, Err(error));
             return;
         }
-        let (mut header, mut sums, mut groups) = (Header::new(self.array, log.generation.get() + 1), Vec::new(), 0);
+        let (mut header, mut sums, mut groups) = (self.header(array, log), Vec::new(), 0);
         let mut bytes = ppl::LEN as u64;
         for one in log.waiting.borrow().iter().filter(|one| one.logged.is_none()) {
             let more: u64 = one.entries.iter().map(|(entry, _)| u64::from(entry.sums_size)).sum();
@@ -248,6 +248,13 @@ impl Partial {
         self.tell(log, groups, done)
     }
 
+    /// Of the next unit.
+    fn header(&self, array: &State, log: &MemberLog) -> Header {
+        let mut header = Header::new(self.array, log.generation.get() + 1);
+        header.unsettled = array.intent.needed() > 0;
+        header
+    }
+
     /// The first of those that wait are logged, or not.
     fn tell(&self, log: &MemberLog, groups: usize, done: IoResult) {
         let mut waiting = log.waiting.borrow_mut();
@@ -259,8 +266,9 @@ impl Partial {
         }
     }
 
-    /// Parity of what was being written is made from what is there now. Where a log says nothing, and nobody is missing, all has to be compared.
+    /// Parity of what was being written is made from what is there now. Where no log says anything, and nobody is missing, all has to be compared: it may never have been.
     pub async fn replay(&self, array: &State, parity: &Parity) -> IoResult {
+        let (mut entries, mut doubt) = (0, false);
         for (place, log) in (0..).zip(&self.logs) {
             let member = &array.members[usize::from(place)];
             let (Some(whole), true) = (member.whole(), member.writes() && log.at.borrow().is_some()) else {
@@ -294,21 +302,43 @@ impl Partial {
                         "its partial parity log is replayed"
                     );
                     self.replay_unit(array, parity, place, (slot, &whole), &header).await?;
+                    entries += header.entries.len();
+                    doubt |= header.unsettled;
                     log.slot.set(slot);
                     log.generation.set(header.generation)
                 }
-                None if array.is_whole() => array.intent.need(0..array.places.span()),
-                None => tracing::warn!(
-                    array = array.name,
-                    member = place,
-                    "there is nothing in its partial parity log"
-                ),
+                None => {
+                    tracing::warn!(
+                        array = array.name,
+                        member = place,
+                        "there is nothing in its partial parity log"
+                    );
+                    doubt = true
+                }
             }
+        }
+        if array.is_whole() && (doubt || entries == 0) {
+            array.intent.need(0..array.places.span())
         }
         array.flush_members().await?;
         // What was replayed must not be once more: by then data that it takes for unchanged may have changed.
+        self.begin_anew(array).await
+    }
+
+    /// Each log begins anew, with what is known of the array by now.
+    pub async fn begin_anew(&self, array: &State) -> IoResult {
         for (place, log) in (0..).zip(&self.logs) {
-            self.begin(array, place, log).await?
+            while log.writing.get() || log.open.get() > 0 {
+                log.changed.wait().await
+            }
+            log.writing.set(true);
+            let done = match array.empty_caches().await {
+                Ok(()) => self.begin(array, place, log).await,
+                failed => failed,
+            };
+            log.writing.set(false);
+            log.changed.notify_all();
+            done?
         }
         Ok(())
     }
@@ -316,7 +346,7 @@ impl Partial {
     /// A unit of nothing, newer than all others.
     async fn begin(&self, array: &State, place: u16, log: &MemberLog) -> IoResult {
         let member = &array.members[usize::from(place)];
-        let header = Header::new(self.array, log.generation.get() + 1);
+        let header = self.header(array, log);
         let slot = (log.slot.get() + 1) % self.slots(log);
         let (Some(bytes), Some(at), Some(whole), true) = (
             header.to_bytes(),

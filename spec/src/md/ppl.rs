@@ -46,6 +46,7 @@ struct Raw {
 }
 const _: () = assert!(size_of::<Raw>() == LEN && ENTRIES_MAX == 148);
 const CHECKSUM: usize = RESERVED + 20;
+const UNSETTLED: u32 = 1;
 
 /// Why some bytes are no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +91,8 @@ pub struct Header {
     pub generation: u64,
     /// What was under way.
     pub entries: Vec<Entry>,
+    /// Parity may be wrong elsewhere as well: the array had not been resynchronised. Ours, in a field that Linux leaves zero and does not look at.
+    pub unsettled: bool,
     /// All bytes as they were read: what is unknown is kept.
     raw: Box<[u8; LEN]>,
 }
@@ -122,6 +125,7 @@ impl Header {
             signature: raw.signature.get(),
             generation: raw.generation.get(),
             entries: entries.iter().map(entry).collect(),
+            unsettled: raw.padding.get() & UNSETTLED != 0,
             raw: Box::new(*bytes),
         })
     }
@@ -134,6 +138,7 @@ impl Header {
             signature: signature(array),
             generation,
             entries: Vec::new(),
+            unsettled: false,
             raw,
         }
     }
@@ -152,6 +157,8 @@ impl Header {
             }
         }
         raw.signature = self.signature.into();
+        let padding = raw.padding.get() & !UNSETTLED;
+        raw.padding = (padding | if self.unsettled { UNSETTLED } else { 0 }).into();
         raw.generation = self.generation.into();
         // At most ENTRIES_MAX.
         raw.entries_count = (self.entries.len() as u32).into();

@@ -54,6 +54,9 @@ for v in 1.0 1.1 0.90; do
   named="--name=raid5-$v"; [ $v != 0.90 ] || named=
   members 3 3; make $named --metadata=$v --level=5 --raid-devices=3 --assume-clean --bitmap=none --chunk=64 $devs; fill; keep raid5-$v
 done
+for l in ppl-raid5 ppl-lost; do
+  members 4 5; make --name=$l --level=5 --raid-devices=4 --metadata=1.2 --assume-clean --chunk=16 --consistency-policy=ppl $devs; fill; keep $l
+done
 begin lost-raid5 4 --level=5 --chunk=32 --bitmap=internal; lose 1
 begin lost-raid6 5 --level=6 --chunk=16 --bitmap=none; lose 4 0
 begin lost-raid10 4 --level=10 --layout=o2 --chunk=16 --bitmap=internal; lose 2

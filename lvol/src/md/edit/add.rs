@@ -1,5 +1,5 @@
 //! `raid-add`.
-use super::{Division, FORCE, disks_of, divide, find, take, write_bitmap, write_superblock};
+use super::{BITMAP, Division, FORCE, disks_of, divide, find, take, write_bitmap, write_partial, write_superblock};
 use crate::{
     Verdict,
     md::assembly,
@@ -57,7 +57,7 @@ impl Verb for RaidAdd {
             let (Some(facts), Some((block, used, _))) = (disks.facts(name), like) else {
                 return false;
             };
-            let room = Division::of(facts.bytes() / SECTOR).map_or(0, |division| division.room);
+            let room = Division::of(facts.bytes() / SECTOR, None).map_or(0, |division| division.room);
             facts.verdict == Verdict::New
                 && facts.user.is_none()
                 && !facts.read_only
@@ -113,7 +113,8 @@ impl Verb for RaidAdd {
                         format!("{disk:?} belongs to the array {:?} already", group.name),
                     ));
                 }
-                let (facts, division) = take(draft, disk, options.force).await?;
+                let partial = best.ppl().map(|(_, sectors)| sectors);
+                let (facts, division) = take(draft, disk, partial, options.force).await?;
                 if facts.block_size != block {
                     let why = format!(
                         "{disk:?} has blocks of {} bytes, the members have {block}",
@@ -149,6 +150,11 @@ impl Verb for RaidAdd {
                 new.features.set(Features::BAD_BLOCKS, false);
                 let unit = u64::from(best.chunk.max(8));
                 divide(&mut new, division, unit, best.level);
+                if let Some(sectors) = partial {
+                    new.set_ppl(BITMAP as i16, sectors, best.features.has(Features::MULTIPLE_PPLS));
+                    write_partial(draft, &facts.name, new.array).await?;
+                    draft.barrier("write the partial parity log");
+                }
                 if let Some(offset) = best.bitmap_offset() {
                     let at = new
                         .relative(offset.into())

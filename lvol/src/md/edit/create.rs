@@ -1,5 +1,5 @@
 //! `raid-create`.
-use super::{BITMAP, Division, FORCE, ROLES, divide, take, write_bitmap, write_superblock};
+use super::{BITMAP, Division, FORCE, PARTIAL, ROLES, divide, take, write_bitmap, write_partial, write_superblock};
 use crate::{
     Verdict,
     lvm2::edit::size::{self, Amount, Sign},
@@ -37,6 +37,7 @@ struct Create {
     chunk: Option<Value>,
     spares: Vec<String>,
     no_bitmap: bool,
+    ppl: bool,
     clean: bool,
     force: bool,
 }
@@ -130,6 +131,11 @@ impl Verb for RaidCreate {
                 "No write-intent bitmap: after a crash all of the array is compared.",
             ),
             Opt::new(
+                "ppl",
+                Type::Flag,
+                "A partial parity log in place of the bitmap (raid5): a power cut does no harm while a member is missing.",
+            ),
+            Opt::new(
                 "clean",
                 Type::Flag,
                 "The disks hold nothing but zeros, or nobody cares: members are taken to be alike.",
@@ -142,7 +148,7 @@ impl Verb for RaidCreate {
         let free = |name: &String| {
             let facts = disks.facts(name)?;
             let usable = facts.verdict == Verdict::New && facts.user.is_none() && !facts.read_only;
-            (usable && Division::of(facts.bytes() / SECTOR).is_some()).then_some(facts.block_size)
+            (usable && Division::of(facts.bytes() / SECTOR, None).is_some()).then_some(facts.block_size)
         };
         let mut all: Vec<(u32, String)> = disks
             .names()
@@ -201,6 +207,12 @@ async fn create(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
             "raid0 has no use for spares: it cannot do without any member",
         ));
     }
+    if options.ppl && level != Level::Raid5 {
+        return Err(Refusal::new(
+            Code::BadOption,
+            "a partial parity log is for raid5; raid4 and raid6 keep a log by themselves while a member is missing",
+        ));
+    }
     let chunk = match options.chunk.as_ref().map(size::size).transpose()? {
         None => 512 << 10,
         Some((Sign::To, Amount::Bytes(bytes))) if bytes.is_power_of_two() && CHUNK.contains(&bytes) => bytes,
@@ -215,7 +227,7 @@ async fn create(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
     let mut members: Vec<(Arc<Facts>, Division)> = Vec::new();
     let mut seen = BTreeSet::new();
     for disk in options.disks.iter().chain(&options.spares) {
-        let (facts, division) = take(draft, disk, options.force).await?;
+        let (facts, division) = take(draft, disk, options.ppl.then_some(PARTIAL), options.force).await?;
         if !seen.insert(facts.name.clone()) {
             return Err(Refusal::new(Code::BadOption, format!("{disk:?} is named twice")));
         }
@@ -276,10 +288,18 @@ async fn create(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
             }
         })
         .collect();
-    let span = places.filter(|_| !options.no_bitmap).map(|places| places.span());
+    let span = places
+        .filter(|_| !options.no_bitmap && !options.ppl)
+        .map(|places| places.span());
     new.set_bitmap_offset(span.map(|_| BITMAP as i32));
+    if options.ppl {
+        new.set_ppl(BITMAP as i16, PARTIAL, true)
+    }
     draft.needs_intent();
     for (facts, division) in &members {
+        if options.ppl {
+            write_partial(draft, &facts.name, array).await?
+        }
         if let Some(span) = span {
             let unit = division.unit(span);
             let mut header = Header::new(array, span, unit, division.bitmap as u32);
@@ -289,7 +309,11 @@ async fn create(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
             write_bitmap(draft, &facts.name, at, *division, &header).await?;
         }
     }
-    draft.barrier("write the bitmaps");
+    draft.barrier(if options.ppl {
+        "write the partial parity logs"
+    } else {
+        "write the bitmaps"
+    });
     for (number, (facts, division)) in members.iter().enumerate() {
         new.number = number as u32;
         new.device = draft.uuid();

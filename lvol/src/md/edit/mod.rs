@@ -27,14 +27,18 @@ use crate::{
 use spec::md::{
     Level, SECTOR,
     bitmap::Header,
+    ppl,
     v1::{BadBlockLog, Minor, Superblock as V1},
 };
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Sectors from the superblock to the bitmap.
 const BITMAP: u32 = 8;
 /// Sectors of the bad-block log.
 const LOG: u16 = 8;
+/// Sectors of a partial parity log, in the place of a bitmap.
+const PARTIAL: u16 = 2048;
 /// Roles in the table of an array that we make: members, spares and those that failed.
 const ROLES: usize = 128;
 
@@ -49,13 +53,14 @@ struct Division {
 }
 
 impl Division {
-    /// Of a disk of so many sectors; nothing if it is too small.
-    fn of(sectors: u64) -> Option<Self> {
+    /// Of a disk of so many sectors; nothing if it is too small. With so many sectors for a partial parity log, where there is one.
+    fn of(sectors: u64, partial: Option<u16>) -> Option<Self> {
         const GIB: u64 = (1 << 30) / SECTOR;
-        let bitmap = match sectors {
-            large if large >= 200 * GIB => 256,
-            middle if middle >= 8 * GIB => 128,
-            _ => 8,
+        let bitmap = match (partial, sectors) {
+            (Some(log), _) => log.into(),
+            (None, large) if large >= 200 * GIB => 256,
+            (None, middle) if middle >= 8 * GIB => 128,
+            (None, _) => 8,
         };
         // Room before the data, for a reshape one day: 128 MiB, or a thousandth of a small disk.
         let mut spare = (128 << 20) / SECTOR;
@@ -81,11 +86,16 @@ impl Division {
 }
 
 /// Empties a disk, and says how it is divided.
-async fn take(draft: &mut Draft<'_>, disk: &str, force: bool) -> Result<(Arc<Facts>, Division), Refusal> {
+async fn take(
+    draft: &mut Draft<'_>,
+    disk: &str,
+    partial: Option<u16>,
+    force: bool,
+) -> Result<(Arc<Facts>, Division), Refusal> {
     let facts = draft.facts(disk)?;
     vacate(draft, &facts.name, force).await?;
     let too_small = || Refusal::new(Code::NoSpace, format!("{disk:?} is too small for a member of an array"));
-    let division = Division::of(facts.bytes() / SECTOR).ok_or_else(too_small)?;
+    let division = Division::of(facts.bytes() / SECTOR, partial).ok_or_else(too_small)?;
     Ok((facts, division))
 }
 
@@ -101,6 +111,14 @@ async fn write_bitmap(
     let header = header.to_bytes();
     bytes[..header.len()].copy_from_slice(&header);
     draft.put(disk, at * SECTOR, &bytes, "write-intent bitmap").await
+}
+
+/// Writes the first unit of a member's partial parity log, which is about nothing.
+async fn write_partial(draft: &mut Draft<'_>, disk: &str, array: Uuid) -> Result<(), Refusal> {
+    let many = || Refusal::new(Code::Unsupported, "a partial parity log with too many entries");
+    let bytes = ppl::Header::new(array, 0).to_bytes().ok_or_else(many)?;
+    let at = (u64::from(BITMAP) + 8) * SECTOR;
+    draft.put(disk, at, &bytes[..], "partial parity log").await
 }
 
 async fn write_superblock(draft: &mut Draft<'_>, disk: &str, new: &V1) -> Result<(), Refusal> {
