@@ -4,6 +4,7 @@ use blackbox::image::{self, MIB, sha256};
 use blackbox::serve::binary;
 use blackbox::{Guest, Ports, Server, Tool, needs, rpc};
 use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -388,5 +389,87 @@ fn an_array_made_here_is_rebuilt_on_its_spare_and_mdadm_knows_it() {
     io("read -P 0x42 5000k 123k");
     io("read -P 0x43 20000k 777k");
     ashlar(dir, &["do", "raid-delete", "md/data", "force=true"]).fails();
+    server.stop();
+}
+
+#[test]
+fn who_comes_back_gets_what_it_has_missed_and_nothing_else() {
+    let story = "members that come back";
+    if !needs(story, &["qemu-io", "mdadm"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let ports = Ports::free();
+    let mut config = Config::new(dir, ports);
+    let file = |at: usize| dir.join(format!("d{at}.img"));
+    for at in 0..4 {
+        image::sparse(&file(at), 600 * MIB);
+        config = config.file(&format!("d{at}"), &file(at));
+    }
+    let config = config.yaml() + "  - on: md/data\n";
+    let server = Server::start(dir, &config);
+    let call = |method: &str, params: Value| rpc::call(&dir.join("rpc.sock"), method, params);
+    let array = || call("ashlar_get_arrays", json!({"name": "md/data"})).map(|mut all| all[0].take());
+    let whole = || array().is_ok_and(|array| array["state"] == "whole");
+    let create = [
+        "do",
+        "raid-create",
+        "data",
+        "disks=d0,d1,d2",
+        "level=raid5",
+        "chunk=64k",
+        "clean=true",
+    ];
+    ashlar(dir, &create).ok();
+    wait_for("the array", whole);
+    wait_for("a target", || {
+        call("ashlar_get_volumes", json!({})).is_ok_and(|all| all.to_string().contains("md:data"))
+    });
+    let io = |what: &str| {
+        let volume = rpc::volume(&dir.join("rpc.sock"), "md/data");
+        let (iqn, lun) = volume.iqn();
+        let url = format!("iscsi://127.0.0.1:{}/{iqn}/{lun}", ports.iscsi);
+        Tool::new("qemu-io").args(["-f", "raw", "-c", what]).arg(url).ok()
+    };
+    io("write -P 0x41 0 30M");
+    // Until it is forgotten that this was written.
+    wait_for("rest", || array().is_ok_and(|array| array["noted_bytes"] == 0));
+    ashlar(dir, &["raid", "fail", "md/data", "d1"]).ok();
+    io("write -P 0x42 700M 1M");
+    ashlar(dir, &["do", "raid-remove", "md/data", "disks=d0"]).fails();
+    ashlar(dir, &["do", "raid-readd", "md/data", "disks=d3"]).fails();
+    ashlar(dir, &["do", "raid-readd", "md/data", "disks=d1", "--dry-run"]).ok();
+    assert!(!whole());
+    // What is written to it is one region and not all of it: its file is sparse elsewhere.
+    let written = || std::fs::metadata(file(1)).expect("a file").blocks() * 512;
+    let before = written();
+    ashlar(dir, &["do", "raid-readd", "md/data", "disks=d1"]).ok();
+    wait_for("what it has missed", whole);
+    let copied = written() - before;
+    let unit = array().expect("an array")["noted_unit_bytes"]
+        .as_u64()
+        .expect("a number");
+    println!("{copied} bytes were copied, in units of {unit}");
+    assert!(
+        (1 << 20..=unit + (1 << 20)).contains(&copied),
+        "{copied} bytes of units of {unit}"
+    );
+    ashlar(dir, &["raid", "check", "md/data"]).ok();
+    wait_for("an end of the check", || {
+        array().is_ok_and(|array| array["progress"].is_null())
+    });
+    assert_eq!(array().expect("an array")["mismatched_bytes"], 0);
+    ashlar(dir, &["raid", "fail", "md/data", "d2"]).ok();
+    io("read -P 0x42 700M 1M");
+    io("read -P 0x41 0 30M");
+    // It is taken out, and is as any other disk then.
+    ashlar(dir, &["do", "raid-remove", "md/data", "disks=d2"]).ok();
+    Tool::new("mdadm").arg("--examine").arg(file(2)).fails();
+    ashlar(dir, &["do", "raid-readd", "md/data", "disks=d2"]).fails();
+    ashlar(dir, &["do", "raid-add", "md/data", "disks=d2"]).ok();
+    wait_for("a rebuild", whole);
+    println!("{}", ashlar(dir, &["raid", "show", "md/data"]).ok());
+    server.assert_no_panic();
     server.stop();
 }

@@ -169,6 +169,10 @@ impl Array {
         let places = plan.shape.places(plan.members.len(), plan.used)?;
         let sectors = u64::from(block_size) / SECTOR;
         let labels = labels(&plan.members, plan.bitmap_sectors(), block_size)?;
+        let events: Vec<Option<u64>> = labels
+            .iter()
+            .map(|label| Some(label.as_ref()?.superblock.superblock.events()))
+            .collect();
         let bitmaps = labels.iter().map(|label| label.as_ref()?.bitmap).collect::<Vec<_>>();
         let log = log(&plan, &places, &labels, block_size)?;
         if plan.replay && matches!(log, Log::None) {
@@ -204,15 +208,20 @@ impl Array {
         for (start, count) in &plan.noted {
             intent.noted_before(*start..start.saturating_add(*count))
         }
-        let member = |(seat, parts): (&Option<Seat>, Option<Parts>)| match seat {
-            Some(seat) => Member::new(parts, seat.state, seat.write_mostly, &seat.bad),
+        let state = |(seat, events): (&Option<Seat>, Option<u64>)| match seat {
+            Some(seat) => seated(&plan.name, seat.state, events, &intent),
+            None => MemberState::Missing,
+        };
+        let states: Vec<MemberState> = plan.members.iter().zip(events).map(state).collect();
+        let member = |((seat, parts), state): ((&Option<Seat>, Option<Parts>), MemberState)| match seat {
+            Some(seat) => Member::new(parts, state, seat.write_mostly, &seat.bad),
             None => Member::new(None, MemberState::Missing, false, &[]),
         };
         Ok(Self(State::new(Making {
             name: plan.name,
             places,
             block_size,
-            members: plan.members.iter().zip(parts).map(member).collect(),
+            members: plan.members.iter().zip(parts).zip(states).map(member).collect(),
             intent,
             record,
             log,
@@ -295,7 +304,7 @@ impl Array {
         self.0.touched.get()
     }
 
-    /// Goes on with what another plan says of its members: those that are new to their places are rebuilt, those that it has no more are given up. False, and nothing changes, if
+    /// Goes on with what another plan says of its members: those that are new to their places are rebuilt, those that come back are brought up to date, those that it has no more are given up. False, and nothing changes, if
     /// it is a plan of another array.
     pub fn change(&self, plan: &Plan) -> bool {
         let state = &self.0;
@@ -330,12 +339,13 @@ impl Array {
         for ((place, (seat, label)), known) in (0..).zip(plan.members.iter().zip(labels)).zip(&state.members) {
             match seat {
                 None if known.writes() => state.give_up(place),
-                Some(seat)
-                    if !known.writes() && (matches!(seat.state, MemberState::Rebuilding { .. }) || late(&label)) =>
-                {
-                    known.set_state(seat.state);
-                    known.corrected.set(0);
-                    known.write_mostly.set(seat.write_mostly);
+                Some(seat) if !known.writes() && (seat.state.to().is_some() || late(&label)) => {
+                    let events = label.as_ref().map(|label| label.superblock.superblock.events());
+                    let to = seated(&state.name, seat.state, events, &state.intent);
+                    if to == MemberState::Missing {
+                        continue;
+                    }
+                    known.seat(to, seat.write_mostly);
                     if let (Some(record), Some(label)) = (&state.record, label) {
                         state.intent.seat(place, label.bitmap);
                         state.log.seat(place, label.log.clone());
@@ -377,7 +387,8 @@ impl Array {
                 if !known.writes() {
                     return Err(format!("the member in place {member} is not in use"));
                 }
-                if !state.fault(member, IoError::Gone) {
+                // It has not gone away by itself, and comes back only by asking.
+                if !state.fault(member, IoError::Device) {
                     return Err(format!("the array cannot do without the member in place {member}"));
                 }
                 state.recorded().await.map_err(|error| error.to_string())?
@@ -398,6 +409,24 @@ impl Array {
         }
         if self.0.intent.is_idle() && self.0.flush_members().await.is_ok() {
             self.0.clean().await
+        }
+    }
+}
+
+/// The state in which a member begins. One that comes back, and of which nobody knows any more what it has missed, does not.
+fn seated(array: &str, state: MemberState, events: Option<u64>, intent: &Intent) -> MemberState {
+    let MemberState::Returning { .. } = state else {
+        return state;
+    };
+    let known = match events {
+        Some(events) => intent.may_return(events).map_err(|why| why.to_string()),
+        None => Err("it has no superblock".to_owned()),
+    };
+    match known {
+        Ok(()) => state,
+        Err(why) => {
+            tracing::warn!(array, why, "a member that was away is not taken back");
+            MemberState::Missing
         }
     }
 }

@@ -203,6 +203,7 @@ impl State {
         }
         tracing::error!(array = self.name, member, %error, "a member failed: it is not used any more");
         this.set_state(MemberState::Failed);
+        this.gone.set(error == IoError::Gone);
         self.lost.set(self.lost.get() + 1);
         true
     }

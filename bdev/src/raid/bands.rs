@@ -178,6 +178,9 @@ impl State {
         let writes = self.writes_sums(row);
         // Sums that may be wrong are not to be built upon.
         let doubtful = self.intent.is_needed(&super::intent::range(band.range));
+        // A sum that is written and cannot be read is made of everything: its member is on its way, and may have passed here already.
+        let blind = |sum: u16| self.members[usize::from(sum)].writes() && !reads(sum);
+        modifies &= !blind(row.p) && !row.q.is_some_and(blind);
         Ok(match (modifies, rebuilds) {
             _ if !writes => Way::Plain,
             // Where two sums are kept, everything may be less than the old of a few and both.
@@ -308,7 +311,7 @@ impl State {
             let member = &self.members[usize::from(row.member(n as u16))];
             let rows = super::intent::range(band.range);
             match member.durable_state() {
-                MemberState::Rebuilding { to } => rows.end <= to,
+                MemberState::Rebuilding { to } | MemberState::Returning { to } => rows.end <= to,
                 _ => member.reads(rows.start, rows.end),
             }
         };

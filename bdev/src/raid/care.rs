@@ -161,8 +161,7 @@ impl State {
     }
 
     fn is_rebuilding(&self) -> bool {
-        let is = |member: &Member| matches!(member.state(), MemberState::Rebuilding { .. });
-        self.members.iter().any(is)
+        self.members.iter().any(|member| member.state().to().is_some())
     }
 
     async fn work(&self, work: Work) {
@@ -171,10 +170,7 @@ impl State {
             Work::Rebuild => self.member_blocks(),
             Work::Check | Work::Repair => self.places.span(),
         };
-        let done = |member: &Member| match member.state() {
-            MemberState::Rebuilding { to } => Some(to),
-            _ => None,
-        };
+        let done = |member: &Member| member.state().to();
         let at = match work {
             Work::Rebuild => self.members.iter().find_map(done).unwrap_or(0),
             _ => 0,
@@ -279,12 +275,7 @@ impl State {
     /// Every member that is to be rebuilt, from where it is.
     async fn rebuild(&self) -> IoResult {
         let all: Vec<u16> = (0..self.places.members())
-            .filter(|member| {
-                matches!(
-                    self.members[usize::from(*member)].state(),
-                    MemberState::Rebuilding { .. }
-                )
-            })
+            .filter(|member| self.members[usize::from(*member)].state().to().is_some())
             .collect();
         for member in all {
             self.rebuild_member(member).await?
@@ -295,9 +286,12 @@ impl State {
 
     async fn rebuild_member(&self, member: u16) -> IoResult {
         let this = &self.members[usize::from(member)];
-        let MemberState::Rebuilding { to: from } = this.state() else {
-            return Err(IoError::Gone);
-        };
+        let from = this.state().to().ok_or(IoError::Gone)?;
+        let returns = matches!(this.state(), MemberState::Returning { .. });
+        if returns {
+            // From now on all say that it is being brought up to date, and it says so as well.
+            self.introduce().await?
+        }
         let end = match &self.places {
             Places::Parity { .. } => self.whole_span(),
             Places::Mirror { blocks, .. } => *blocks,
@@ -306,21 +300,22 @@ impl State {
                 .next_multiple_of(u64::from(self.places.chunk().unwrap_or(1))),
         };
         let mut noted = reactor::now();
-        let rebuild = |range| self.rebuild_stretch(member, range);
+        let rebuild = async |range| match returns {
+            true => self.return_stretch(member, range).await,
+            false => self.rebuild_stretch(member, range).await,
+        };
         self.steps(from..end, rebuild, async |range, _| {
-            let MemberState::Rebuilding { .. } = this.state() else {
+            let to = range.start.0 + u64::from(range.count);
+            if this.state().to().is_none() {
                 return Err(IoError::Gone);
-            };
-            this.set_state(MemberState::Rebuilding {
-                to: range.start.0 + u64::from(range.count),
-            });
+            }
+            this.set_state(this.state().up_to(to));
             if reactor::now().since(noted) > NOTE
                 && let Some(record) = &self.record
             {
                 // What it says is rebuilt must be there after a crash.
-                let end = range.start.0 + u64::from(range.count);
                 self.flush_members().await?;
-                this.set_durable(end);
+                this.set_durable(to);
                 record.update(self).await?;
                 noted = reactor::now()
             }
@@ -341,7 +336,7 @@ impl State {
     }
 
     /// Makes one stretch of a member what it should be. What is written there from the moment the lock is free is written to this member as well.
-    async fn rebuild_stretch(&self, member: u16, range: BlockRange) -> Result<u64, IoError> {
+    pub(super) async fn rebuild_stretch(&self, member: u16, range: BlockRange) -> Result<u64, IoError> {
         match &self.places {
             Places::Parity { parity, .. } => {
                 let stripe = range.start.0 / u64::from(parity.chunk());

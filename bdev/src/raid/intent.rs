@@ -13,7 +13,13 @@
 use super::{array::State, locks::Locks};
 use crate::IoResult;
 use reactor::{Buf, Notify};
-use spec::{BlockRange, md::bitmap::Header};
+use spec::{
+    BlockRange,
+    md::{
+        assembly::{self, Forgotten},
+        bitmap::Header,
+    },
+};
 use std::{
     cell::{Cell, RefCell},
     ops::Range,
@@ -343,7 +349,7 @@ impl Intent {
     }
 
     /// Writes the header, and the bits beside it, when the array's events have changed.
-    pub async fn write_header(&self, array: &State, events: u64, whole: bool) -> IoResult {
+    pub async fn write_header(&self, array: &State, events: u64) -> IoResult {
         let Some(place) = &self.place else { return Ok(()) };
         // One that was made anew or was out of date has to say all of it first.
         if !self.begun.replace(true) {
@@ -351,15 +357,36 @@ impl Intent {
                 self.write_block(array, block).await?
             }
         }
-        {
-            let mut header = place.header.borrow_mut();
-            header.events = events;
-            // Members that were away since then cannot be brought up to date by the bits: some were cleared. While one is away none is.
-            if whole {
-                header.events_cleared = events
-            }
-        }
+        place.header.borrow_mut().events = events;
         self.write_block(array, 0).await
+    }
+
+    /// Before bits are cleared: who has left before this cannot be brought up to date by them any more.
+    async fn forget(&self, array: &State) -> IoResult {
+        let Some(place) = &self.place else { return Ok(()) };
+        let (events, cleared) = {
+            let header = place.header.borrow();
+            (header.events, header.events_cleared)
+        };
+        if events == cleared {
+            return Ok(());
+        }
+        place.header.borrow_mut().events_cleared = events;
+        self.write_block(array, 0).await
+    }
+
+    /// Whether all is noted that a member has missed which was last written at this count of events.
+    pub fn may_return(&self, events: u64) -> Result<(), Forgotten> {
+        let header = self.place.as_ref().map(|place| place.header.borrow());
+        assembly::may_return(events, header.as_deref())
+    }
+
+    /// Something was written there that a member which is away lacks, or may have been.
+    pub fn is_noted(&self, blocks: &Range<u64>) -> bool {
+        let bits = self.bits(blocks);
+        self.regions.borrow()[bits]
+            .iter()
+            .any(|region| region.flags & (SET | WANTED | MARKED) != 0)
     }
 
     /// After a write. Where a member did not get it, the region has to be brought up to date there: its bit stays as long as one is away.
@@ -374,7 +401,7 @@ impl Intent {
     /// Clears what has not been used since the last time, if all members are there; the members' caches are emptied first. True if bits are left.
     pub async fn tidy(&self, array: &State) -> bool {
         let idle = |region: &Region| region.flags == SET && region.writes == 0;
-        let all: Vec<usize> = {
+        let mut all: Vec<usize> = {
             let mut regions = self.regions.borrow_mut();
             let (mut recent, mut aging) = (self.recent.borrow_mut(), self.aging.borrow_mut());
             // Bits from before, or that were kept while a member was away: they are looked for once.
@@ -410,8 +437,13 @@ impl Intent {
         while self.writing.replace(true) {
             self.written.wait().await
         }
+        let forgotten = self.forget(array).await;
         let cleared: Vec<usize> = {
             let mut regions = self.regions.borrow_mut();
+            if forgotten.is_err() {
+                // Nobody would know that they are no longer there.
+                all.clear()
+            }
             let still: Vec<usize> = all.into_iter().filter(|at| idle(&regions[*at])).collect();
             still.iter().for_each(|at| regions[*at].flags = 0);
             self.set.set(self.set.get().saturating_sub(still.len() as u64));

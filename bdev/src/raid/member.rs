@@ -17,10 +17,34 @@ pub enum MemberState {
         /// Blocks that are done.
         to: u64,
     },
+    /// The same for one that was away: what it lacks behind there is only what the bitmap has noted.
+    Returning {
+        /// Blocks that are done.
+        to: u64,
+    },
     /// It failed, and is not used any more.
     Failed,
     /// There is none in this place.
     Missing,
+}
+
+impl MemberState {
+    /// How far one is that does not hold all that it should yet.
+    pub fn to(self) -> Option<u64> {
+        match self {
+            Self::Rebuilding { to } | Self::Returning { to } => Some(to),
+            Self::InSync | Self::Failed | Self::Missing => None,
+        }
+    }
+
+    /// The same state, with so much done.
+    pub(crate) fn up_to(self, to: u64) -> Self {
+        match self {
+            Self::Rebuilding { .. } => Self::Rebuilding { to },
+            Self::Returning { .. } => Self::Returning { to },
+            other => other,
+        }
+    }
 }
 
 /// A member's disks.
@@ -36,8 +60,10 @@ pub struct Parts {
 pub(crate) struct Member {
     parts: RefCell<Option<Parts>>,
     state: Cell<MemberState>,
-    /// While it is rebuilt: before this block what was rebuilt is not only in its cache.
+    /// While it is brought up to date: before this block what was done is not only in its cache.
     durable: Cell<u64>,
+    /// It has gone away by itself: it may come back by itself.
+    pub gone: Cell<bool>,
     pub write_mostly: Cell<bool>,
     /// Read errors that were mended by writing.
     pub corrected: Cell<u32>,
@@ -56,10 +82,8 @@ impl Member {
         Self {
             parts: RefCell::new(parts),
             state: Cell::new(state),
-            durable: Cell::new(match state {
-                MemberState::Rebuilding { to } => to,
-                _ => 0,
-            }),
+            durable: Cell::new(state.to().unwrap_or(0)),
+            gone: Cell::new(state == MemberState::Missing),
             write_mostly: Cell::new(write_mostly),
             corrected: Cell::new(0),
             bad: bad
@@ -81,15 +105,21 @@ impl Member {
         self.state.set(to)
     }
 
-    /// The same as is to be said on disk: a member is rebuilt as far as it still is after a power cut.
-    pub fn durable_state(&self) -> MemberState {
-        match self.state() {
-            MemberState::Rebuilding { .. } => MemberState::Rebuilding { to: self.durable.get() },
-            other => other,
-        }
+    /// Another has the place from now on, or the same one again.
+    pub fn seat(&self, state: MemberState, write_mostly: bool) {
+        self.state.set(state);
+        self.durable.set(state.to().unwrap_or(0));
+        self.corrected.set(0);
+        self.write_mostly.set(write_mostly);
+        self.gone.set(false)
     }
 
-    /// Its cache was emptied when it was rebuilt up to here.
+    /// The same as is to be said on disk: a member is up to date as far as it still is after a power cut.
+    pub fn durable_state(&self) -> MemberState {
+        self.state().up_to(self.durable.get())
+    }
+
+    /// Its cache was emptied when it was up to date up to here.
     pub fn set_durable(&self, to: u64) {
         self.durable.set(to)
     }
@@ -118,7 +148,7 @@ impl Member {
     pub fn reads(&self, start: u64, end: u64) -> bool {
         match self.state.get() {
             MemberState::InSync => !self.lacks(start, end),
-            MemberState::Rebuilding { to } => end <= to && !self.lacks(start, end),
+            MemberState::Rebuilding { to } | MemberState::Returning { to } => end <= to && !self.lacks(start, end),
             MemberState::Failed | MemberState::Missing => false,
         }
     }
@@ -131,7 +161,7 @@ impl Member {
     /// True if it gets what is written.
     #[inline]
     pub fn writes(&self) -> bool {
-        matches!(self.state.get(), MemberState::InSync | MemberState::Rebuilding { .. })
+        !matches!(self.state.get(), MemberState::Failed | MemberState::Missing)
     }
 
     pub fn in_sync(&self) -> bool {

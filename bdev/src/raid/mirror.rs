@@ -36,11 +36,13 @@ impl State {
     /// The copy to read, of those that hold what they should and that `unless` does not rule out.
     #[inline]
     pub(crate) fn copy_to_read(&self, range: BlockRange, unless: impl Fn(u16) -> bool) -> Option<(u16, u64)> {
-        let first_only = self.intent.is_needed(&intent::range(range));
+        if self.intent.is_needed(&intent::range(range)) {
+            return self.first_copy(range, unless);
+        }
         let mut best: Option<(Cost, Spot)> = None;
         let mut consider = |member: u16, at: u64| {
             let this = &self.members[usize::from(member)];
-            if (first_only && best.is_some()) || unless(member) || !this.reads(at, at + u64::from(range.count)) {
+            if unless(member) || !this.reads(at, at + u64::from(range.count)) {
                 return;
             }
             let next = this.next.get();
@@ -60,6 +62,18 @@ impl State {
             Places::Parity { .. } => (),
         }
         best.map(|(_, copy)| copy)
+    }
+
+    /// The copy that counts as long as copies may differ: the first whose member holds all that it should, whatever part of it is asked for. One that is only on its
+    /// way has something of the range and not the rest, and would be the first for one read and not for another.
+    fn first_copy(&self, range: BlockRange, unless: impl Fn(u16) -> bool) -> Option<(u16, u64)> {
+        let of = |member: u16| &self.members[usize::from(member)];
+        let usable =
+            |(member, at): &(u16, u64)| !unless(*member) && of(*member).reads(*at, *at + u64::from(range.count));
+        let copies = || self.copies(range.start.0).filter(usable);
+        copies()
+            .find(|(member, _)| of(*member).in_sync())
+            .or_else(|| copies().next())
     }
 
     /// Notes that a member was read.
@@ -135,7 +149,9 @@ impl State {
     /// Compares the copies of a range that lies within a chunk, with the range locked by the caller. Blocks that differ; with `repair` all become like the first.
     pub(crate) async fn compare_copies(&self, range: BlockRange, repair: bool) -> Result<u64, IoError> {
         let (mut first, mut differ): (Option<Buf>, u64) = (None, 0);
-        let copies: Vec<(u16, u64)> = self.copies(range.start.0).collect();
+        let mut copies: Vec<(u16, u64)> = self.copies(range.start.0).collect();
+        // As they are read while it is not known whether they are alike.
+        copies.sort_by_key(|(member, _)| !self.members[usize::from(*member)].in_sync());
         let bytes = self.bytes(range.count);
         for (member, at) in copies {
             let here = BlockRange::new(at, range.count);

@@ -9,6 +9,7 @@
 //!   gather    writes of one stripe, put together        array     all of these, and what becomes of a member that fails
 //!   locks     ranges that one at a time has             pace      how fast it is cared for, and when it yields to hosts
 //!   log       what is written before rows are: partial, redo
+//!   returning members that were away
 //! ```
 //!
 //! The order of things is what makes it safe: a region is noted before it is written; who failed is recorded before a write that it lacks is acknowledged; a region
@@ -27,6 +28,7 @@ mod pace;
 mod partial;
 mod record;
 mod redo;
+mod returning;
 mod sequel;
 mod shape;
 mod stripes;

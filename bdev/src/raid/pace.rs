@@ -33,6 +33,8 @@ pub(crate) struct Pace {
     pub limit: Cell<u64>,
     /// When the next step may begin, for that.
     due: Cell<Time>,
+    /// Blocks that were counted, and then had not to be touched.
+    spared: Cell<u64>,
     /// I/Os of hosts that were seen, and when the last of them was.
     seen: Cell<u64>,
     last: Cell<Option<Time>>,
@@ -62,7 +64,17 @@ impl Pace {
         }
     }
 
+    /// So many blocks of a step need not be touched: the next steps may have them.
+    pub fn spare(&self, blocks: u64) {
+        if self.limit.get() > 0 {
+            self.spared.set(self.spared.get() + blocks)
+        }
+    }
+
     fn spend(&self, blocks: u64) {
+        let spared = self.spared.get().min(blocks);
+        self.spared.set(self.spared.get() - spared);
+        let blocks = blocks - spared;
         let limit = self.limit.get();
         if limit > 0 {
             let takes = Duration::from_secs_f64(blocks as f64 / limit as f64);

@@ -49,13 +49,16 @@ pub(crate) struct Record {
 
 impl Record {
     /// Of superblocks as they were read, by the places of the members.
-    pub fn new(supers: Vec<Option<Super>>) -> Self {
-        let events = supers
-            .iter()
-            .flatten()
-            .map(|one| one.superblock.events())
-            .max()
-            .unwrap_or(0);
+    pub fn new(mut supers: Vec<Option<Super>>) -> Self {
+        let newest = supers.iter().flatten().map(|one| &one.superblock);
+        let newest = newest.max_by_key(|superblock| superblock.events()).cloned();
+        let events = newest.as_ref().map_or(0, Superblock::events);
+        for one in supers.iter_mut().flatten() {
+            // One that was away does not know of what has changed since.
+            if let Some(newest) = newest.as_ref().filter(|_| one.superblock.events() < events) {
+                one.superblock.adopt(newest)
+            }
+        }
         Self {
             supers: RefCell::new(supers),
             events: Cell::new(events),
@@ -90,9 +93,15 @@ impl Record {
         self.dirty.get() && self.done.get() == self.wanted.get()
     }
 
-    /// A place has another member.
-    pub fn seat(&self, place: u16, with: Super) {
-        if let Some(known) = self.supers.borrow_mut().get_mut(usize::from(place)) {
+    /// A place has another member, or the same one again.
+    pub fn seat(&self, place: u16, mut with: Super) {
+        let mut supers = self.supers.borrow_mut();
+        let others = supers.iter().zip(0..).filter(|(_, other)| *other != place);
+        let newest = others.filter_map(|(one, _)| Some(&one.as_ref()?.superblock));
+        if let Some(newest) = newest.max_by_key(|superblock| superblock.events()) {
+            with.superblock.adopt(newest)
+        }
+        if let Some(known) = supers.get_mut(usize::from(place)) {
             *known = Some(with)
         }
     }
@@ -140,7 +149,7 @@ impl Record {
             let before = array.lost();
             let events = self.events.get() + 1;
             self.events.set(events);
-            array.intent.write_header(array, events, array.is_whole()).await?;
+            array.intent.write_header(array, events).await?;
             let whole = array.is_whole();
             let all = self.made(array, events);
             if all.iter().flatten().any(|one| one.anchor.is_some()) {
@@ -188,6 +197,8 @@ impl Record {
             let standing = match member.durable_state() {
                 MemberState::InSync => Standing::InSync,
                 MemberState::Rebuilding { to } => Standing::Rebuilding(to * sectors),
+                MemberState::Returning { to } => Standing::Returning(to * sectors),
+                MemberState::Failed if member.gone.get() => Standing::Missing,
                 MemberState::Failed => Standing::Failed,
                 MemberState::Missing => Standing::Missing,
             };

@@ -1,7 +1,7 @@
 //! A machine with simulated disks that hold an MD array, and hosts that write to it: what tests of arrays start, cut off and start again.
 #![allow(dead_code, reason = "each test uses what it needs")]
 use bdev::{
-    Disk, Io,
+    Disk, Geometry, Io,
     leaf::sim::Sim,
     module::raid::{self, Array, Plan, Seat},
     raid::{MemberState, Parts, Places, Shape},
@@ -122,13 +122,31 @@ impl Machine {
 
     /// Nothing if it lacks a member and nobody says what was being written.
     pub fn try_start(&self, away: &[usize]) -> Option<(Array, Disk)> {
+        let (plan, parts) = self.plan(away)?;
+        let geometry = self.geometry(&parts);
+        let array = Array::new(plan, parts.clone(), 512).expect("an array");
+        let disk = array.device(parts, geometry);
+        array.tend();
+        Some((array, disk))
+    }
+
+    pub fn geometry(&self, parts: &[Option<Parts>]) -> Geometry {
+        let geometries: Vec<_> = parts
+            .iter()
+            .map(|parts| parts.as_ref().map(|parts| parts.data.geometry()))
+            .collect();
+        raid::geometry(self.shape, &geometries, USED).expect("a shape")
+    }
+
+    /// What its disks say.
+    pub fn plan(&self, away: &[usize]) -> Option<(Plan, Vec<Option<Parts>>)> {
         let bytes: Vec<Vec<u8>> = self.sims.iter().map(Sim::bytes).collect();
         let at = |member: usize, block: u64, count: u64| {
             bytes[member][(block * 512) as usize..][..(count * 512) as usize].to_vec()
         };
         let there: Vec<usize> = (0..self.sims.len()).filter(|at| !away.contains(at)).collect();
         let supers: Vec<Superblock> = there.iter().map(|member| self.superblock(*member)).collect();
-        let made = assembly::assemble(&supers.iter().collect::<Vec<_>>()).expect("an array");
+        let mut made = assembly::assemble(&supers.iter().collect::<Vec<_>>()).expect("an array");
         let best = &supers[made.best];
         let places = self.shape.places(self.sims.len(), USED).unwrap();
         let (bitmap, mut differs) = match best.bitmap_offset() {
@@ -141,16 +159,23 @@ impl Machine {
                 );
                 let dirty = bitmap::dirty(&place[bitmap::HEADER..], header.bits());
                 let differs = dirty.map(|bit| (bit * UNIT, UNIT)).collect();
+                for (back, place) in made.returning.drain(..) {
+                    if assembly::may_return(supers[back].events(), Some(&header)).is_ok() {
+                        made.places[usize::from(place)] = Some((back, Standing::Returning(0)))
+                    }
+                }
                 (Some(place[..bitmap::HEADER].to_vec()), differs)
             }
             None => (None, vec![(0, places.span())]),
         };
         let clean = best.in_sync_to() == u64::MAX;
+        let mut noted = Vec::new();
         if clean {
-            differs.clear()
+            std::mem::swap(&mut differs, &mut noted);
+            noted.retain(|_| bitmap.is_some())
         }
         let mut members = vec![None; self.sims.len()];
-        let mut parts = vec![None; self.sims.len()];
+        let mut parts: Vec<Option<Parts>> = vec![None; self.sims.len()];
         let mut logged = false;
         for (place, found) in made.places.iter().enumerate() {
             let Some((found, standing)) = found else { continue };
@@ -164,6 +189,7 @@ impl Machine {
             members[place] = Some(Seat {
                 state: match standing {
                     Standing::Rebuilding(to) => MemberState::Rebuilding { to: *to },
+                    Standing::Returning(to) => MemberState::Returning { to: *to },
                     _ => MemberState::InSync,
                 },
                 write_mostly: false,
@@ -176,25 +202,19 @@ impl Machine {
                 whole,
             })
         }
-        let lacks = members
-            .iter()
-            .any(|seat| seat.as_ref().is_none_or(|seat| seat.state != MemberState::InSync));
+        let lacks = members.iter().any(|seat| {
+            seat.as_ref()
+                .is_none_or(|seat: &Seat| seat.state != MemberState::InSync)
+        });
         let parity = matches!(places, Places::Parity { .. });
         let partial = matches!(self.keeps, Keeps::Partial { .. });
         let replay = !clean && parity && (partial || lacks && logged);
         if !clean && parity && lacks && !replay {
             return None;
         }
-        let geometries: Vec<_> = parts
-            .iter()
-            .map(|parts: &Option<Parts>| parts.as_ref().map(|parts| parts.data.geometry()))
-            .collect();
-        let geometry = raid::geometry(self.shape, &geometries, USED).expect("a shape");
-        let noted = if replay {
-            std::mem::take(&mut differs)
-        } else {
-            Vec::new()
-        };
+        if replay {
+            noted = std::mem::take(&mut differs)
+        }
         let plan = Plan {
             name: "md0".into(),
             shape: self.shape,
@@ -206,10 +226,13 @@ impl Machine {
             replay,
             read_only: false,
         };
-        let array = Array::new(plan, parts.clone(), 512).expect("an array");
-        let disk = array.device(parts, geometry);
-        array.tend();
-        Some((array, disk))
+        Some((plan, parts))
+    }
+
+    /// A member goes away, and what was in its cache is lost.
+    pub fn pull(&self, at: usize) {
+        self.sims[at].power_cut();
+        self.sims[at].vanish()
     }
 
     /// The power fails, after which nobody who ran on it does anything.

@@ -4,12 +4,12 @@
 //! 2. One with parity that lacks members, and was not stopped cleanly, runs if a log says what was being written: a partial parity log, or a redo log that goes
 //!    with the superblocks. Without one it does not run by itself: what the missing member had cannot be told from the others. Mirrors run.
 //! 3. One that lacks members with which it last ran waits for them for a while: they may be on their way, and know more.
-//! 4. A spare takes an empty place.
+//! 4. A member that was away gets its place back if the bitmap knows what it has missed. Else a spare takes an empty place.
 //! 5. What may differ after an unclean stop is what the bitmap has noted, if the bitmap is as new as the superblock; else everything.
 //! 6. Arrays of level 0 and linear need all their members, and are tables of runs.
 //! 7. Two sides that each went on alone are not guessed; what is active stays.
 //! 8. Arrays of one name are told apart by their identities.
-use super::Device;
+use super::{Bitmap, Device};
 use crate::{
     format::Proposal,
     group::{
@@ -131,7 +131,7 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
         notes: Vec::new(),
         basis: None,
     };
-    let found = match assembled {
+    let mut found = match assembled {
         Ok(found) => found,
         Err(why) => {
             let split = matches!(why, Refusal::SplitBrain { .. });
@@ -149,11 +149,19 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
             return group;
         }
     };
+    for (at, why) in take_back(disks, &mut found) {
+        let (disk, device) = disks[at];
+        let reason =
+            format!("of the MD array {name:?}, and was away: {why}; `raid-add` with `force` makes a new member of it");
+        group.notes.push(format!("{} is not taken back: {why}", disk.disk));
+        standings.push(stand(disk.disk, Verdict::Claimed, reason, device))
+    }
     for (place, seat) in found.places.iter().enumerate() {
         if let Some((at, standing)) = seat {
             let (disk, device) = disks[*at];
             let how = match standing {
                 Stands::Rebuilding(to) => format!(", rebuilt up to sector {to}"),
+                Stands::Returning(_) => ", was away, and gets what it has missed".to_owned(),
                 _ => String::new(),
             };
             let reason = format!("member {place} of {} of the MD array {name:?}{how}", found.places.len());
@@ -258,6 +266,28 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
     };
     group.volumes.push(volume.into());
     group
+}
+
+/// Rule 4: those that were away are given their places. Those whose places stay empty, and why.
+fn take_back(disks: &[Disk<'_>], found: &mut assembly::Assembly) -> Vec<(usize, String)> {
+    let best = disks[found.best].1;
+    let bitmap = current(best).map(|bitmap| &bitmap.header);
+    let mut refused = Vec::new();
+    for (at, place) in std::mem::take(&mut found.returning) {
+        let (disk, device) = disks[at];
+        match assembly::may_return(device.superblock.events(), bitmap) {
+            Ok(()) if disk.gone => refused.push((at, "it is not there".to_owned())),
+            Ok(()) => found.places[usize::from(place)] = Some((at, Stands::Returning(0))),
+            Err(why) => refused.push((at, why.to_string())),
+        }
+    }
+    refused
+}
+
+/// The bitmap of a member, if it is as new as its superblock.
+fn current(device: &Device) -> Option<&Bitmap> {
+    let bitmap = device.bitmap.as_ref();
+    bitmap.filter(|bitmap| bitmap.header.events >= device.superblock.events())
 }
 
 fn seats(disks: &[Disk<'_>], found: &assembly::Assembly) -> Vec<Seat> {
@@ -437,10 +467,7 @@ fn array(
             seats.len()
         ));
     }
-    let bitmap = best
-        .bitmap
-        .as_ref()
-        .filter(|bitmap| bitmap.header.events >= superblock.events());
+    let bitmap = current(best);
     let ranges = |set: &[(u64, u64)]| {
         set.iter()
             .map(|(start, count)| (start / per, count.div_ceil(per)))
@@ -470,6 +497,9 @@ fn array(
             start: blocks(device.superblock.data_offset(), per)?,
             state: match stands {
                 Stands::Rebuilding(to) => MemberState::Rebuilding { to: to / per },
+                Stands::Returning(to) if bitmap.is_some() => MemberState::Returning { to: to / per },
+                // Nobody knows any more what it has missed.
+                Stands::Returning(_) => MemberState::Rebuilding { to: 0 },
                 _ => MemberState::InSync,
             },
             write_mostly: device.superblock.write_mostly(),
@@ -483,7 +513,13 @@ fn array(
     };
     let on = seats.iter().map(seat).collect::<Result<Vec<_>, _>>()?;
     // A bitmap that is not up to date is kept as if it had been just made.
-    let header = best.bitmap.as_ref().map(|bitmap| Header::clone(&bitmap.header));
+    let header = best.bitmap.as_ref().map(|bitmap| {
+        let mut header = Header::clone(&bitmap.header);
+        if current(best).is_none() {
+            header.events_cleared = superblock.events()
+        }
+        header
+    });
     Ok(Table::Raid {
         shape,
         used,

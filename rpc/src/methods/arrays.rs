@@ -61,7 +61,7 @@ struct Member {
     place: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     disk: Option<String>,
-    /// `in_sync`, `rebuilding`, `failed` or `missing`.
+    /// `in_sync`, `rebuilding`, `returning`, `failed` or `missing`.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     rebuilt_bytes: Option<u64>,
@@ -124,10 +124,7 @@ async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
                 place,
                 disk: seat.as_ref().map(|seat| seat.on.clone()),
                 state: word(member.state),
-                rebuilt_bytes: match member.state {
-                    MemberState::Rebuilding { to } => Some(to * block),
-                    _ => None,
-                },
+                rebuilt_bytes: member.state.to().map(|to| to * block),
                 write_mostly: member.write_mostly,
                 corrected_reads: member.corrected,
             });
@@ -174,6 +171,7 @@ fn word(state: MemberState) -> &'static str {
     match state {
         MemberState::InSync => "in_sync",
         MemberState::Rebuilding { .. } => "rebuilding",
+        MemberState::Returning { .. } => "returning",
         MemberState::Failed => "failed",
         MemberState::Missing => "missing",
     }

@@ -5,6 +5,7 @@
 //! guessed.
 use super::{
     MEMBERS_MAX,
+    bitmap::Header,
     superblock::{Standing, Superblock},
     v1::Role,
 };
@@ -15,8 +16,11 @@ use std::fmt;
 pub struct Assembly {
     /// Whose superblock knows best.
     pub best: usize,
-    /// By places: which device, and how it stands with it ([`Standing::InSync`] or [`Standing::Rebuilding`]).
+    /// By places: which device, and how it stands with it ([`Standing::InSync`], [`Standing::Rebuilding`] or [`Standing::Returning`]).
     pub places: Vec<Option<(usize, Standing)>>,
+    /// Devices that were away, whose places are empty, and which may have them back if the bitmap still knows what they have missed
+    /// ([`may_return`]).
+    pub returning: Vec<(usize, u16)>,
     /// Devices that wait for a place.
     pub spares: Vec<usize>,
     /// Places whose members are not there, though the array last ran with them.
@@ -112,6 +116,7 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
     let mut assembly = Assembly {
         best,
         places: vec![None; count as usize],
+        returning: Vec::new(),
         spares: Vec::new(),
         awaited: Vec::new(),
         left_out: Vec::new(),
@@ -129,8 +134,7 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
                     _ if events.saturating_add(1) < of => Why::Stale { events, of },
                     Some((with, _)) => Why::Twice { place, with },
                     None => {
-                        let standing = device.recovered_to().map_or(Standing::InSync, Standing::Rebuilding);
-                        assembly.places[usize::from(place)] = Some((at, standing));
+                        assembly.places[usize::from(place)] = Some((at, device.standing()));
                         continue;
                     }
                 }
@@ -143,14 +147,27 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
             Some(Role::Faulty | Role::Spare) => Why::Failed,
             _ => Why::Senseless,
         };
-        // It went on, and without the best: neither has what the other wrote.
-        let gave_up = device.role_of(knows.number()) == Some(Role::Faulty);
-        let active = matches!(device.role_of(number), Some(Role::Active(_)));
-        if why == Why::Failed && gave_up && active {
+        if why == Why::Failed && went_on_alone(device, knows, devices) {
             return Err(Refusal::SplitBrain { one: best, other: at });
         }
         assembly.left_out.push((at, why))
     }
+    let mut back: Vec<(usize, u16)> = Vec::new();
+    for (at, why) in &assembly.left_out {
+        let device = devices[*at];
+        let place = match (why, device.role_of(device.number())) {
+            (Why::Failed | Why::Stale { .. }, Some(Role::Active(place))) => place,
+            _ => continue,
+        };
+        let empty = assembly.places.get(usize::from(place)) == Some(&None);
+        if empty && comes_back(device, knows) && back.iter().all(|(_, other)| *other != place) {
+            back.push((*at, place))
+        }
+    }
+    assembly
+        .left_out
+        .retain(|(at, _)| back.iter().all(|(other, _)| other != at));
+    assembly.returning = back;
     let active = knows.active();
     let awaited = |place: &u16| assembly.places[usize::from(*place)].is_none() && active.contains(place);
     // There are at most MEMBERS_MAX.
@@ -158,10 +175,81 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
     Ok(assembly)
 }
 
+/// It went on, and without the best: neither has what the other wrote. What it says of the others is as it was when it was last written.
+fn went_on_alone(device: &Superblock, knows: &Superblock, devices: &[&Superblock]) -> bool {
+    if !matches!(device.role_of(device.number()), Some(Role::Active(_))) {
+        return false;
+    }
+    let place_of = |superblock: &Superblock, of: &Superblock| match superblock.role_of(of.number()) {
+        Some(Role::Active(place)) => Some(place),
+        _ => None,
+    };
+    // Somebody has gone on whom it knew; or the best has come since, to a place that somebody had.
+    let stayed = devices
+        .iter()
+        .any(|other| place_of(knows, other).is_some() && place_of(knows, other) == place_of(device, other));
+    let known = place_of(knows, knows).is_none_or(|place| device.active().contains(&place));
+    !stayed && (!known || device.role_of(knows.number()) == Some(Role::Faulty))
+}
+
+/// Whether one that was left out may come back by itself, or because somebody has asked for it, as far as superblocks tell.
+fn comes_back(device: &Superblock, knows: &Superblock) -> bool {
+    let shape = |superblock: &Superblock| {
+        (
+            superblock.level(),
+            superblock.layout(),
+            superblock.chunk(),
+            superblock.size(),
+            superblock.raid_disks(),
+            superblock.bitmap_offset(),
+        )
+    };
+    // One that was being rebuilt lacks more than the bitmap knows.
+    let half = device.recovered_to().is_some() && !device.is_returning();
+    let wanted = match knows.role_of(device.number()) {
+        // It failed.
+        Some(Role::Faulty) => device.asks(),
+        _ => true,
+    };
+    wanted && !half && shape(device) == shape(knows)
+}
+
+/// Whether the bitmap knows all that a device has missed which was last written at `events`: nothing was forgotten since. The reason if not.
+pub fn may_return(events: u64, bitmap: Option<&Header>) -> Result<(), Forgotten> {
+    match bitmap {
+        None => Err(Forgotten::NoBitmap),
+        Some(header) if header.events_cleared > events => Err(Forgotten::Since {
+            events,
+            cleared: header.events_cleared,
+        }),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Why nobody knows what a device has missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Forgotten {
+    /// Nobody wrote it down.
+    #[error("the array has no write-intent bitmap that tells what it has missed")]
+    NoBitmap,
+    /// It is too old.
+    #[error("it left at event {events}, and what the bitmap had noted was forgotten at event {cleared}")]
+    Since {
+        /// Its events.
+        events: u64,
+        /// Events when notes were last forgotten.
+        cleared: u64,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::md::{Level, superblock::Update, v1};
+    use crate::md::{
+        Level,
+        superblock::Update,
+        v1::{self, Features},
+    };
     use uuid::Uuid;
 
     fn mirror(members: u32) -> Vec<Superblock> {
@@ -178,17 +266,17 @@ mod tests {
         (0..members).map(make).collect()
     }
 
-    /// The members of `alive` go on without the others.
+    /// The members of `alive` go on without the others, which failed.
     fn go_on(all: &mut [Superblock], alive: &[usize], changes: u64) {
+        go_on_as(all, alive, changes, Standing::Failed)
+    }
+
+    fn go_on_as(all: &mut [Superblock], alive: &[usize], changes: u64, others: Standing) {
         let members: Vec<_> = (0..all.len())
             .map(|at| {
                 (
                     Some(at as u32),
-                    if alive.contains(&at) {
-                        Standing::InSync
-                    } else {
-                        Standing::Failed
-                    },
+                    if alive.contains(&at) { Standing::InSync } else { others },
                 )
             })
             .collect();
@@ -217,7 +305,7 @@ mod tests {
         assert_eq!((whole.left_out.len(), whole.in_sync_to), (0, u64::MAX));
         go_on(&mut all, &[0, 2], 1);
         let two = assembled(&all).unwrap();
-        assert_eq!(two.left_out, [(1, Why::Failed)]);
+        assert_eq!((&two.left_out, &two.returning), (&vec![(1, Why::Failed)], &Vec::new()));
         assert_eq!(
             two.places,
             [Some((0, Standing::InSync)), None, Some((2, Standing::InSync))]
@@ -246,14 +334,52 @@ mod tests {
     }
 
     #[test]
-    fn who_missed_changes_is_left_out() {
+    fn who_missed_changes_is_left_out_unless_its_place_is_still_empty() {
         let mut all = mirror(2);
         let Superblock::V1(old) = &mut all[1] else {
             panic!("version 1")
         };
         old.events = 8;
         let made = assembled(&all).unwrap();
+        assert_eq!((made.left_out, made.returning), (Vec::new(), vec![(1, 1)]));
+        // One that was on its way has nothing that anybody could tell.
+        let Superblock::V1(old) = &mut all[1] else {
+            panic!("version 1")
+        };
+        old.features.set(Features::RECOVERY, true);
+        let made = assembled(&all).unwrap();
         assert_eq!(made.left_out, [(1, Why::Stale { events: 8, of: 10 })]);
         assert_eq!(assembled(&[]), Err(Refusal::Nobody));
+    }
+
+    #[test]
+    fn who_has_gone_away_comes_back_and_who_failed_if_it_asks() {
+        let mut all = mirror(3);
+        go_on_as(&mut all, &[0, 2], 2, Standing::Missing);
+        let made = assembled(&all).unwrap();
+        assert_eq!((made.returning, made.places[1]), (vec![(1, 1)], None));
+        go_on_as(&mut all, &[0, 2], 2, Standing::Failed);
+        let made = assembled(&all).unwrap();
+        assert_eq!((made.returning, made.left_out), (Vec::new(), vec![(1, Why::Failed)]));
+        all[1].ask();
+        assert!(all[1].asks() && all[1].recovered_to().is_none());
+        assert_eq!(assembled(&all).unwrap().returning, [(1, 1)]);
+        // A third side of a mirror knows who has gone on.
+        let mut all = mirror(2);
+        let mut other = all.clone();
+        go_on_as(&mut all, &[0], 1, Standing::Missing);
+        go_on_as(&mut other, &[1], 5, Standing::Missing);
+        all[1] = other[1].clone();
+        assert!(matches!(assembled(&all), Err(Refusal::SplitBrain { one: 1, other: 0 })));
+    }
+
+    #[test]
+    fn what_the_bitmap_has_forgotten_nobody_gets_back() {
+        let mut header = Header::new(Uuid::from_u128(7), 1000, 4096, 8);
+        header.events_cleared = 10;
+        assert_eq!(may_return(10, Some(&header)), Ok(()));
+        let since = Forgotten::Since { events: 9, cleared: 10 };
+        assert_eq!(may_return(9, Some(&header)), Err(since));
+        assert_eq!(may_return(9, None), Err(Forgotten::NoBitmap));
     }
 }

@@ -52,9 +52,11 @@ pub enum Standing {
     InSync,
     /// It is being rebuilt, and is right before this sector of its data.
     Rebuilding(u64),
-    /// It failed.
+    /// It was away, and is right before this sector of its data, and wherever the bitmap has noted nothing.
+    Returning(u64),
+    /// It failed, and comes back only if somebody asks for it.
     Failed,
-    /// There is none.
+    /// There is none: it has gone away and may come back.
     Missing,
 }
 
@@ -235,6 +237,48 @@ impl Superblock {
         }
     }
 
+    /// It is brought up to date where the bitmap says, and not from one end to the other.
+    pub fn is_returning(&self) -> bool {
+        matches!(self, Self::V1(superblock) if superblock.features.has(Features::RECOVERY_BITMAP))
+    }
+
+    /// It asks to be taken back: it holds all that the array had at its event count. Linux takes no notice of it.
+    pub fn asks(&self) -> bool {
+        self.is_returning() && self.recovered_to().is_none()
+    }
+
+    /// Says for the member, after somebody has said that it is to come back, that it [`asks`](Self::asks). 0.90 has no word for it.
+    pub fn ask(&mut self) {
+        if let Self::V1(superblock) = self {
+            superblock.features.set(Features::RECOVERY, false);
+            superblock.features.set(Features::RECOVERY_BITMAP, true);
+            superblock.recovery_offset = 0
+        }
+    }
+
+    /// How it stands with a member of a place by its own account.
+    pub fn standing(&self) -> Standing {
+        match self.recovered_to() {
+            None => Standing::InSync,
+            Some(to) if self.is_returning() => Standing::Returning(to),
+            Some(to) => Standing::Rebuilding(to),
+        }
+    }
+
+    /// What all members say alike is taken from another; what is this member's own stays. For one that was away while it changed.
+    pub fn adopt(&mut self, other: &Superblock) {
+        match (self, other) {
+            (Self::V1(own), Self::V1(other)) => own.adopt(other),
+            (Self::V0(own), Self::V0(other)) => {
+                let this = own.this();
+                *own = other.clone();
+                own.set_this(this)
+            }
+            // Members of one array are of one version.
+            _ => (),
+        }
+    }
+
     /// Members are alike before this sector; all ones if everywhere.
     pub fn in_sync_to(&self) -> u64 {
         match self {
@@ -301,10 +345,14 @@ fn update_v1(superblock: &mut v1::Superblock, update: &Update<'_>) {
     superblock.utime = Time::from_seconds(update.time);
     superblock.resync_offset = if update.dirty { 0 } else { update.in_sync_to };
     for (place, (number, standing)) in update.members.iter().enumerate() {
-        // Whoever had the place before has it no more.
+        // Whoever had the place before has it no more. MD calls those that have gone away what it calls spares, and those that failed faulty.
+        let before = match standing {
+            Standing::Missing => Role::Spare,
+            _ => Role::Faulty,
+        };
         for (other, role) in superblock.roles.iter_mut().enumerate() {
             if Some(other as u32) != *number && *role == Role::Active(place as u16) {
-                *role = Role::Faulty
+                *role = before
             }
         }
         let Some(known) = number.and_then(|number| superblock.roles.get_mut(number as usize)) else {
@@ -312,15 +360,19 @@ fn update_v1(superblock: &mut v1::Superblock, update: &Update<'_>) {
         };
         match standing {
             // Places are u16 in every shape.
-            Standing::InSync | Standing::Rebuilding(_) => *known = Role::Active(place as u16),
-            Standing::Failed | Standing::Missing => *known = Role::Faulty,
+            Standing::InSync | Standing::Rebuilding(_) | Standing::Returning(_) => *known = Role::Active(place as u16),
+            Standing::Failed => *known = Role::Faulty,
+            Standing::Missing => *known = Role::Spare,
         }
     }
-    let rebuilt = match update.members.get(update.this) {
-        Some((_, Standing::Rebuilding(to))) => Some(*to),
+    let this = update.members.get(update.this).map(|(_, standing)| *standing);
+    let rebuilt = match this {
+        Some(Standing::Rebuilding(to) | Standing::Returning(to)) => Some(to),
         _ => None,
     };
+    let returns = matches!(this, Some(Standing::Returning(_)));
     superblock.features.set(Features::RECOVERY, rebuilt.is_some());
+    superblock.features.set(Features::RECOVERY_BITMAP, returns);
     superblock.recovery_offset = rebuilt.unwrap_or(0);
     superblock.corrected_reads = superblock.corrected_reads.max(update.corrected)
 }
@@ -366,7 +418,7 @@ fn update_v0(superblock: &mut v0::Superblock, update: &Update<'_>) {
                 active += 1;
                 (place, here(place, Descriptor::ACTIVE | Descriptor::SYNC))
             }
-            Standing::Rebuilding(_) => {
+            Standing::Rebuilding(_) | Standing::Returning(_) => {
                 superblock.set_disk(place, gone);
                 let at = places + spares;
                 spares += 1;

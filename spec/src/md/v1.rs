@@ -185,6 +185,11 @@ impl Features {
         "RAID-0 layout",
     ];
 
+    /// Those that a member has for itself.
+    pub const OWN: Self = Self(
+        Self::RECOVERY.0 | Self::BAD_BLOCKS.0 | Self::REPLACEMENT.0 | Self::NEW_OFFSET.0 | Self::RECOVERY_BITMAP.0,
+    );
+
     /// True if it has all of `other`.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -509,6 +514,24 @@ impl Superblock {
         let sum = checksum(&bytes).to_le_bytes();
         bytes[CSUM..CSUM + 4].copy_from_slice(&sum);
         Some(bytes)
+    }
+
+    /// What all members say alike is taken from another; what is this member's own stays.
+    pub fn adopt(&mut self, other: &Self) {
+        let own = Features::OWN.0;
+        *self = Self {
+            features: Features(other.features.0 & !own | self.features.0 & own),
+            data_offset: self.data_offset,
+            data_size: self.data_size,
+            super_offset: self.super_offset,
+            recovery_offset: self.recovery_offset,
+            number: self.number,
+            corrected_reads: self.corrected_reads,
+            device: self.device,
+            flags: self.flags,
+            bad_blocks: self.bad_blocks,
+            ..other.clone()
+        }
     }
 
     /// The name of the host the array is at home on, if it has one, and the name of the array. Bytes that are no text are shown as `�`.

@@ -129,10 +129,11 @@ impl Verb for RaidAdd {
                     );
                     return Err(Refusal::new(Code::NoSpace, why));
                 }
-                // Behind those that ever had a place: a number is not used again while somebody may come back with it.
+                // Behind the first members if there is one: somebody who is away may come back with an old number.
                 let free =
                     |number: &u32| !numbers.contains(number) && best.roles.get(*number as usize) == Some(&Role::Spare);
-                let number = (0..best.roles.len() as u32).find(free);
+                let all = best.roles.len() as u32;
+                let number = (best.raid_disks..all).chain(0..best.raid_disks.min(all)).find(free);
                 let number = number.ok_or_else(|| {
                     Refusal::new(
                         Code::Unsupported,

@@ -1,5 +1,5 @@
 //! `raid-delete`.
-use super::{disks_of, find};
+use super::{disks_of, find, wipe};
 use crate::{
     Verdict,
     md::assembly,
@@ -9,7 +9,6 @@ use crate::{
     },
 };
 use serde::Deserialize;
-use spec::md::SECTOR;
 
 /// The verb.
 pub struct RaidDelete;
@@ -57,22 +56,7 @@ impl Verb for RaidDelete {
                     return Err(Refusal::new(Code::InUse, why)
                         .but("`ashlar raid show` tells when it rests; it takes some ten seconds"));
                 }
-                let zeros = [0; 4096];
-                draft.put(member_disk, device.at * SECTOR, &zeros, "superblock").await?;
-                if let Some(at) = device
-                    .superblock
-                    .bitmap_offset()
-                    .and_then(|offset| device.at.checked_add_signed(offset.into()))
-                {
-                    draft
-                        .put(
-                            member_disk,
-                            at * SECTOR,
-                            &zeros[..SECTOR as usize],
-                            "write-intent bitmap",
-                        )
-                        .await?
-                }
+                wipe(draft, member_disk, device).await?
             }
             draft.needs_intent();
             draft.barrier("wipe the superblocks");

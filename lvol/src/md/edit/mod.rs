@@ -3,15 +3,21 @@
 //! ```text
 //!   raid-create   wipe ──► bitmaps ──► superblocks, as one intent: an array is there with all of its members or not at all
 //!   raid-add      a spare's superblock; whoever runs the array gives it a place if one is empty, and rebuilds it
+//!   raid-readd    one that failed says that it wants its place back; whoever runs the array copies what it has missed
+//!   raid-remove   the superblock of a disk without a place is wiped
 //!   raid-delete   superblocks and bitmaps are wiped; what was in the array stays where it was
 //! ```
 mod add;
 mod create;
 mod delete;
+mod readd;
+mod remove;
 
 pub use add::RaidAdd;
 pub use create::RaidCreate;
 pub use delete::RaidDelete;
+pub use readd::RaidReadd;
+pub use remove::RaidRemove;
 
 use super::{Device, Md, assembly};
 use crate::{
@@ -126,6 +132,18 @@ async fn write_superblock(draft: &mut Draft<'_>, disk: &str, new: &V1) -> Result
     let mut bytes = new.to_bytes().ok_or_else(many)?;
     bytes.resize(4096, 0);
     draft.put(disk, new.super_offset * SECTOR, &bytes, "superblock").await
+}
+
+/// Wipes what makes a disk a member: its superblock, and the header of its bitmap.
+async fn wipe(draft: &mut Draft<'_>, disk: &str, device: &Device) -> Result<(), Refusal> {
+    let zeros = [0; 4096];
+    draft.put(disk, device.at * SECTOR, &zeros, "superblock").await?;
+    let bitmap = device.superblock.bitmap_offset();
+    if let Some(at) = bitmap.and_then(|offset| device.at.checked_add_signed(offset.into())) {
+        let header = &zeros[..SECTOR as usize];
+        draft.put(disk, at * SECTOR, header, "write-intent bitmap").await?
+    }
+    Ok(())
 }
 
 /// What a superblock says of its own disk.
