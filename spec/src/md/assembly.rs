@@ -50,6 +50,11 @@ pub enum Why {
         /// Which device.
         with: usize,
     },
+    /// It was to replace the member in this place, which is still there.
+    Replacement {
+        /// Which place.
+        place: u16,
+    },
     /// It is the journal.
     Journal,
     /// What it says of itself makes no sense.
@@ -67,6 +72,10 @@ impl fmt::Display for Why {
             Why::Twice { place, .. } => write!(
                 f,
                 "another device has its place, number {place}: one is a copy of the other"
+            ),
+            Why::Replacement { place } => write!(
+                f,
+                "it was to replace the member in place {place}, which is still there and goes on"
             ),
             Why::Journal => f.write_str("it is the array's journal, which is not replayed here"),
             Why::Senseless => f.write_str("it has no place in the array by its own account"),
@@ -122,8 +131,10 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
         left_out: Vec::new(),
         in_sync_to: knows.in_sync_to(),
     };
-    // The best first, so that a copy of it is the one that is left out.
+    // The best first, so that a copy of it is the one that is left out; and those that are to replace others last: they have the place if nobody else has.
     let order = std::iter::once(best).chain((0..devices.len()).filter(|at| *at != best));
+    let (replacing, members): (Vec<usize>, Vec<usize>) = order.partition(|at| devices[*at].is_replacement());
+    let order = members.into_iter().chain(replacing);
     for at in order {
         let device = devices[at];
         let number = device.number();
@@ -132,6 +143,7 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
                 let (events, of) = (device.events(), knows.events());
                 match assembly.places[usize::from(place)] {
                     _ if events.saturating_add(1) < of => Why::Stale { events, of },
+                    Some(_) if device.is_replacement() => Why::Replacement { place },
                     Some((with, _)) => Why::Twice { place, with },
                     None => {
                         assembly.places[usize::from(place)] = Some((at, device.standing()));
@@ -205,7 +217,7 @@ fn comes_back(device: &Superblock, knows: &Superblock) -> bool {
         )
     };
     // One that was being rebuilt lacks more than the bitmap knows.
-    let half = device.recovered_to().is_some() && !device.is_returning();
+    let half = device.recovered_to().is_some() && !device.is_returning() || device.is_replacement();
     let wanted = match knows.role_of(device.number()) {
         // It failed.
         Some(Role::Faulty) => device.asks(),
@@ -331,6 +343,46 @@ mod tests {
         all.push(all[1].clone());
         let made = assembled(&all).unwrap();
         assert_eq!(made.left_out, [(2, Why::Twice { place: 1, with: 1 })]);
+    }
+
+    #[test]
+    fn who_was_to_replace_a_member_has_its_place_when_that_is_gone() {
+        let mut all = mirror(2);
+        let Superblock::V1(mut new) = all[0].clone() else {
+            panic!("version 1")
+        };
+        new.number = 2;
+        new.device = Uuid::from_u128(102);
+        new.features.set(Features::REPLACEMENT, true);
+        new.features.set(Features::RECOVERY, true);
+        new.recovery_offset = 64;
+        for one in &mut all {
+            let Superblock::V1(one) = one else { panic!("version 1") };
+            one.roles.push(Role::Active(0))
+        }
+        new.roles.push(Role::Active(0));
+        // Wherever it stands in the list.
+        all.insert(0, Superblock::V1(new));
+        let made = assembled(&all).unwrap();
+        assert_eq!(made.left_out, [(0, Why::Replacement { place: 0 })]);
+        assert_eq!(made.places, [Some((1, Standing::InSync)), Some((2, Standing::InSync))]);
+        all.remove(1);
+        let made = assembled(&all).unwrap();
+        assert_eq!(
+            made.places,
+            [Some((0, Standing::Rebuilding(64))), Some((1, Standing::InSync))]
+        );
+        // The place is its own from then on.
+        all[0].update(&Update {
+            events: 11,
+            time: 1,
+            dirty: false,
+            in_sync_to: u64::MAX,
+            members: &[(Some(2), Standing::Rebuilding(64)), (Some(1), Standing::InSync)],
+            this: 0,
+            corrected: 0,
+        });
+        assert!(!all[0].is_replacement() && all[0].role_of(0) == Some(Role::Faulty))
     }
 
     #[test]

@@ -242,6 +242,11 @@ impl Superblock {
         matches!(self, Self::V1(superblock) if superblock.features.has(Features::RECOVERY_BITMAP))
     }
 
+    /// It replaces the member that has its place, and has not all of what that holds.
+    pub fn is_replacement(&self) -> bool {
+        matches!(self, Self::V1(superblock) if superblock.features.has(Features::REPLACEMENT))
+    }
+
     /// It asks to be taken back: it holds all that the array had at its event count. Linux takes no notice of it.
     pub fn asks(&self) -> bool {
         self.is_returning() && self.recovered_to().is_none()
@@ -373,6 +378,8 @@ fn update_v1(superblock: &mut v1::Superblock, update: &Update<'_>) {
     let returns = matches!(this, Some(Standing::Returning(_)));
     superblock.features.set(Features::RECOVERY, rebuilt.is_some());
     superblock.features.set(Features::RECOVERY_BITMAP, returns);
+    // Whoever has a place has it for itself.
+    superblock.features.set(Features::REPLACEMENT, false);
     superblock.recovery_offset = rebuilt.unwrap_or(0);
     superblock.corrected_reads = superblock.corrected_reads.max(update.corrected)
 }
