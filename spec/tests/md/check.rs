@@ -7,7 +7,7 @@ use spec::md::{
     parity::Parity,
     ppl, raid10,
     raid10::Raid10,
-    v0, v1,
+    redo, v0, v1,
     zones::{Counting, Zones},
 };
 
@@ -88,7 +88,7 @@ fn mend(bytes: &mut [u8]) {
     }
 }
 
-/// First byte: which of the logs the rest is, and its bit 7 has the checksum mended.
+/// First byte: which of the logs the rest is (3 with bit 6 is a redo log), and its bit 7 has the checksum mended.
 pub fn logs(data: &[u8]) {
     let Some((&flags, bytes)) = data.split_first() else {
         return;
@@ -133,6 +133,23 @@ pub fn logs(data: &[u8]) {
                 read.to_bytes().expect("what was read can be written")[..],
                 bytes[..ppl::LEN]
             );
+        }
+        _ if flags & 0x40 != 0 => {
+            let mut bytes = bytes.to_vec();
+            let checksum = if bytes.starts_with(b"ashlrRA1") { 40 } else { 52 };
+            if flags & 0x80 != 0 && bytes.len() >= redo::LEN {
+                bytes[checksum..checksum + 4].fill(0);
+                let crc = crc32c(&[], &bytes[..redo::LEN]);
+                bytes[checksum..checksum + 4].copy_from_slice(&crc.to_le_bytes())
+            }
+            if let Some(read) = redo::Anchor::parse(&bytes) {
+                assert_eq!(redo::Anchor::parse(&read.to_bytes()), Some(read))
+            }
+            if let Some(read) = redo::Entry::parse(&bytes) {
+                assert!(read.places.len() <= redo::STRIPS_MAX);
+                let again = read.to_bytes().expect("what was read can be written");
+                assert_eq!(redo::Entry::parse(&again), Some(read))
+            }
         }
         _ => {
             // Of an array whose identity is nil.
