@@ -8,7 +8,7 @@ use bdev::{
     module::raid::{self, Array, Command, Plan, Seat},
     raid::{MemberState, Parts, Shape},
 };
-use machine::{Keeps, Machine, Versions, read_all, rest, stamp, together, writers};
+use machine::{Keeps, Machine, USED, Versions, read_all, rest, stamp, together, writers};
 use reactor::{Buf, testing::Rng};
 use spec::BlockRange;
 use std::{
@@ -104,9 +104,17 @@ fn every_level_with_an_odd_chunk_and_large_blocks() {
     conformance(4096, 7, 1)
 }
 
+/// All members, one or two of them, that an array bears to lose.
+fn patterns(shape: Shape, members: usize) -> Vec<Vec<usize>> {
+    let places = shape.places(members, USED).expect("a shape");
+    let singles = (0..members).map(|one| vec![one]);
+    let pairs = (0..members).flat_map(|one| (one + 1..members).map(move |other| vec![one, other]));
+    let bears = |lost: &Vec<usize>| places.survives(|member| lost.contains(&usize::from(member)));
+    singles.chain(pairs).filter(bears).collect()
+}
+
 /// Members are lost in the middle of writes, others take their places and are rebuilt in the middle of writes, and are lost in turn.
 async fn losses(shape: Shape, members: usize, seed: u64) {
-    let what = format!("{shape:?} of {members}, seed {seed}");
     let mut rng = Rng::new(seed);
     let mut machine = Machine::new(shape, members, seed, Keeps::Bitmap);
     let (mut array, mut disk) = machine.start(&[]);
@@ -118,59 +126,62 @@ async fn losses(shape: Shape, members: usize, seed: u64) {
         Ok(())
     );
     let never = Rc::new(Cell::new(false));
-    for round in 0..4 {
-        let lost = rng.below(members as u64) as usize;
-        let (after, count) = (rng.below(60), Cell::new(0));
+    for (round, lost) in (0..).zip(patterns(shape, members)) {
+        let what = format!("{shape:?} of {members} without {lost:?}, seed {seed}");
+        let count = Rc::new(Cell::new(0));
+        let after: Vec<u64> = lost.iter().map(|_| rng.below(60)).collect();
         for sim in &machine.sims {
-            let victim = machine.sims[lost].clone();
-            let count = count.clone();
+            let victims: Vec<Sim> = lost.iter().map(|at| machine.sims[*at].clone()).collect();
+            let (count, after) = (count.clone(), after.clone());
             sim.watch(move |_| {
                 count.set(count.get() + 1);
-                if count.get() >= after {
-                    victim.vanish()
+                for (victim, after) in victims.iter().zip(&after) {
+                    if count.get() >= *after {
+                        victim.vanish()
+                    }
                 }
             })
         }
-        together(writers(&disk, &versions, &never, seed * 10 + round)).await;
-        machine.sims[lost].vanish();
-        assert_eq!(disk.flush().await, Ok(()), "{what}: round {round}");
+        together(writers(&disk, &versions, &never, seed * 100 + round)).await;
+        lost.iter().for_each(|at| machine.sims[*at].vanish());
+        assert_eq!(disk.flush().await, Ok(()), "{what}");
         let check = async |disk: &Disk, when: &str| {
             for (block, bytes) in read_all(disk).await.chunks(512).enumerate() {
                 let last = *versions.borrow()[block].last().expect("a version");
                 assert!(
                     bytes == stamp(block as u64, last),
-                    "{what}: round {round}, {when}: block {block} is not version {last}: {:?}",
+                    "{what}: {when}: block {block} is not version {last}: {:?}",
                     &bytes[..8]
                 )
             }
         };
-        check(&disk, "without it").await;
-        assert_eq!(array.report().members[lost].state, MemberState::Failed, "{what}");
+        check(&disk, "without").await;
+        let states = |array: &Array| {
+            let members = array.report().members;
+            lost.iter().map(|at| members[*at].state).collect::<Vec<_>>()
+        };
+        assert!(
+            states(&array).iter().all(|state| *state == MemberState::Failed),
+            "{what}"
+        );
         array.stop().await;
         drop((array, disk));
         machine.sims.iter().for_each(|sim| sim.watch(|_| ()));
-        machine.replace(lost, seed * 100 + round);
+        machine.replace_all(&lost, seed * 100 + round);
         (array, disk) = machine.start(&[]);
-        assert!(
-            matches!(array.report().members[lost].state, MemberState::Rebuilding { .. }),
-            "{what}: {:?}",
-            array.report()
-        );
-        together(writers(&disk, &versions, &never, seed * 10 + round + 5)).await;
-        check(&disk, "while it is rebuilt").await;
+        let rebuilds = |state: &MemberState| matches!(state, MemberState::Rebuilding { .. });
+        assert!(states(&array).iter().all(rebuilds), "{what}: {:?}", array.report());
+        together(writers(&disk, &versions, &never, seed * 100 + round + 50)).await;
+        check(&disk, "while they are rebuilt").await;
         rest(&array).await;
+        let whole = array.report().members;
         assert!(
-            array
-                .report()
-                .members
-                .iter()
-                .all(|member| member.state == MemberState::InSync),
-            "{what}: {:?}",
-            array.report()
+            whole.iter().all(|member| member.state == MemberState::InSync),
+            "{what}: {whole:?}"
         );
         array.command(Command::Scrub { repair: false }).await.expect("a check");
         rest(&array).await;
-        assert_eq!(array.report().mismatches, 0, "{what}: round {round}");
+        assert_eq!(array.report().mismatches, 0, "{what}");
         check(&disk, "rebuilt").await
     }
 }

@@ -342,30 +342,40 @@ pub async fn read_all(disk: &Disk) -> Vec<u8> {
 impl Machine {
     /// Another disk in the place of one that was lost, and superblocks that say so: what an administrator's command leaves behind.
     pub fn replace(&mut self, lost: usize, seed: u64) {
-        self.sims[lost] = Sim::able(512, self.data() + USED, seed * 10 + 7);
-        // It holds rubbish, not zeros.
-        self.sims[lost].store(0, &Rng::new(seed).bytes(((self.data() + USED) * 512) as usize));
-        let others: Vec<usize> = (0..self.sims.len()).filter(|at| *at != lost).collect();
+        self.replace_all(&[lost], seed)
+    }
+
+    /// The same for several.
+    pub fn replace_all(&mut self, lost: &[usize], seed: u64) {
+        for at in lost {
+            let seed = seed * 10 + *at as u64;
+            self.sims[*at] = Sim::able(512, self.data() + USED, seed);
+            // It holds rubbish, not zeros.
+            self.sims[*at].store(0, &Rng::new(seed).bytes(((self.data() + USED) * 512) as usize));
+        }
+        let others: Vec<usize> = (0..self.sims.len()).filter(|at| !lost.contains(at)).collect();
         let best = others
             .iter()
             .map(|at| self.superblock(*at))
             .max_by_key(Superblock::events)
             .expect("one");
-        let mut members: Vec<(Option<u32>, Standing)> = (0..self.sims.len())
-            .map(|at| (Some(at as u32), Standing::InSync))
-            .collect();
-        members[lost].1 = Standing::Rebuilding(0);
+        let standing = |at: usize| match lost.contains(&at) {
+            true => Standing::Rebuilding(0),
+            false => Standing::InSync,
+        };
+        let members: Vec<(Option<u32>, Standing)> =
+            (0..self.sims.len()).map(|at| (Some(at as u32), standing(at))).collect();
         let events = best.events() + 1;
         let unclean = best.in_sync_to() != u64::MAX;
         for this in 0..self.sims.len() {
-            let mut new = if this == lost {
+            let mut new = if lost.contains(&this) {
                 best.clone()
             } else {
                 self.superblock(this)
             };
-            if let (Superblock::V1(new), true) = (&mut new, this == lost) {
-                new.number = lost as u32;
-                new.device = uuid::Uuid::from_u128(1000 + u128::from(seed));
+            if let (Superblock::V1(new), true) = (&mut new, lost.contains(&this)) {
+                new.number = this as u32;
+                new.device = uuid::Uuid::from_u128(1000 + u128::from(seed) * 10 + this as u128);
             }
             new.update(&Update {
                 events,
