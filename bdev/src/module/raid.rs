@@ -448,11 +448,11 @@ fn log(plan: &Plan, places: &Places, labels: &[Option<Label>], block_size: u32) 
     let at = labels.iter().map(|label| label.as_ref()?.log.clone()).collect();
     if known.ppl().is_some() {
         let several = known.features.has(Features::MULTIPLE_PPLS);
-        return Partial::new(known.array, at, several, block_size).map(Log::Partial);
+        return Partial::new(known.array, at, several, block_size).map(|log| Log::Partial(log.into()));
     }
     let in_sync = |seat: &Option<Seat>| seat.as_ref().is_some_and(|seat| seat.state == MemberState::InSync);
     let whole = plan.members.iter().all(in_sync);
-    Ok(Redo::new(known.array, at, block_size, !whole).map_or(Log::None, Log::Redo))
+    Ok(Redo::new(known.array, at, block_size, !whole).map_or(Log::None, |log| Log::Redo(log.into())))
 }
 
 /// What [`Label::log`] is.

@@ -270,10 +270,11 @@ impl State {
     fn bounded(&self, row: &Row, bands: &[Band], bound: Bound) -> Vec<Vec<Band>> {
         let mut steps: Vec<(u32, Vec<Band>)> = Vec::new();
         for band in bands {
+            let all = 0..band.new.len();
             let runs = if bound.runs {
                 self.runs(row, band)
             } else {
-                vec![0..band.new.len()]
+                Vec::from([all])
             };
             // Runs of the same rows one after the other: the sum of each is made from what the one before left.
             let mut from = 0;

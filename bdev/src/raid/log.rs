@@ -15,8 +15,8 @@ use std::cell::Cell;
 pub(crate) enum Log {
     /// None: it needs none, or there is no room for one.
     None,
-    Partial(Partial),
-    Redo(Redo),
+    Partial(Box<Partial>),
+    Redo(Box<Redo>),
 }
 
 /// What one step of a write of rows may be.

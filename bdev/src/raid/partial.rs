@@ -281,16 +281,13 @@ impl Partial {
                 };
                 let bytes = Buf::alloc(ppl::LEN);
                 whole.submit(Io::read(at, bytes.clone()).careful()).await?;
-                match Header::parse(&bytes.to_vec()) {
-                    Ok(header) if header.signature == ppl::signature(self.array) => {
-                        if newest
-                            .as_ref()
-                            .is_none_or(|(_, best)| best.generation < header.generation)
-                        {
-                            newest = Some((slot, header))
-                        }
-                    }
-                    _ => (),
+                if let Ok(header) = Header::parse(&bytes.to_vec())
+                    && header.signature == ppl::signature(self.array)
+                    && newest
+                        .as_ref()
+                        .is_none_or(|(_, best)| best.generation < header.generation)
+                {
+                    newest = Some((slot, header))
                 }
             }
             match newest {
