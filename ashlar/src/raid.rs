@@ -20,6 +20,8 @@ struct Array {
     members: Vec<Member>,
     progress: Option<Progress>,
     mismatched_bytes: u64,
+    #[serde(default)]
+    mismatches: Vec<(u64, u64)>,
     noted_bytes: u64,
     noted_unit_bytes: u64,
     events: u64,
@@ -194,6 +196,12 @@ fn show(array: &Array) -> String {
             member.corrected_reads.to_string(),
         ]
     });
+    if !array.mismatches.is_empty() {
+        let rows = array.mismatches.iter();
+        let rows = rows.map(|(start, count)| vec![start.to_string(), human::size(*count)]);
+        text.push('\n');
+        text += &human::table(&[">DIFFERENT AT BYTE", ">SIZE"], rows)
+    }
     text.push('\n');
     text += &human::table(&["PLACE", "DISK", "STATE", ">REBUILT", "READS", ">MENDED"], members);
     text
@@ -208,7 +216,7 @@ mod tests {
         let array: Array = serde_json::from_value(json!({
             "name": "md/data", "uuid": "u", "level": "raid5", "layout": 2, "chunk_bytes": 65536, "bytes": 2u64 << 30, "state": "rebuild",
             "read_only": false, "superblocks": true, "bitmap": true, "mismatched_bytes": 0, "noted_bytes": 1 << 26, "noted_unit_bytes": 1 << 26,
-            "events": 17, "stripes_written": 10, "full_stripes_written": 9,
+            "events": 17, "mismatches": [[1048576, 196608]], "stripes_written": 10, "full_stripes_written": 9,
             "members": [
                 {"place": 0, "disk": "a", "state": "in_sync", "write_mostly": false, "corrected_reads": 3},
                 {"place": 1, "state": "missing", "write_mostly": false, "corrected_reads": 0},
@@ -219,7 +227,7 @@ mod tests {
         .unwrap();
         let text = show(&array);
         assert!(
-            text.contains("(none)") && text.contains("9 of 10 without a read"),
+            text.contains("1048576") && text.contains("(none)") && text.contains("9 of 10 without a read"),
             "{text}"
         );
         let line = list(&[array]).lines().nth(1).unwrap().to_owned();

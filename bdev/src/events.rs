@@ -50,6 +50,8 @@ pub enum Event {
     Rearranged {
         /// Its name.
         name: String,
+        /// Every place has a member that holds what it should.
+        whole: bool,
     },
     /// The subscriber was too slow: this many events before the next are missing. Look at the nodes themselves.
     Missed {

@@ -133,9 +133,10 @@ impl Local {
         };
         if let (Kept::Array(array), Some(name)) = (&kept, what.kind.name()) {
             let (events, name) = (self.events.clone(), name.to_owned());
-            array.on_change(move || {
+            array.on_change(move |whole| {
                 if let Some(events) = events.upgrade() {
-                    events.tell(Event::Rearranged { name: name.clone() })
+                    let name = name.clone();
+                    events.tell(Event::Rearranged { name, whole })
                 }
             })
         }

@@ -658,7 +658,8 @@ impl Engine {
                     self.state().pending.insert(name);
                 }
                 // What its members say has changed.
-                Event::Rearranged { name } => {
+                Event::Rearranged { name, whole } => {
+                    self.tell(&name, ChangeKind::Rearranged { whole });
                     let mut state = self.state();
                     let below = state.known.get(&name).map(|known| known.spec.table.clone());
                     let below = below.iter().flat_map(|table| table.below()).map(str::to_owned);

@@ -23,6 +23,11 @@ pub enum ChangeKind {
         /// What the device said last.
         reason: String,
     },
+    /// It is an array that has lost a member or has one back.
+    Rearranged {
+        /// All its members are there and hold what they should.
+        whole: bool,
+    },
     /// It was looked at again, and the verdict or the reason changed.
     Examined,
 }
@@ -48,8 +53,14 @@ pub struct Notification {
     pub id: u64,
 }
 
-/// The kinds of notification there are.
-pub const TYPES: [&str; 3] = ["bdev_register", "bdev_unregister", "bdev_resize"];
+/// The kinds of notification there are: SPDK's, and two for arrays, of which SPDK tells nothing.
+pub const TYPES: [&str; 5] = [
+    "bdev_register",
+    "bdev_unregister",
+    "bdev_resize",
+    "ashlar_array_degraded",
+    "ashlar_array_whole",
+];
 
 /// The last [`KEPT`] notifications.
 #[derive(Debug, Default)]
@@ -64,6 +75,8 @@ impl Ring {
             ChangeKind::Registered => TYPES[0],
             ChangeKind::Unregistered => TYPES[1],
             ChangeKind::Resized { .. } => TYPES[2],
+            ChangeKind::Rearranged { whole: false } => TYPES[3],
+            ChangeKind::Rearranged { whole: true } => TYPES[4],
             // SPDK has no word for these.
             ChangeKind::Orphaned { .. } | ChangeKind::Examined => return,
         };

@@ -173,6 +173,7 @@ impl Keeper {
                 Event::Removed { name } => (name, ChangeKind::Unregistered),
                 Event::Resized { name, blocks } => (name, ChangeKind::Resized { blocks }),
                 Event::Orphaned { name, reason } => (name, ChangeKind::Orphaned { reason }),
+                Event::Rearranged { name, whole } => (name, ChangeKind::Rearranged { whole }),
                 Event::Missed { count } => {
                     tracing::warn!(count, "more happened at once than is kept: not every host was told");
                     continue;

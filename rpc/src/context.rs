@@ -59,7 +59,7 @@ pub(crate) struct Split {
     pub split_size_mb: u64,
 }
 
-/// SPDK's levels.
+/// SPDK's levels, and those that it has not.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, serde::Deserialize)]
 pub(crate) enum RaidLevel {
     #[serde(rename = "raid0", alias = "0")]
@@ -68,6 +68,14 @@ pub(crate) enum RaidLevel {
     Raid1,
     #[serde(rename = "raid5f", alias = "5f")]
     Raid5f,
+    #[serde(rename = "raid4", alias = "4")]
+    Raid4,
+    #[serde(rename = "raid5", alias = "5")]
+    Raid5,
+    #[serde(rename = "raid6", alias = "6")]
+    Raid6,
+    #[serde(rename = "raid10", alias = "10")]
+    Raid10,
     #[serde(rename = "concat")]
     Concat,
 }
@@ -78,6 +86,10 @@ impl RaidLevel {
             RaidLevel::Raid0 => "raid0",
             RaidLevel::Raid1 => "raid1",
             RaidLevel::Raid5f => "raid5f",
+            RaidLevel::Raid4 => "raid4",
+            RaidLevel::Raid5 => "raid5",
+            RaidLevel::Raid6 => "raid6",
+            RaidLevel::Raid10 => "raid10",
             RaidLevel::Concat => "concat",
         }
     }
@@ -93,6 +105,24 @@ pub(crate) struct Raid {
     pub base_bdevs: Vec<String>,
 }
 
+/// How RAID volumes are rebuilt and compared.
+#[derive(Copy, Clone, Debug, PartialEq, serde::Serialize)]
+pub(crate) struct RaidOptions {
+    /// SPDK's size of a step. Here steps are as large as hosts leave room for.
+    pub process_window_size_kb: u32,
+    /// Of each member; 0: no limit.
+    pub process_max_bandwidth_mb_sec: u32,
+}
+
+impl Default for RaidOptions {
+    fn default() -> Self {
+        Self {
+            process_window_size_kb: 1024,
+            process_max_bandwidth_mb_sec: 0,
+        }
+    }
+}
+
 /// What was said about an AIO disk that its table does not hold.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub(crate) struct Aio {
@@ -106,6 +136,8 @@ pub(crate) struct Facts {
     pub splits: BTreeMap<String, Split>,
     /// RAID volumes by name.
     pub raids: BTreeMap<String, Raid>,
+    /// What was said of all RAID volumes.
+    pub raid_options: Option<RaidOptions>,
     /// AIO disks by name.
     pub aio: BTreeMap<String, Aio>,
     /// What waits for a lower disk.

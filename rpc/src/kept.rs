@@ -29,7 +29,7 @@ pub struct KeptOption {
 }
 
 /// All of them, in the order they are saved.
-pub static OPTIONS: [KeptOption; 8] = [
+pub static OPTIONS: [KeptOption; 7] = [
     KeptOption {
         method: "iobuf_set_options",
         subsystem: "iobuf",
@@ -62,14 +62,6 @@ pub static OPTIONS: [KeptOption; 8] = [
             json!({"bdev_io_pool_size": 65535, "bdev_io_cache_size": 256, "bdev_auto_examine": true,
                    "iobuf_small_cache_size": 128, "iobuf_large_cache_size": 16})
         },
-    },
-    KeptOption {
-        method: "bdev_raid_set_options",
-        subsystem: "bdev",
-        phases: Phases::Both,
-        complaint: Complaint::Parse,
-        always: false,
-        defaults: || json!({"process_window_size_kb": 1024, "process_max_bandwidth_mb_sec": 0}),
     },
     KeptOption {
         method: "bdev_iscsi_set_options",

@@ -1,10 +1,12 @@
-//! RAID volumes as SPDK's clients know them: raid0 (a stripe), concat (one after the other), raid1 and raid5f; and arrays that were found on disks.
+//! RAID volumes as SPDK's clients know them: raid0 (a stripe), concat (one after the other), raid1 and raid5f, and the levels that SPDK has not; and arrays that
+//! were found on disks.
 //!
 //! raid5f here is a RAID-5 that takes writes of any length, with its parity where SPDK has it. As nothing on the members says what may differ, they are
 //! compared whenever such an array is made.
 
-use bdev::raid::{MemberState, Shape};
-use bdev::table::{self, Segment};
+use bdev::module::raid::Command;
+use bdev::raid::{MemberState, Shape, Work};
+use bdev::table::{self, Piece, Segment};
 use bdev::{NodeInfo, NodeSpec, Table};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -73,6 +75,34 @@ fn table(raid: &Raid, members: &[NodeInfo]) -> Result<Table, String> {
                 shortest(&whole),
             );
         }
+        RaidLevel::Raid4 => return array(Shape::Raid4 { chunk: chunk? }, shortest(&whole)),
+        RaidLevel::Raid5 => {
+            return array(
+                Shape::Raid5 {
+                    layout: 2,
+                    chunk: chunk?,
+                },
+                shortest(&whole),
+            );
+        }
+        RaidLevel::Raid6 => {
+            return array(
+                Shape::Raid6 {
+                    layout: 2,
+                    chunk: chunk?,
+                },
+                shortest(&whole),
+            );
+        }
+        RaidLevel::Raid10 => {
+            return array(
+                Shape::Raid10 {
+                    layout: 0x102,
+                    chunk: chunk?,
+                },
+                shortest(&whole),
+            );
+        }
         RaidLevel::Raid0 | RaidLevel::Concat => (),
     }
     if raid.level == RaidLevel::Concat {
@@ -113,7 +143,37 @@ pub(crate) async fn build(context: &Context, raid: &Raid) -> RpcResult<NodeInfo>
     };
     let info = context.engine.create(wish).await.map_err(engine_error)?;
     context.facts().raids.insert(raid.name.clone(), raid.clone());
+    limit(context, &info).await;
     Ok(info)
+}
+
+/// The array of this name, or of this name in MD's metadata.
+pub(crate) fn find(context: &Context, name: &str) -> Option<NodeInfo> {
+    let disk = |name: &str| context.graph.info(name).filter(|info| layout(context, info).is_some());
+    disk(name).or_else(|| disk(&format!("md/{name}")))
+}
+
+/// True if its members have superblocks.
+pub(crate) fn is_recorded(info: &NodeInfo) -> bool {
+    match &info.table {
+        Table::Raid { on, .. } => on.iter().flatten().any(|seat| seat.superblock.is_some()),
+        table => matches!(table, Table::Mapped { .. }),
+    }
+}
+
+/// Tells an array the limit that was set for all.
+pub(crate) async fn limit(context: &Context, info: &NodeInfo) {
+    let Some(options) = context.facts().raid_options else {
+        return;
+    };
+    if !matches!(info.table, Table::Raid { .. }) {
+        return;
+    }
+    let bytes = u64::from(options.process_max_bandwidth_mb_sec) << 20;
+    let limit = Command::Limit(bytes / u64::from(info.geometry.block_size));
+    if let Err(error) = context.graph.command_array(&info.name, limit).await {
+        tracing::warn!(%error, "the limit of rebuilds is not set")
+    }
 }
 
 /// A member's name and how many of its blocks are used.
@@ -141,6 +201,27 @@ fn layout(context: &Context, info: &NodeInfo) -> Option<(&'static str, u64, Vec<
             known.unwrap_or(0),
             segments.iter().map(|s| (s.on.clone(), s.blocks)).collect(),
         )),
+        Table::Mapped { pieces, .. } if info.product == PRODUCT => {
+            let mut of: Vec<Member> = Vec::new();
+            let (mut level, mut strip) = ("concat", 0);
+            for piece in pieces {
+                let segments = match piece {
+                    Piece::Linear(segment) => std::slice::from_ref(segment),
+                    Piece::Stripe { on, chunk } => {
+                        (level, strip) = ("raid0", u64::from(*chunk) * block / 1024);
+                        on
+                    }
+                    _ => return None,
+                };
+                for segment in segments {
+                    match of.iter_mut().find(|(name, _)| *name == segment.on) {
+                        Some((_, used)) => *used += segment.blocks,
+                        None => of.push((segment.on.clone(), segment.blocks)),
+                    }
+                }
+            }
+            Some((level, strip, of))
+        }
         Table::Raid { shape, used, on, .. } => {
             let level = match known_level(context, &info.name) {
                 Some(level) => level.name(),
@@ -163,6 +244,8 @@ fn known_level(context: &Context, name: &str) -> Option<RaidLevel> {
 
 fn members(context: &Context, of: &[Member]) -> Vec<Value> {
     let member = |(name, used): &Member| match context.graph.info(name) {
+        _ if name.is_empty() => json!({"name": null, "uuid": Uuid::nil().to_string(), "is_configured": false,
+                                       "data_offset": 0, "data_size": used}),
         Some(info) => json!({"name": info.name, "uuid": info.uuid.to_string(), "is_configured": true,
                              "data_offset": 0, "data_size": used}),
         None => json!({"name": name, "uuid": Uuid::nil().to_string(), "is_configured": false,
@@ -174,8 +257,6 @@ fn members(context: &Context, of: &[Member]) -> Vec<Value> {
 /// What stands under `driver_specific.raid`, if the node is a RAID volume.
 pub(crate) fn shape(context: &Context, info: &NodeInfo) -> Option<Value> {
     let (level, strip_size_kb, of) = layout(context, info)?;
-    let superblock =
-        matches!(&info.table, Table::Raid { on, .. } if on.iter().flatten().any(|seat| seat.superblock.is_some()));
     let there = of.iter().filter(|(name, _)| !name.is_empty()).count();
     let online = matches!(info.state, bdev::NodeState::Active | bdev::NodeState::Suspended);
     Some(json!({
@@ -183,7 +264,7 @@ pub(crate) fn shape(context: &Context, info: &NodeInfo) -> Option<Value> {
         "strip_size_kb": strip_size_kb,
         "state": if online { "online" } else { "offline" },
         "raid_level": level,
-        "superblock": superblock,
+        "superblock": is_recorded(info),
         "num_base_bdevs": of.len(),
         "num_base_bdevs_discovered": there,
         "num_base_bdevs_operational": there,
@@ -191,19 +272,59 @@ pub(crate) fn shape(context: &Context, info: &NodeInfo) -> Option<Value> {
     }))
 }
 
+/// The same as it is at this moment: who has failed is in no list any more, and what is done to the array.
+async fn live(context: &Context, info: &NodeInfo) -> Option<Value> {
+    let mut shape = shape(context, info)?;
+    let Table::Raid { on, .. } = &info.table else {
+        return Some(shape);
+    };
+    let Ok(report) = context.graph.array(&info.name).await else {
+        return Some(shape);
+    };
+    let count = |is: fn(MemberState) -> bool| report.members.iter().filter(|member| is(member.state)).count();
+    let used = |state| matches!(state, MemberState::InSync | MemberState::Rebuilding { .. });
+    shape["num_base_bdevs_discovered"] = count(used).into();
+    shape["num_base_bdevs_operational"] = count(|state| state == MemberState::InSync).into();
+    for (place, (seat, member)) in on.iter().zip(&report.members).enumerate() {
+        let listed = &mut shape["base_bdevs_list"][place];
+        match seat {
+            Some(seat) if used(member.state) => listed["data_offset"] = seat.start.into(),
+            _ => {
+                listed["name"] = Value::Null;
+                listed["is_configured"] = false.into()
+            }
+        }
+    }
+    let rebuilt = report
+        .members
+        .iter()
+        .zip(on)
+        .find_map(|(member, seat)| match member.state {
+            MemberState::Rebuilding { to } => Some((to, seat.as_ref()?.on.clone())),
+            _ => None,
+        });
+    if let (Some(progress), Some((to, target))) = (report.progress, rebuilt)
+        && progress.work == Work::Rebuild
+    {
+        let percent = (to * 100).checked_div(progress.of).unwrap_or(0);
+        shape["process"] = json!({"type": "rebuild", "target": target, "progress": {"blocks": to, "percent": percent}})
+    }
+    Some(shape)
+}
+
 /// The volumes of a category, as `bdev_raid_get_bdevs` lists them; those that wait for a member are "configuring".
-pub(crate) fn list(context: &Context, category: &str) -> Vec<Value> {
+pub(crate) async fn list(context: &Context, category: &str) -> Vec<Value> {
     let named = |name: &str, shape: Value| {
         let mut all = serde_json::Map::from_iter([("name".to_owned(), Value::from(name))]);
         all.extend(shape.as_object().cloned().unwrap_or_default());
         Value::Object(all)
     };
-    let built = context
-        .graph
-        .list()
-        .into_iter()
-        .filter_map(|info| Some(named(&info.name, shape(context, &info)?)));
-    let mut all: Vec<Value> = built.collect();
+    let mut all: Vec<Value> = Vec::new();
+    for info in context.graph.list() {
+        if let Some(shape) = live(context, &info).await {
+            all.push(named(&info.name, shape))
+        }
+    }
     let waiting = context.facts().waiting.clone();
     for wish in waiting {
         let Waiting::Raid(raid) = wish else { continue };

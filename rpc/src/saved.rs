@@ -87,6 +87,9 @@ fn disks(context: &Context, wishes: &[Create]) -> Vec<Call> {
         .iter()
         .map(|name| ("bdev_examine", json!({"name": name})))
         .collect();
+    if let Some(options) = context.facts().raid_options {
+        calls.push(("bdev_raid_set_options", json!(options)))
+    }
     let mut done = BTreeSet::new();
     for wish in wishes {
         calls.extend(disk(context, wish, &mut done));

@@ -78,6 +78,9 @@ pub struct Report {
     pub progress: Option<Progress>,
     /// Blocks that the last check or repair found different.
     pub mismatches: u64,
+    /// Where, as blocks of the array and how many; only the first few.
+    #[serde(default)]
+    pub places: Vec<(u64, u64)>,
     /// Blocks that are compared after a crash now.
     pub noted: u64,
     /// Of so many blocks for each note.
@@ -244,8 +247,8 @@ impl Array {
         })
     }
 
-    /// Whom to tell of members that were lost or rebuilt, once that is recorded.
-    pub fn on_change(&self, told: impl Fn() + 'static) {
+    /// Whom to tell of members that were lost or rebuilt, once that is recorded, and whether all are there now.
+    pub fn on_change(&self, told: impl Fn(bool) + 'static) {
         self.0.on_change(Rc::new(told))
     }
 
@@ -281,6 +284,7 @@ impl Array {
                 .collect(),
             progress: state.care.progress(),
             mismatches: state.care.mismatches.get(),
+            places: state.care.places.borrow().clone(),
             noted: state.intent.noted(),
             unit: state.intent.unit(),
             events: state.record.as_ref().map_or(0, Record::events),

@@ -24,6 +24,9 @@ const CORRECTED_MAX: u32 = 20;
 /// How long a region has to be idle before it is no longer noted, as mdadm has it.
 const TIDY: Duration = Duration::from_secs(5);
 
+/// Who is told that members were lost or rebuilt, and whether all are there now.
+type Told = Rc<dyn Fn(bool)>;
+
 /// What an array consists of, for all who work on it. One core's.
 pub(crate) struct State {
     /// For the log.
@@ -53,8 +56,7 @@ pub(crate) struct State {
     pub stripes: Cell<u64>,
     /// How many lost members the superblocks of the others know of.
     recorded: Cell<u64>,
-    /// Whom to tell of members that were lost or rebuilt.
-    told: RefCell<Option<Rc<dyn Fn()>>>,
+    told: RefCell<Option<Told>>,
     me: Weak<State>,
 }
 
@@ -130,7 +132,7 @@ impl State {
         self.made_ready.notify_all()
     }
 
-    pub fn on_change(&self, told: Rc<dyn Fn()>) {
+    pub fn on_change(&self, told: Told) {
         *self.told.borrow_mut() = Some(told)
     }
 
@@ -138,7 +140,7 @@ impl State {
     pub fn tell(&self) {
         let told = self.told.borrow().clone();
         if let Some(told) = told {
-            told()
+            told(self.is_whole())
         }
     }
 

@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+/// Places that differed which are kept to be shown.
+const PLACES: usize = 64;
 /// How often a rebuild notes how far it is.
 const NOTE: Duration = Duration::from_secs(10);
 
@@ -57,8 +59,9 @@ pub(crate) struct Care {
     pub pace: Pace,
     running: Cell<Option<Progress>>,
     began: Cell<reactor::Time>,
-    /// What the last check or repair found.
+    /// What the last check or repair found: how many blocks, and the first places.
     pub mismatches: Cell<u64>,
+    pub places: RefCell<Vec<(u64, u64)>>,
     wanted: RefCell<Vec<Work>>,
     paused: Cell<bool>,
     stop: Cell<bool>,
@@ -266,10 +269,35 @@ impl State {
 
     async fn scrub(&self, repair: bool) -> IoResult {
         let compare = |range| self.compare(range, repair);
-        self.steps(0..self.whole_span(), compare, async |_, _| Ok(())).await?;
+        self.care.places.borrow_mut().clear();
+        let differs = async |range: BlockRange, differ| {
+            if differ > 0 {
+                self.note_place(range)
+            }
+            Ok(())
+        };
+        self.steps(0..self.whole_span(), compare, differs).await?;
         let found = self.care.running.get().map_or(0, |progress| progress.differ);
         self.care.mismatches.set(found);
         Ok(())
+    }
+
+    /// Keeps where members differed, as addresses of the array: with parity the whole stripe, for nobody knows which of its members is wrong.
+    fn note_place(&self, range: BlockRange) {
+        let (start, count) = match self.parity() {
+            Some(parity) => {
+                let wide = u64::from(parity.chunk()) * u64::from(parity.data());
+                (range.start.0 / u64::from(parity.chunk()) * wide, wide)
+            }
+            None => (range.start.0, range.count.into()),
+        };
+        let mut places = self.care.places.borrow_mut();
+        let full = places.len() >= PLACES;
+        match places.last_mut() {
+            Some((at, known)) if *at + *known >= start => *known = start + count - *at,
+            _ if full => (),
+            _ => places.push((start, count)),
+        }
     }
 
     /// Every member that is to be rebuilt, from where it is.

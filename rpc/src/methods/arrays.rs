@@ -48,6 +48,8 @@ struct Array {
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
     mismatched_bytes: u64,
+    /// Where the last check found differences, as far as that is kept: first byte and how many, of the array; with parity whole stripes.
+    mismatches: Vec<(u64, u64)>,
     /// What would be compared after a crash now, and in units of what.
     noted_bytes: u64,
     noted_unit_bytes: u64,
@@ -153,6 +155,11 @@ async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
                 }
             }),
             mismatched_bytes: report.mismatches * block,
+            mismatches: report
+                .places
+                .iter()
+                .map(|(start, count)| (start * block, count * block))
+                .collect(),
             noted_bytes: report.noted * block,
             noted_unit_bytes: report.unit * block,
             events: report.events,

@@ -29,7 +29,7 @@ pub(super) fn lines() -> Lines {
     ]
 }
 
-async fn get_types(_: Arc<Context>, _: NoParams) -> RpcResult<[&'static str; 3]> {
+async fn get_types(_: Arc<Context>, _: NoParams) -> RpcResult<[&'static str; 5]> {
     Ok(lvol::events::TYPES)
 }
 

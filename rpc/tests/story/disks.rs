@@ -494,7 +494,13 @@ fn what_happens_to_disks_can_be_polled() {
     let mut p = Process::started();
     assert_eq!(
         p.ok("notify_get_types", json!({})),
-        json!(["bdev_register", "bdev_unregister", "bdev_resize"])
+        json!([
+            "bdev_register",
+            "bdev_unregister",
+            "bdev_resize",
+            "ashlar_array_degraded",
+            "ashlar_array_whole"
+        ])
     );
     p.ok(
         "bdev_null_create",

@@ -19,6 +19,7 @@ use spec::md::{
     v1::{Features, Role, Superblock as V1, Time},
 };
 use std::{collections::BTreeSet, sync::Arc};
+use uuid::Uuid;
 
 /// Least and most bytes of a chunk.
 const CHUNK: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
@@ -39,6 +40,7 @@ struct Create {
     no_bitmap: bool,
     ppl: bool,
     clean: bool,
+    uuid: Option<Uuid>,
     force: bool,
 }
 
@@ -139,6 +141,11 @@ impl Verb for RaidCreate {
                 "clean",
                 Type::Flag,
                 "The disks hold nothing but zeros, or nobody cares: members are taken to be alike.",
+            ),
+            Opt::new(
+                "uuid",
+                Type::Text,
+                "The identity of the array: a new one if nothing is said.",
             ),
             FORCE,
         ];
@@ -263,7 +270,14 @@ async fn create(draft: &mut Draft<'_>, request: &Request) -> Result<(), Refusal>
     if used == 0 {
         return Err(Refusal::new(Code::NoSpace, "the disks have no room for a chunk"));
     }
-    let array = draft.uuid();
+    let array = match options.uuid {
+        Some(uuid) if draft.disks.groups().iter().any(|group| group.id == uuid.to_string()) => {
+            let why = format!("there is an array with the identity {uuid} already");
+            return Err(Refusal::new(Code::BadOption, why));
+        }
+        Some(uuid) => uuid,
+        None => draft.uuid(),
+    };
     let stamp = draft.stamp().clone();
     let mut new = V1::new(array, level);
     new.set_name(Some(stamp.host.trim()), title)
