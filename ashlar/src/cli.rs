@@ -74,6 +74,8 @@ pub enum Command {
     /// LVM2's commands for the groups of the running target: pvs, vgs, lvs, vgcreate, lvcreate, …
     #[command(subcommand)]
     Lvm(Box<crate::lvm::cli::LvmCommand>),
+    /// mdadm's options for the arrays of the running target: --examine, --detail, --create, --add, --fail, --action, --wait.
+    Mdadm(Box<crate::mdadm::cli::MdadmArgs>),
     /// Drive links: disks that are one after the other, their children, and where a gap is.
     #[command(subcommand)]
     Link(LinkCommand),

@@ -11,6 +11,7 @@ mod link;
 mod logging;
 mod lv;
 mod lvm;
+mod mdadm;
 mod partition;
 mod plan;
 mod plugin;
@@ -64,6 +65,7 @@ fn perform(cli: &Cli, registry: Registry) -> Result<(), Box<dyn Error>> {
         Command::Vg(command) => Ok(vg::run(&cli.ask, command)?),
         Command::Lv(command) => lv::run(&cli.ask, command),
         Command::Lvm(command) => lvm::run(&cli.ask, command),
+        Command::Mdadm(args) => mdadm::run(&cli.ask, args),
         Command::Link(command) => Ok(link::run(&cli.ask, command)?),
         Command::Raid(command) => Ok(raid::run(&cli.ask, command)?),
         Command::Label(command) => partition::label(&cli.ask, command),
