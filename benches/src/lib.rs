@@ -107,8 +107,13 @@ pub async fn drive(disk: &Disk, depth: usize, ios: u64) {
 
 /// An array of whole null disks.
 pub fn array(shape: Shape, members: usize) -> Disk {
-    let disks: Vec<Disk> = (0..members).map(|_| null()).collect();
-    let used = 1 << 29;
+    array_of(shape, (0..members).map(|_| null()).collect()).1
+}
+
+/// An array of whole disks of one length, without metadata.
+pub fn array_of(shape: Shape, disks: Vec<Disk>) -> (Array, Disk) {
+    // Half of each: a member is a window of a disk, as it is behind a superblock.
+    let used = disks.first().map_or(0, Disk::blocks) / 2;
     let seat = Seat {
         state: MemberState::InSync,
         write_mostly: false,
@@ -119,7 +124,7 @@ pub fn array(shape: Shape, members: usize) -> Disk {
         name: "array".into(),
         shape,
         used,
-        members: vec![Some(seat); members],
+        members: vec![Some(seat); disks.len()],
         bitmap: None,
         differs: Vec::new(),
         noted: Vec::new(),
@@ -134,5 +139,6 @@ pub fn array(shape: Shape, members: usize) -> Disk {
     };
     let parts: Vec<_> = disks.into_iter().map(part).collect();
     let array = Array::new(plan, parts.clone(), geometry.block_size).expect("an array");
-    array.device(parts, geometry)
+    let disk = array.device(parts, geometry);
+    (array, disk)
 }
