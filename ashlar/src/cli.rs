@@ -372,6 +372,19 @@ pub enum RaidCommand {
         /// The disk, or its place.
         member: String,
     },
+    /// Take an array that nobody uses out of service: it is settled, and its disks may be pulled. It stays so until `assemble`, or the next start.
+    Stop {
+        /// The array.
+        name: String,
+    },
+    /// Put an array together that was stopped or that waits for members.
+    Assemble {
+        /// The array.
+        name: String,
+        /// Also without members that it last ran with: they are not waited for.
+        #[arg(long)]
+        degraded: bool,
+    },
 }
 
 /// How a change is made.

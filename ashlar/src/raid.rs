@@ -1,5 +1,6 @@
 //! `ashlar raid`: arrays with redundancy while they run.
 use crate::{ask, cli, human};
+use lvol::Desired;
 use rpc::client::ClientError;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -79,6 +80,11 @@ pub fn run(ask: &cli::Ask, command: &cli::RaidCommand) -> Result<(), ClientError
         Cancel { name } => ("ashlar_cancel_array", json!({ "name": name })),
         Limit { name, mib } => ("ashlar_limit_array", json!({ "name": name, "mb_per_sec": mib })),
         Fail { name, member } => ("ashlar_fail_member", json!({ "name": name, "member": member })),
+        Stop { name } => ("ashlar_activate", json!({ "name": name, "desired": Desired::Inactive })),
+        Assemble { name, degraded } => {
+            let desired = if *degraded { Desired::Anyway } else { Desired::Active };
+            ("ashlar_activate", json!({ "name": name, "desired": desired }))
+        }
     };
     let done: Value = client.call(method, params)?;
     if ask.json {

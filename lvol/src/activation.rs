@@ -1,5 +1,7 @@
 //! Which volumes of groups run: by themselves as their metadata says, or as somebody has asked since.
 //!
+//! Arrays of MD are such volumes, too: `raid stop` and `raid assemble`.
+//!
 //! What is asked for is kept beside the graph and not in any metadata, as with LVM2: it outlives an engine and ends with the process that serves hosts. At the
 //! next start what the metadata says counts again (`ACTIVATION_SKIP`, `NOAUTOACTIVATE`); `lv-change` and `vg-change` change that.
 use crate::{
@@ -103,11 +105,11 @@ impl Engine {
             let visible = group.volumes.iter().filter(|volume| !volume.hidden);
             return Ok((true, visible.map(|volume| one(group, volume)).collect()));
         }
-        let all = state.groups.iter().filter(known);
+        let all = state.groups.iter().filter(|group| known(group) || group.format == "md");
         let mut volumes = all.flat_map(|group| group.volumes.iter().map(move |volume| (group, volume)));
         let (group, volume) = volumes.find(|(_, volume)| volume.disk == object).ok_or_else(|| {
-            let why = format!("there is no volume group, and no volume of one, called {object:?}");
-            Refusal::new(Code::NotFound, why).but("`ashlar vg ls` and `ashlar vg show` list them")
+            let why = format!("there is no volume group, no volume of one and no array called {object:?}");
+            Refusal::new(Code::NotFound, why).but("`ashlar vg ls`, `ashlar vg show` and `ashlar raid ls` list them")
         })?;
         usable(group)?;
         Ok((false, vec![one(group, volume)]))

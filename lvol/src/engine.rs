@@ -20,7 +20,7 @@ use crate::{
     scope::Scope,
     stack,
 };
-use bdev::{Event, Graph, GraphError, NodeInfo, NodeSpec};
+use bdev::{Event, Graph, GraphError, NodeInfo, NodeSpec, Table};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -749,6 +749,13 @@ impl Engine {
                     known.parts.retain(|part| part != name);
                     Arc::make_mut(&mut known.volumes).remove(name);
                 }
+            }
+            // What an array kept by itself was written after its members were looked at.
+            if let Some(table @ Table::Raid { .. }) = gone.as_ref().map(|known| &known.spec.table) {
+                let below: Vec<String> = table.below().into_iter().map(str::to_owned).collect();
+                let known = |name: &String| state.known.contains_key(name);
+                let again: Vec<String> = below.into_iter().filter(known).collect();
+                state.pending.extend(again)
             }
             let volume = gone.as_ref().is_some_and(|known| known.volume.is_some());
             if volume || gone.as_ref().is_some_and(|known| known.findings.member.is_some()) {

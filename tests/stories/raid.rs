@@ -473,3 +473,44 @@ fn who_comes_back_gets_what_it_has_missed_and_nothing_else() {
     server.assert_no_panic();
     server.stop();
 }
+
+#[test]
+fn an_array_is_stopped_and_runs_without_a_member_if_somebody_says_so() {
+    let story = "arrays that are stopped";
+    if !needs(story, &["mdadm"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let ports = Ports::free();
+    let mut config = Config::new(dir, ports);
+    let file = |at: usize| dir.join(format!("d{at}.img"));
+    for at in 0..3 {
+        image::sparse(&file(at), 24 * MIB);
+        config = config.file(&format!("d{at}"), &file(at));
+    }
+    let server = Server::start(dir, &config.yaml().replace("volumes:\n", "volumes: []\n"));
+    let call = |method: &str, params: Value| rpc::call(&dir.join("rpc.sock"), method, params);
+    let array = || call("ashlar_get_arrays", json!({"name": "md/data"})).map(|mut all| all[0].take());
+    let is = |state: &str| array().is_ok_and(|array| array["state"] == state);
+    ashlar(dir, &["do", "raid-create", "data", "disks=d0,d1,d2", "level=raid5"]).ok();
+    wait_for("the array", || is("whole"));
+    ashlar(dir, &["raid", "stop", "md/data"]).ok();
+    assert!(array().is_err(), "it still runs");
+    let said = Tool::new("mdadm").arg("--examine").arg(file(0)).ok();
+    assert!(said.contains("State : clean"), "{said}");
+    ashlar(dir, &["raid", "assemble", "md/data"]).ok();
+    assert!(is("whole"));
+    // One is pulled while it is stopped. It is waited for, unless somebody says that it will not come.
+    ashlar(dir, &["raid", "stop", "md/data"]).ok();
+    call("ashlar_delete_disk", json!({"name": "d1"})).expect("nobody has it");
+    ashlar(dir, &["raid", "assemble", "md/data"]).fails();
+    assert!(array().is_err(), "it does not wait");
+    ashlar(dir, &["raid", "assemble", "md/data", "--degraded"]).ok();
+    assert!(is("degraded"), "{:?}", array());
+    let back = json!({"name": "d1", "filename": file(1), "block_size": 512});
+    call("bdev_aio_create", back).expect("it is back");
+    wait_for("the member", || is("whole"));
+    server.assert_no_panic();
+    server.stop();
+}

@@ -3,7 +3,8 @@
 //! 1. An array runs if its data can be had from the members that count. If some are missing it runs without them.
 //! 2. One with parity that lacks members, and was not stopped cleanly, runs if a log says what was being written: a partial parity log, or a redo log that goes
 //!    with the superblocks. Without one it does not run by itself: what the missing member had cannot be told from the others. Mirrors run.
-//! 3. One that lacks members with which it last ran waits for them for a while: they may be on their way, and know more.
+//! 3. One that lacks members with which it last ran waits for them for a while: they may be on their way, and know more. It does not if somebody has asked for it as it
+//!    is, and does not run at all if somebody has stopped it.
 //! 4. A member that was away gets its place back if the bitmap knows what it has missed. Else a spare takes an empty place.
 //! 5. What may differ after an unclean stop is what the bitmap has noted, if the bitmap is as new as the superblock; else everything.
 //! 6. Arrays of level 0 and linear need all their members, and are tables of runs.
@@ -11,6 +12,7 @@
 //! 8. Arrays of one name are told apart by their identities.
 use super::{Bitmap, Device};
 use crate::{
+    activation::{self, Desired},
     format::Proposal,
     group::{
         Assembly, Enrolled, Given, Group, GroupState, LogicalVolume, Member, Seat, Shared, Standing, Stretch, Volume,
@@ -191,14 +193,20 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
     let copies = found.left_out.iter().any(|(_, why)| matches!(why, Why::Twice { .. }));
     let runs = disks.iter().any(|(disk, _)| disk.carries);
     // Rule 3.
-    let waits = !found.awaited.is_empty() && !runs && !given.patient.contains(&group.id);
-    let made = match (copies, make(disks, &found)) {
+    let asked = given.desires.get(&activation::key(&group.id, &id.to_string()));
+    let hurry = asked == Some(&Desired::Anyway) || given.patient.contains(&group.id);
+    let stopped = asked == Some(&Desired::Inactive);
+    let waits = !found.awaited.is_empty() && !runs && !hurry && !stopped;
+    let made = make(disks, &found);
+    let whole = made.as_ref().is_ok_and(|made| made.missing == 0);
+    let made = match (copies, made) {
         (true, _) => Err("has members that are there twice; take one away".to_owned()),
         (false, Ok(made)) if waits => Err(format!(
             "waits for {} of its {} members, with which it last ran; it runs without them if they do not come",
             made.missing,
             found.places.len()
         )),
+        (false, Ok(_)) if stopped => Err("is stopped; `ashlar raid assemble` starts it again".to_owned()),
         (false, made) => made,
     };
     group.members = seats(disks, &found);
@@ -222,6 +230,7 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
             group.state = match (copies, waits) {
                 (true, _) => GroupState::Ambiguous,
                 (false, true) => GroupState::Waiting,
+                (false, false) if stopped && whole => GroupState::Complete,
                 (false, false) => GroupState::Partial,
             };
             group.reason.clone_from(&why);
