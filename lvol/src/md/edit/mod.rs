@@ -30,11 +30,14 @@ use crate::{
     },
     probe::{Probe, ReadError, Reading, Source},
 };
-use spec::md::{
-    Level, SECTOR,
-    bitmap::Header,
-    ppl,
-    v1::{BadBlockLog, Minor, Superblock as V1},
+use spec::{
+    magic::HEAD,
+    md::{
+        Level, SECTOR,
+        bitmap::Header,
+        ppl,
+        v1::{BadBlockLog, Minor, Superblock as V1},
+    },
 };
 use std::sync::Arc;
 use uuid::Uuid;
@@ -134,8 +137,17 @@ async fn write_superblock(draft: &mut Draft<'_>, disk: &str, new: &V1) -> Result
     draft.put(disk, new.super_offset * SECTOR, &bytes, "superblock").await
 }
 
-/// Wipes what makes a disk a member: its superblock, and the header of its bitmap.
+/// Wipes what makes a disk a member: its superblock, and the header of its bitmap. Where both lie before the data, all that a look at the disk would find of bitmap
+/// and logs as well: it is blank then.
 async fn wipe(draft: &mut Draft<'_>, disk: &str, device: &Device) -> Result<(), Refusal> {
+    let data = device.superblock.data_offset();
+    if device.at < data {
+        let end = data.min(HEAD / SECTOR).max(device.at + 8);
+        let zeros = vec![0; ((end - device.at) * SECTOR) as usize];
+        return draft
+            .put(disk, device.at * SECTOR, &zeros, "superblock, bitmap and logs")
+            .await;
+    }
     let zeros = [0; 4096];
     draft.put(disk, device.at * SECTOR, &zeros, "superblock").await?;
     let bitmap = device.superblock.bitmap_offset();

@@ -5,6 +5,7 @@ use crate::plan::{
     verb::{Kind, Opt, Planning, Type},
 };
 use serde::Deserialize;
+use spec::md::{assembly, superblock::Superblock};
 
 /// The verb.
 pub struct RaidRemove;
@@ -41,18 +42,22 @@ impl Verb for RaidRemove {
                 return Err(Refusal::new(Code::BadOption, "no disk is named"));
             }
             let present = disks_of(draft, &group).await?;
+            // By what they say now: one may have been given up a moment ago.
+            let superblocks: Vec<&Superblock> = present.iter().map(|(_, device)| &device.superblock).collect();
+            let damaged = |why: assembly::Refusal| Refusal::new(Code::Damaged, format!("{:?}: {why}", group.name));
+            let places = assembly::assemble(&superblocks).map_err(damaged)?.places;
             for disk in &options.disks {
                 let name = draft.facts(disk)?.name.clone();
-                let seat = group.members.iter().find(|seat| seat.disk.as_deref() == Some(&*name));
-                if let Some(seat) = seat {
-                    let why = format!("{name:?} has place {} of the array {:?}", seat.name, group.name);
-                    return Err(Refusal::new(Code::InUse, why).but("`ashlar raid fail` gives it up first"));
-                }
-                let known = present.iter().find(|(member, _)| *member == name);
-                let (_, device) = known.ok_or_else(|| {
+                let known = present.iter().position(|(member, _)| *member == name);
+                let (at, device) = known.map(|at| (at, &present[at].1)).ok_or_else(|| {
                     let why = format!("{name:?} does not say that it belongs to the array {:?}", group.name);
                     Refusal::new(Code::NotFound, why)
                 })?;
+                let has = |seat: &Option<(usize, _)>| seat.as_ref().is_some_and(|(who, _)| *who == at);
+                if let Some(place) = places.iter().position(has) {
+                    let why = format!("{name:?} has place {place} of the array {:?}", group.name);
+                    return Err(Refusal::new(Code::InUse, why).but("`ashlar raid fail` gives it up first"));
+                }
                 wipe(draft, &name, device).await?;
                 draft.say(format!("{name} belongs to the array {:?} no more.", group.name))
             }
