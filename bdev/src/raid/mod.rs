@@ -8,7 +8,7 @@
 //!   bands     their writes                              care      resync, rebuild, check
 //!   gather    writes of one stripe, put together        array     all of these, and what becomes of a member that fails
 //!   locks     ranges that one at a time has             pace      how fast it is cared for, and when it yields to hosts
-//!   log       what is written before rows are: partial, redo
+//!   log       what is written before rows are: partial, redo                     plan, handle   what it is built from, and what others have of it
 //!   returning members that were away
 //! ```
 //!
@@ -19,6 +19,7 @@ mod bands;
 mod care;
 mod each;
 mod gather;
+mod handle;
 mod intent;
 mod locks;
 mod log;
@@ -26,6 +27,7 @@ mod member;
 mod mirror;
 mod pace;
 mod partial;
+mod plan;
 mod record;
 mod redo;
 mod returning;
@@ -35,11 +37,13 @@ mod stripes;
 
 pub(crate) use array::{Making, State};
 pub use care::{Progress, Work};
+pub use handle::{Array, Command, MemberReport, Report};
 pub(crate) use intent::{Intent, Place};
 pub(crate) use log::Log;
 pub(crate) use member::Member;
 pub use member::{MemberState, Parts};
 pub(crate) use partial::Partial;
+pub use plan::{Plan, Seat};
 pub(crate) use record::{Record, Super};
 pub(crate) use redo::Redo;
 pub use shape::{Places, Shape};
