@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 use spec::{BlockRange, Extent};
 use std::{io, path::Path, sync::Arc};
 
+/// How often a plan that nobody has seen is made, while disks change under it.
+const TRIES: u32 = 3;
+
 /// Why a change did not happen.
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -244,12 +247,18 @@ impl Engine {
         }
     }
 
-    /// Plans and carries out.
+    /// Plans and carries out. An array that is taken away for it leaves its superblocks as they are at rest, which the plan did not see: it is made again then.
     pub async fn change(&self, request: &Request, stamp: &Stamp) -> Result<Applied, ChangeError> {
         let _work = self.inner.work.lock().await;
-        self.settle().await;
-        let plan = plan::verb::plan(&View(self), request, stamp).await?;
-        self.carry(&plan).await
+        let mut tries = 1..=TRIES;
+        loop {
+            self.settle().await;
+            let plan = plan::verb::plan(&View(self), request, stamp).await?;
+            match self.carry(&plan).await {
+                Err(ChangeError::Failed(Failure::Changed { .. })) if tries.next().is_some_and(|n| n < TRIES) => (),
+                done => return done,
+            }
+        }
     }
 
     /// The caller holds `work` and has just made the plan.
