@@ -229,7 +229,12 @@ async fn disks_of(draft: &mut Draft<'_>, group: &Group) -> Result<Vec<(String, D
         .collect();
     let mut all = Vec::new();
     for name in seats {
-        all.push((name.clone(), member(draft, name).await?))
+        match member(draft, name).await {
+            Ok(device) => all.push((name.clone(), device)),
+            // One that answers no more belongs to nothing.
+            Err(refusal) if refusal.code == Code::Unreadable => (),
+            Err(refusal) => return Err(refusal),
+        }
     }
     for name in others {
         // One of another array may be as damaged as it likes.
