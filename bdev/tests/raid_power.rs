@@ -50,6 +50,13 @@ impl Life {
         let first: Vec<u8> = (0..disk.blocks()).flat_map(|block| stamp(block, 0)).collect();
         let whole = BlockRange::new(0, disk.blocks() as u32);
         assert_eq!(disk.write(whole, Buf::from_slice(&first)).await, Ok(()));
+        if loss == Loss::Rebuilt {
+            // In parts as well: logs say more of them.
+            for block in (0..disk.blocks()).step_by(3) {
+                let part = BlockRange::new(block, 1);
+                assert_eq!(disk.write(part, Buf::from_slice(&stamp(block, 0))).await, Ok(()));
+            }
+        }
         assert_eq!(disk.flush().await, Ok(()));
         if matches!(loss, Loss::Before | Loss::Rebuilt) {
             array.command(Command::Fail(victim as u16)).await.expect("one may fail")
@@ -238,15 +245,15 @@ fn power_fails_at_every_io_of_a_raid_5_with_a_partial_parity_log() {
 #[test]
 fn power_fails_while_a_raid_5_with_a_partial_parity_log_lacks_a_member() {
     for loss in [Loss::Before, Loss::Meanwhile, Loss::Dead, Loss::Rebuilt] {
-        cut_everywhere(
-            FIVE,
-            4,
-            Keeps::Partial {
-                several: loss == Loss::Before,
-            },
-            loss,
-        )
+        let several = loss == Loss::Before;
+        cut_everywhere(FIVE, 4, Keeps::Partial { several }, loss)
     }
+}
+
+/// What a log has from an earlier life counts no more.
+#[test]
+fn power_fails_after_a_raid_5_with_several_logs_was_stopped_and_started() {
+    cut_everywhere(FIVE, 4, Keeps::Partial { several: true }, Loss::Rebuilt)
 }
 
 #[test]

@@ -99,9 +99,6 @@ impl Member {
     }
 
     pub fn set_state(&self, to: MemberState) {
-        if let (MemberState::Rebuilding { to }, false) = (to, matches!(self.state(), MemberState::Rebuilding { .. })) {
-            self.durable.set(to)
-        }
         self.state.set(to)
     }
 

@@ -70,8 +70,15 @@ impl Drop for Held<'_> {
 }
 
 impl Partial {
-    /// Of the array with this identity whose members have their logs there, in blocks; `several` lie one behind the other. Says in words what does not fit.
-    pub fn new(array: Uuid, at: Vec<Option<Range<u64>>>, several: bool, block_size: u32) -> Result<Self, String> {
+    /// Of the array with this identity whose members have their logs there, in blocks; `several` lie one behind the other. Units are numbered from `generation` on, which is above all
+    /// that are there. Says in words what does not fit.
+    pub fn new(
+        array: Uuid,
+        at: Vec<Option<Range<u64>>>,
+        several: bool,
+        generation: u64,
+        block_size: u32,
+    ) -> Result<Self, String> {
         let bytes = |range: &Range<u64>| (range.end - range.start) * u64::from(block_size);
         let shortest = at.iter().flatten().map(bytes).min().unwrap_or(ppl::LOG);
         let length = if several { shortest.min(ppl::LOG) } else { shortest };
@@ -80,6 +87,7 @@ impl Partial {
         }
         let log = |at| MemberLog {
             at: RefCell::new(at),
+            generation: Cell::new(generation),
             ..MemberLog::default()
         };
         Ok(Self {
@@ -302,7 +310,7 @@ impl Partial {
                     entries += header.entries.len();
                     doubt |= header.unsettled;
                     log.slot.set(slot);
-                    log.generation.set(header.generation)
+                    log.generation.set(log.generation.get().max(header.generation))
                 }
                 None => {
                     tracing::warn!(

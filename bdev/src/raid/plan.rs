@@ -64,7 +64,13 @@ pub(super) fn log(plan: &Plan, places: &Places, labels: &[Option<Label>], block_
     let at = labels.iter().map(|label| label.as_ref()?.log.clone()).collect();
     if known.ppl().is_some() {
         let several = known.features.has(Features::MULTIPLE_PPLS);
-        return Partial::new(known.array, at, several, block_size).map(|log| Log::Partial(log.into()));
+        let events = labels
+            .iter()
+            .flatten()
+            .map(|label| label.superblock.superblock.events());
+        // Superblocks are written before the first unit of a life, so each life begins above all that the one before has left.
+        let generation = events.max().unwrap_or(0) << 32;
+        return Partial::new(known.array, at, several, generation, block_size).map(|log| Log::Partial(log.into()));
     }
     let in_sync = |seat: &Option<Seat>| seat.as_ref().is_some_and(|seat| seat.state == MemberState::InSync);
     let whole = plan.members.iter().all(in_sync);
