@@ -71,7 +71,7 @@ pub struct Anchor {
     pub array: Uuid,
     /// Which entries count.
     pub generation: u64,
-    /// [`print`] of the member's superblock, and of the one that it had before: a crash may leave either.
+    /// [`print()`] of the member's superblock, and of the one that it had before: a crash may leave either.
     pub superblocks: [u32; 2],
 }
 
