@@ -38,6 +38,13 @@ struct Member {
     rebuilt_bytes: Option<u64>,
     write_mostly: bool,
     corrected_reads: u32,
+    replacement: Option<Replacement>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Replacement {
+    disk: Option<String>,
+    copied_bytes: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -188,10 +195,12 @@ fn show(array: &Array) -> String {
     ];
     let shown = lines.into_iter().filter(|(_, value)| !value.is_empty());
     let mut text: String = shown.map(|(key, value)| format!("{key:<15}{value}\n")).collect();
-    let members = array.members.iter().map(|member| {
-        vec![
+    let none = || "(none)".to_owned();
+    let mut members = Vec::new();
+    for member in &array.members {
+        members.push(vec![
             member.place.to_string(),
-            member.disk.clone().unwrap_or_else(|| "(none)".into()),
+            member.disk.clone().unwrap_or_else(none),
             member.state.clone(),
             member.rebuilt_bytes.map(human::size).unwrap_or_default(),
             if member.write_mostly {
@@ -200,8 +209,18 @@ fn show(array: &Array) -> String {
                 String::new()
             },
             member.corrected_reads.to_string(),
-        ]
-    });
+        ]);
+        if let Some(other) = &member.replacement {
+            members.push(vec![
+                member.place.to_string(),
+                other.disk.clone().unwrap_or_else(none),
+                "replaces it".into(),
+                human::size(other.copied_bytes),
+                String::new(),
+                String::new(),
+            ])
+        }
+    }
     if !array.mismatches.is_empty() {
         let rows = array.mismatches.iter();
         let rows = rows.map(|(start, count)| vec![start.to_string(), human::size(*count)]);

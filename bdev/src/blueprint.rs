@@ -66,7 +66,7 @@ pub(crate) enum Kind {
     },
     Raid {
         plan: Plan,
-        /// By places: the member, and where its data begin.
+        /// By places: the member, and where its data begin. Behind them those that replace them, if there are any.
         on: Vec<Option<(u32, u64)>>,
     },
     Delay {
@@ -180,6 +180,7 @@ impl Kind {
                 shape,
                 used,
                 on,
+                replacements,
                 bitmap,
                 differs,
                 noted,
@@ -196,13 +197,26 @@ impl Kind {
                     bad: seat.bad.clone(),
                     superblock: seat.superblock.as_ref().map(|(at, bytes)| (*at, bytes.0.clone())),
                 };
+                let behind = |place: usize| {
+                    let known = replacements.iter().find(|(known, _)| usize::from(*known) == place);
+                    known.map(|(_, seat)| seat.clone())
+                };
+                let replacements: Vec<Option<table::Seat>> = match replacements.is_empty() {
+                    true => Vec::new(),
+                    false => (0..on.len()).map(behind).collect(),
+                };
                 Kind::Raid {
-                    on: on.iter().map(place).collect::<Result<_, GraphError>>()?,
+                    on: on
+                        .iter()
+                        .chain(&replacements)
+                        .map(place)
+                        .collect::<Result<_, GraphError>>()?,
                     plan: Plan {
                         name: name.to_owned(),
                         shape: *shape,
                         used: *used,
                         members: on.iter().map(|seat| seat.as_ref().map(member)).collect(),
+                        replacements: replacements.iter().map(|seat| seat.as_ref().map(member)).collect(),
                         bitmap: bitmap.as_ref().map(|bytes| bytes.0.clone()),
                         differs: differs.clone(),
                         noted: noted.clone(),
@@ -402,7 +416,8 @@ impl Kind {
                     }
                 };
                 let members = on.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
-                let whole = raid::geometry(plan.shape, &members, plan.used)?;
+                let (members, replacements) = members.split_at(plan.members.len().min(members.len()));
+                let whole = raid::geometry(plan.shape, members, replacements, plan.used)?;
                 match plan.read_only {
                     true => read_only::geometry(whole),
                     false => whole,

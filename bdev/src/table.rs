@@ -79,6 +79,9 @@ pub enum Table {
         used: u64,
         /// The members by their places; nobody where one is missing.
         on: Vec<Option<Seat>>,
+        /// Those that replace a member, whose place it is.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        replacements: Vec<(u16, Seat)>,
         /// The header of the write-intent bitmap, if the members have one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bitmap: Option<Bytes>,
@@ -271,6 +274,7 @@ impl Table {
                     shape,
                     used,
                     on,
+                    replacements,
                     read_only,
                     ..
                 },
@@ -278,15 +282,18 @@ impl Table {
                     shape: their_shape,
                     used: their_used,
                     on: theirs,
+                    replacements: their_replacements,
                     read_only: they_refuse,
                     ..
                 },
             ) => {
                 let place = |seat: &Option<Seat>| seat.as_ref().map(|seat| (seat.on.clone(), seat.start));
+                let whose = |(place, seat): &(u16, Seat)| (*place, seat.on.clone(), seat.start);
                 shape == their_shape
                     && used == their_used
                     && read_only == they_refuse
                     && on.iter().map(place).eq(theirs.iter().map(place))
+                    && replacements.iter().map(whose).eq(their_replacements.iter().map(whose))
             }
             _ => self == other,
         }
@@ -339,7 +346,10 @@ impl Table {
                 runs.map(|run| run.on.as_str()).collect()
             }
             Table::Stripe { on, .. } | Table::Custom { on, .. } => on.iter().map(String::as_str).collect(),
-            Table::Raid { on, .. } => on.iter().flatten().map(|seat| seat.on.as_str()).collect(),
+            Table::Raid { on, replacements, .. } => {
+                let behind = replacements.iter().map(|(_, seat)| seat);
+                on.iter().flatten().chain(behind).map(|seat| seat.on.as_str()).collect()
+            }
             Table::Delay { on, .. } | Table::Error { on, .. } | Table::Crypt { on, .. } => vec![on],
             Table::Stats { on } | Table::Passthru { on } => vec![on],
         };

@@ -87,6 +87,7 @@ fn array(shape: Shape, members: usize) -> Disk {
         shape,
         used,
         members: vec![Some(seat); members],
+        replacements: Vec::new(),
         bitmap: None,
         differs: Vec::new(),
         noted: Vec::new(),
@@ -95,7 +96,7 @@ fn array(shape: Shape, members: usize) -> Disk {
     };
     let disks: Vec<Disk> = (0..members).map(|_| memory(512, used)).collect();
     let geometries: Vec<_> = disks.iter().map(|disk| Some(disk.geometry())).collect();
-    let geometry = raid::geometry(shape, &geometries, used).unwrap();
+    let geometry = raid::geometry(shape, &geometries, &[], used).unwrap();
     let part = |data: Disk| {
         Some(Parts {
             whole: data.clone(),

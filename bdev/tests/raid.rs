@@ -31,6 +31,7 @@ fn array(shape: Shape, sims: &[Sim]) -> (Array, Disk) {
         shape,
         used,
         members: vec![Some(seat); disks.len()],
+        replacements: Vec::new(),
         bitmap: None,
         differs: Vec::new(),
         noted: Vec::new(),
@@ -47,7 +48,7 @@ fn array(shape: Shape, sims: &[Sim]) -> (Array, Disk) {
         })
         .collect();
     let geometries: Vec<Option<Geometry>> = disks.iter().map(|disk| Some(disk.geometry())).collect();
-    let geometry = raid::geometry(shape, &geometries, used).expect("a shape");
+    let geometry = raid::geometry(shape, &geometries, &[], used).expect("a shape");
     let array = Array::new(plan, parts.clone(), geometry.block_size).expect("an array");
     let disk = array.device(parts, geometry);
     (array, disk)

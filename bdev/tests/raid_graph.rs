@@ -49,6 +49,7 @@ fn array(on: [Option<&str>; 3], fresh: Option<&str>) -> Table {
         shape: Shape::Raid5 { layout: 2, chunk: 8 },
         used: 1024,
         on: on.map(|name| name.map(seat)).to_vec(),
+        replacements: Vec::new(),
         bitmap: None,
         differs: Vec::new(),
         noted: Vec::new(),

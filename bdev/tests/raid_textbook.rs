@@ -67,6 +67,7 @@ impl Counted {
             shape,
             used,
             members: vec![Some(seat); members],
+            replacements: Vec::new(),
             bitmap: None,
             differs: Vec::new(),
             noted: Vec::new(),
@@ -74,7 +75,7 @@ impl Counted {
             read_only: false,
         };
         let geometries: Vec<_> = disks.iter().map(|disk| Some(disk.geometry())).collect();
-        let geometry = raid::geometry(shape, &geometries, used).expect("a shape");
+        let geometry = raid::geometry(shape, &geometries, &[], used).expect("a shape");
         let whole = |disk: Disk| Parts {
             data: disk.clone(),
             whole: disk,

@@ -125,6 +125,7 @@ pub fn array_of(shape: Shape, disks: Vec<Disk>) -> (Array, Disk) {
         shape,
         used,
         members: vec![Some(seat); disks.len()],
+        replacements: Vec::new(),
         bitmap: None,
         differs: Vec::new(),
         noted: Vec::new(),
@@ -132,7 +133,7 @@ pub fn array_of(shape: Shape, disks: Vec<Disk>) -> (Array, Disk) {
         read_only: false,
     };
     let geometries: Vec<_> = disks.iter().map(|disk| Some(disk.geometry())).collect();
-    let geometry = raid::geometry(shape, &geometries, used).expect("a shape");
+    let geometry = raid::geometry(shape, &geometries, &[], used).expect("a shape");
     let part = |disk: Disk| {
         let data = disk.view(0, used)?;
         Some(Parts { data, whole: disk })

@@ -54,6 +54,7 @@ fn table(raid: &Raid, members: &[NodeInfo]) -> Result<Table, String> {
             shape,
             used,
             on: seats(),
+            replacements: Vec::new(),
             bitmap: None,
             differs: vec![(0, places.span())],
             noted: Vec::new(),

@@ -16,10 +16,15 @@ pub use crate::raid::{Array, Command, MemberReport, Plan, Report, Seat};
 /// Blocks of members whose zeroing is one operation.
 const ZERO_STEP: u64 = 1 << 17;
 
-/// What an array is to hosts. `members` are those of its data, as long as they are used.
-pub fn geometry(shape: Shape, members: &[Option<Geometry>], used: u64) -> Result<Geometry, String> {
+/// What an array is to hosts. `members` are those of its data, as long as they are used, and `replacements` of those that replace some of them.
+pub fn geometry(
+    shape: Shape,
+    members: &[Option<Geometry>],
+    replacements: &[Option<Geometry>],
+    used: u64,
+) -> Result<Geometry, String> {
     let places = shape.places(members.len(), used)?;
-    let there: Vec<Geometry> = members.iter().flatten().copied().collect();
+    let there: Vec<Geometry> = members.iter().chain(replacements).flatten().copied().collect();
     if there.iter().any(|member| member.blocks < used) {
         return Err(format!(
             "a member is shorter than the {used} blocks that are used of each"
@@ -48,7 +53,7 @@ pub fn geometry(shape: Shape, members: &[Option<Geometry>], used: u64) -> Result
 /// See the [module](self).
 pub struct Raid {
     array: Array,
-    /// As the state has them, for those who map.
+    /// As the plan has them, for those who map.
     members: Box<[Option<Disk>]>,
     geometry: Geometry,
     /// The same array, for parts of an I/O.
@@ -105,7 +110,7 @@ impl BlockDevice for Raid {
                 (member, at)
             }
         };
-        match &self.members[usize::from(member)] {
+        match &self.members[usize::from(state.members[usize::from(member)].slot.get())] {
             Some(disk) => {
                 state.ios.set(state.ios.get() + 1);
                 io.range.start = Lba(at);

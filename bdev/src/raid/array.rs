@@ -33,6 +33,7 @@ pub(crate) struct State {
     pub name: String,
     pub places: Places,
     block_shift: u32,
+    /// By their places, and behind them, in the same order, those that replace them.
     pub members: Box<[Member]>,
     pub locks: Locks,
     pub gather: Gather,
@@ -158,9 +159,22 @@ impl State {
 
     /// The handles of members that were built anew.
     pub fn set_parts(&self, parts: Vec<Option<Parts>>) {
-        for (member, parts) in self.members.iter().zip(parts) {
-            member.set_parts(parts)
+        for member in &self.members {
+            member.set_parts(parts.get(usize::from(member.slot.get())).cloned().flatten())
         }
+        (0..self.places.members()).for_each(|place| self.pair(place))
+    }
+
+    /// By their places.
+    pub fn seats(&self) -> &[Member] {
+        &self.members[..usize::from(self.places.members())]
+    }
+
+    /// Who replaces the member in a place, and gets what is written there.
+    #[inline]
+    pub fn replacement(&self, place: u16) -> Option<&Member> {
+        let behind = self.members.get(usize::from(self.behind(place)))?;
+        behind.writes().then_some(behind)
     }
 
     /// Rises with each member that is lost.
@@ -170,7 +184,7 @@ impl State {
 
     /// True if every place has a member that holds what it should.
     pub fn is_whole(&self) -> bool {
-        self.members.iter().all(Member::in_sync)
+        self.seats().iter().all(Member::in_sync)
     }
 
     /// The members that get what is written.
@@ -178,10 +192,16 @@ impl State {
         (0..self.places.members()).filter(|member| self.members[usize::from(*member)].writes())
     }
 
-    /// A member's data, if it gets what is written.
-    pub fn data(&self, member: u16) -> Option<Disk> {
-        let member = self.members.get(usize::from(member))?;
-        member.data().filter(|_| member.writes())
+    /// The data of the member in a place, if it gets what is written: with those of its replacement, if there is one.
+    pub fn data(&self, place: u16) -> Option<Disk> {
+        let member = self.members.get(usize::from(place))?;
+        if !member.writes() {
+            return None;
+        }
+        match self.replacement(place) {
+            Some(_) => member.pair(),
+            None => member.data(),
+        }
     }
 
     /// Whether a member holds what it should in these of its blocks.
@@ -198,22 +218,41 @@ impl State {
         if !this.writes() {
             return true;
         }
+        if self.replaces(member).is_some() {
+            tracing::error!(array = self.name, member, %error, "the replacement of a member failed: the member goes on");
+            self.lose(member, error == IoError::Gone);
+            return true;
+        }
         let lost = |other: u16| other == member || !self.members[usize::from(other)].in_sync();
         if this.in_sync() && !self.places.survives(lost) {
             tracing::error!(array = self.name, member, %error, "a member fails, and the array cannot do without it");
             return false;
         }
         tracing::error!(array = self.name, member, %error, "a member failed: it is not used any more");
-        this.set_state(MemberState::Failed);
-        this.gone.set(error == IoError::Gone);
-        self.lost.set(self.lost.get() + 1);
+        self.lose(member, error == IoError::Gone);
         true
+    }
+
+    /// The same for whoever has a slot of the plan by now.
+    pub fn fault_of(&self, slot: u16, error: IoError) -> bool {
+        let mut members = self.members.iter().zip(0..);
+        let known = members.find(|(member, _)| member.slot.get() == slot);
+        known.is_none_or(|(_, member)| self.fault(member, error))
+    }
+
+    fn lose(&self, member: u16, gone: bool) {
+        let this = &self.members[usize::from(member)];
+        this.set_state(MemberState::Failed);
+        this.gone.set(gone);
+        self.lost.set(self.lost.get() + 1);
+        if self.replaces(member).is_none() {
+            self.promote(member)
+        }
     }
 
     /// A member is taken away. It is not asked whether the array can do without it.
     pub fn give_up(&self, member: u16) {
-        self.members[usize::from(member)].set_state(MemberState::Failed);
-        self.lost.set(self.lost.get() + 1)
+        self.lose(member, false)
     }
 
     /// Returns when the members that are left say who failed. Nothing is acknowledged before: not even what came after the failure and did not meet it.
@@ -233,7 +272,7 @@ impl State {
 
     /// How many members more may be lost, whichever.
     pub fn spare(&self) -> usize {
-        let lost = self.members.iter().filter(|member| !member.in_sync()).count();
+        let lost = self.seats().iter().filter(|member| !member.in_sync()).count();
         let all = match &self.places {
             Places::Parity { parity, .. } => usize::from(parity.layout.parities()),
             Places::Mirror { members, .. } => usize::from(*members) - 1,
@@ -275,18 +314,20 @@ impl State {
     /// Writes metadata to each member that has a place for it, durable when it returns. Who fails is lost to the array. An error if nobody took it.
     pub async fn write_metadata<'a>(&self, what: impl Fn(u16) -> Option<(u64, &'a Buf)>) -> IoResult {
         let (mut last, mut asked, mut failed) = (None, 0, 0);
-        let parts = self.writable().filter_map(|member| {
+        let parts = (0..).zip(&self.members).filter(|(_, this)| this.writes());
+        let parts = parts.filter_map(|(member, this)| {
             let (at, bytes) = what(member)?;
             let range = BlockRange::new(at, (bytes.len() >> self.block_shift) as u32);
             asked += 1;
-            let whole = self.members[usize::from(member)].whole()?;
-            Some((usize::from(member), whole.submit(Io::write(range, bytes.clone()).fua())))
+            let done = this.whole()?.submit(Io::write(range, bytes.clone()).fua());
+            Some((usize::from(this.slot.get()), done))
         });
         let parts: Vec<_> = parts.collect();
-        each(parts, |member, error| {
+        each(parts, |slot, error| {
             failed += 1;
             last = Some(error);
-            self.fault(member as u16, error);
+            // It was a u16.
+            self.fault_of(slot as u16, error);
         })
         .await;
         match last {
@@ -377,9 +418,10 @@ impl State {
         if !this.writes() || self.read_only {
             return Ok(());
         }
-        let rewritten = match (error, self.data(member)) {
-            (IoError::Gone, _) | (_, None) => Err(error),
-            (_, Some(disk)) => disk.submit(Io::write(range, data)).await,
+        // Also one that has gone: another may have its place by now.
+        let rewritten = match self.data(member) {
+            Some(disk) => disk.submit(Io::write(range, data)).await,
+            None => Err(error),
         };
         let count = this.corrected.get().saturating_add(1);
         if rewritten.is_ok() && count <= CORRECTED_MAX {

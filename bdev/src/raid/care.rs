@@ -98,6 +98,17 @@ impl Care {
         self.stop.get()
     }
 
+    /// Waits for so long, or until something else is wanted.
+    pub async fn doze(&self, at_most: Duration) {
+        let _ = reactor::timeout(at_most, self.changed.wait()).await;
+    }
+
+    /// Blocks a second of each member at most, from now on; 0: no limit.
+    pub fn limit(&self, blocks: u64) {
+        self.pace.limit.set(blocks);
+        self.changed.notify_all()
+    }
+
     /// Returns when it may go on, or is to end.
     pub async fn unpaused(&self) {
         while self.paused.get() && !self.stop.get() {
@@ -227,11 +238,19 @@ impl State {
             Some(parity) => {
                 let stripe = range.start.0 / u64::from(parity.chunk());
                 let _guard = self.locks.lock(stripe..stripe + 1).await;
-                self.compare_rows(parity, stripe, range, repair).await
+                let differ = self.compare_rows(parity, stripe, range, repair).await?;
+                if repair {
+                    self.copy_again(range).await?
+                }
+                Ok(differ)
             }
             None => {
                 let _guard = self.locks.lock(super::intent::range(range)).await;
-                self.compare_copies(range, repair).await
+                let differ = self.compare_copies(range, repair).await?;
+                if repair {
+                    self.copy_again(range).await?
+                }
+                Ok(differ)
             }
         }
     }
@@ -264,6 +283,7 @@ impl State {
         if let Some(record) = &self.record {
             record.update(self).await?
         }
+        self.tend();
         Ok(())
     }
 
@@ -302,10 +322,13 @@ impl State {
 
     /// Every member that is to be rebuilt, from where it is.
     async fn rebuild(&self) -> IoResult {
-        let all: Vec<u16> = (0..self.places.members())
-            .filter(|member| self.members[usize::from(*member)].state().to().is_some())
-            .collect();
+        let is_due = |member: &u16| self.members[usize::from(*member)].state().to().is_some();
+        let all: Vec<u16> = (0..self.members.len() as u16).filter(is_due).collect();
         for member in all {
+            // What may differ is compared first, and then copied again: who does that asks for the rest.
+            if self.replaces(member).is_some() && self.intent.next_needed(0).is_some() {
+                return Ok(());
+            }
             self.rebuild_member(member).await?
         }
         self.tend();
@@ -314,7 +337,9 @@ impl State {
 
     async fn rebuild_member(&self, member: u16) -> IoResult {
         let this = &self.members[usize::from(member)];
+        let slot = this.slot.get();
         let from = this.state().to().ok_or(IoError::Gone)?;
+        let replaces = self.replaces(member);
         let returns = matches!(this.state(), MemberState::Returning { .. });
         if returns {
             // From now on all say that it is being brought up to date, and it says so as well.
@@ -328,13 +353,14 @@ impl State {
                 .next_multiple_of(u64::from(self.places.chunk().unwrap_or(1))),
         };
         let mut noted = reactor::now();
-        let rebuild = async |range| match returns {
-            true => self.return_stretch(member, range).await,
-            false => self.rebuild_stretch(member, range).await,
+        let rebuild = async |range| match (returns, replaces) {
+            (true, _) => self.return_stretch(member, range).await,
+            (false, Some(place)) => self.copy_stretch(place, range).await,
+            (false, None) => self.rebuild_stretch(member, range).await,
         };
         self.steps(from..end, rebuild, async |range, _| {
             let to = range.start.0 + u64::from(range.count);
-            if this.state().to().is_none() {
+            if this.state().to().is_none() || this.slot.get() != slot {
                 return Err(IoError::Gone);
             }
             this.set_state(this.state().up_to(to));
@@ -351,8 +377,11 @@ impl State {
         })
         .await?;
         self.flush_members().await?;
-        if !this.writes() {
+        if !this.writes() || this.slot.get() != slot {
             return Err(IoError::Gone);
+        }
+        if let Some(place) = replaces {
+            return self.take_place(place).await;
         }
         this.set_state(MemberState::InSync);
         if let Some(record) = &self.record {

@@ -1,7 +1,7 @@
 //! An array as others have it: how it is, what is asked of it, who belongs to it from now on.
 use super::{
-    Intent, Log, Making, Member, MemberState, Parts, Place, Plan, Progress, Record, Seat, State, Work,
-    plan::{Label, labels, log},
+    Intent, Label, Log, Making, Member, MemberState, Parts, Place, Plan, Progress, Record, Seat, State, Work,
+    plan::{labels, log},
 };
 use crate::IoError;
 use serde::{Deserialize, Serialize};
@@ -40,8 +40,14 @@ pub struct Report {
 /// A member as it is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberReport {
+    /// Which of those it is that the array was built from: its place, or that of the one it has replaced and as many as there are places.
+    #[serde(default)]
+    pub slot: u16,
     /// How things stand with it.
     pub state: MemberState,
+    /// How things stand with the one that replaces it, if one does.
+    #[serde(default)]
+    pub replacement: Option<MemberState>,
     /// Read only if no other can answer.
     pub write_mostly: bool,
     /// Read errors that were mended.
@@ -65,6 +71,8 @@ pub enum Command {
     Limit(u64),
     /// Gives up a member.
     Fail(u16),
+    /// Gives up the one that replaces the member in a place.
+    FailReplacement(u16),
 }
 
 /// The array itself, which outlives its devices: what is known of its members, and what is done to it. Clones are the same array.
@@ -76,18 +84,18 @@ impl Array {
     pub fn new(plan: Plan, parts: Vec<Option<Parts>>, block_size: u32) -> Result<Self, String> {
         let places = plan.shape.places(plan.members.len(), plan.used)?;
         let sectors = u64::from(block_size) / SECTOR;
-        let labels = labels(&plan.members, plan.bitmap_sectors(), block_size)?;
+        let seats = plan.all();
+        let labels = labels(&seats, plan.bitmap_sectors(), block_size)?;
         let events: Vec<Option<u64>> = labels
             .iter()
-            .map(|label| Some(label.as_ref()?.superblock.superblock.events()))
+            .map(|label| Some(label.as_ref()?.superblock.events()))
             .collect();
         let bitmaps = labels.iter().map(|label| label.as_ref()?.bitmap).collect::<Vec<_>>();
         let log = log(&plan, &places, &labels, block_size)?;
         if plan.replay && matches!(log, Log::None) {
             return Err("it has no log that could be replayed".into());
         }
-        let supers: Vec<_> = labels.into_iter().map(|label| Some(label?.superblock)).collect();
-        let record = supers.iter().any(Option::is_some).then(|| Record::new(supers));
+        let record = labels.iter().any(Option::is_some).then(|| Record::new(labels));
         if let (Some(record), true) = (&record, plan.replay) {
             record.was_dirty()
         }
@@ -120,16 +128,18 @@ impl Array {
             Some(seat) => seated(&plan.name, seat.state, events, &intent),
             None => MemberState::Missing,
         };
-        let states: Vec<MemberState> = plan.members.iter().zip(events).map(state).collect();
-        let member = |((seat, parts), state): ((&Option<Seat>, Option<Parts>), MemberState)| match seat {
-            Some(seat) => Member::new(parts, state, seat.write_mostly, &seat.bad),
-            None => Member::new(None, MemberState::Missing, false, &[]),
+        let states: Vec<MemberState> = seats.iter().zip(events).map(state).collect();
+        let mut parts = parts.into_iter();
+        let member = |((seat, state), slot): ((&Option<Seat>, MemberState), u16)| match (seat, parts.next().flatten()) {
+            (Some(seat), parts) => Member::new(slot, parts, state, seat.write_mostly, &seat.bad),
+            (None, _) => Member::new(slot, None, MemberState::Missing, false, &[]),
         };
+        let members = seats.iter().zip(states).zip(0..).map(member).collect();
         Ok(Self(State::new(Making {
             name: plan.name,
             places,
             block_size,
-            members: plan.members.iter().zip(parts).zip(states).map(member).collect(),
+            members,
             intent,
             record,
             log,
@@ -165,10 +175,13 @@ impl Array {
         let state = &self.0;
         Report {
             members: state
-                .members
+                .seats()
                 .iter()
-                .map(|member| MemberReport {
+                .zip(0..)
+                .map(|(member, place)| MemberReport {
+                    slot: member.slot.get(),
                     state: member.state(),
+                    replacement: state.replacement(place).map(Member::state),
                     write_mostly: member.write_mostly.get(),
                     corrected: member.corrected.get(),
                 })
@@ -184,12 +197,12 @@ impl Array {
         }
     }
 
-    /// Members in these places have vanished. False if the array cannot do without them.
-    pub async fn lose(&self, places: &[u16]) -> bool {
+    /// These of the plan's members have vanished. False if the array cannot do without them.
+    pub async fn lose(&self, slots: &[u16]) -> bool {
         let state = &self.0;
         let mut alive = true;
-        for place in places {
-            alive &= state.fault(*place, IoError::Gone)
+        for slot in slots {
+            alive &= state.fault_of(*slot, IoError::Gone)
         }
         alive && state.recorded().await.is_ok()
     }
@@ -209,21 +222,36 @@ impl Array {
         if places != state.places || plan.bitmap.is_some() != state.intent.is_on_disk() {
             return false;
         }
-        let Ok(labels) = labels(&plan.members, plan.bitmap_sectors(), state.block_size()) else {
+        let seats = plan.all();
+        let Ok(labels) = labels(&seats, plan.bitmap_sectors(), state.block_size()) else {
             return false;
         };
+        // Whether it says that somebody has a place who has not, or had it until another took it.
+        let slots = |place: u16| {
+            let device = |at: u16| labels.get(usize::from(at))?.as_ref()?.superblock.device();
+            let (now, behind) = (state.record.as_ref()?.device(place)?, state.behind(place));
+            match (device(place)?, device(behind)) {
+                (known, _) if known == now => Some(Ok((place, behind))),
+                (_, Some(known)) if known == now => Some(Ok((behind, place))),
+                _ => Some(Err(())),
+            }
+        };
+        let slots: Vec<Option<Result<(u16, u16), ()>>> = (0..places.members())
+            .map(|place| slots(place).filter(|_| state.members[usize::from(place)].writes()))
+            .collect();
+        if slots.contains(&Some(Err(()))) {
+            return false;
+        }
         // One that has come late and holds what it should: nothing was written without it. Any other knows of something that this array does not.
         let late = |label: &Option<Label>| match (&state.record, label) {
-            (Some(record), Some(label)) => {
-                !state.touched.get() && record.events() == label.superblock.superblock.events()
-            }
+            (Some(record), Some(label)) => !state.touched.get() && record.events() == label.superblock.events(),
             _ => false,
         };
         let strange = plan
             .members
             .iter()
             .zip(&labels)
-            .zip(&state.members)
+            .zip(state.seats())
             .any(|((seat, label), known)| {
                 let holds = seat.as_ref().is_some_and(|seat| seat.state == MemberState::InSync);
                 holds && known.state() == MemberState::Missing && !late(label)
@@ -231,20 +259,34 @@ impl Array {
         if strange {
             return false;
         }
-        for ((place, (seat, label)), known) in (0..).zip(plan.members.iter().zip(labels)).zip(&state.members) {
+        for (place, slots) in (0..).zip(slots) {
+            let (own, other) = match slots {
+                Some(Ok(slots)) => slots,
+                _ => (place, state.behind(place)),
+            };
+            state.members[usize::from(place)].slot.set(own);
+            state.members[usize::from(state.behind(place))].slot.set(other)
+        }
+        for ((at, (seat, label)), known) in (0..).zip(seats.iter().zip(labels)).zip(&state.members) {
+            // One that has a place by now was its replacement when this was planned.
+            if known.slot.get() != at {
+                continue;
+            }
             match seat {
-                None if known.writes() => state.give_up(place),
+                None if known.writes() => state.give_up(at),
                 Some(seat) if !known.writes() && (seat.state.to().is_some() || late(&label)) => {
-                    let events = label.as_ref().map(|label| label.superblock.superblock.events());
+                    let events = label.as_ref().map(|label| label.superblock.events());
                     let to = seated(&state.name, seat.state, events, &state.intent);
                     if to == MemberState::Missing {
                         continue;
                     }
-                    known.seat(to, seat.write_mostly);
+                    known.seat(to, seat.write_mostly, &seat.bad);
                     if let (Some(record), Some(label)) = (&state.record, label) {
-                        state.intent.seat(place, label.bitmap);
-                        state.log.seat(place, label.log.clone());
-                        record.seat(place, label.superblock)
+                        state.intent.seat(at, label.bitmap);
+                        if state.replaces(at).is_none() {
+                            state.log.seat(at, label.log.clone())
+                        }
+                        record.seat(at, label)
                     }
                 }
                 _ => (),
@@ -273,10 +315,17 @@ impl Array {
             Command::Scrub { repair } => state.ask(if repair { Work::Repair } else { Work::Check }),
             Command::Pause(on) => state.care.pause(on),
             Command::Cancel => state.care.cancel(),
-            Command::Limit(blocks) => state.care.pace.limit.set(blocks),
+            Command::Limit(blocks) => state.care.limit(blocks),
+            Command::FailReplacement(place) => {
+                if state.seats().get(usize::from(place)).is_none() || state.replacement(place).is_none() {
+                    return Err(format!("nobody replaces the member in place {place}"));
+                }
+                state.fault(state.behind(place), IoError::Device);
+                state.recorded().await.map_err(|error| error.to_string())?
+            }
             Command::Fail(member) => {
                 let known = state
-                    .members
+                    .seats()
                     .get(usize::from(member))
                     .ok_or_else(|| format!("there is no place {member}"))?;
                 if !known.writes() {

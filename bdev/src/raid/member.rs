@@ -58,7 +58,11 @@ pub struct Parts {
 
 /// A place in an array.
 pub(crate) struct Member {
+    /// Which of the plan's members it is.
+    pub slot: Cell<u16>,
     parts: RefCell<Option<Parts>>,
+    /// It and the one that replaces it, as long as one does.
+    pair: RefCell<Option<Disk>>,
     state: Cell<MemberState>,
     /// While it is brought up to date: before this block what was done is not only in its cache.
     durable: Cell<u64>,
@@ -68,28 +72,27 @@ pub(crate) struct Member {
     /// Read errors that were mended by writing.
     pub corrected: Cell<u32>,
     /// Blocks of its data that it does not have.
-    bad: Box<[Range<u64>]>,
+    bad: RefCell<Box<[Range<u64>]>>,
     /// Where a sequential reader would go on: whoever read last from here.
     pub next: Cell<u64>,
 }
 
 impl Member {
-    pub fn new(parts: Option<Parts>, state: MemberState, write_mostly: bool, bad: &[(u64, u64)]) -> Self {
+    pub fn new(slot: u16, parts: Option<Parts>, state: MemberState, write_mostly: bool, bad: &[(u64, u64)]) -> Self {
         let state = match parts {
             Some(_) => state,
             None => MemberState::Missing,
         };
         Self {
+            slot: Cell::new(slot),
             parts: RefCell::new(parts),
+            pair: RefCell::default(),
             state: Cell::new(state),
             durable: Cell::new(state.to().unwrap_or(0)),
             gone: Cell::new(state == MemberState::Missing),
             write_mostly: Cell::new(write_mostly),
             corrected: Cell::new(0),
-            bad: bad
-                .iter()
-                .map(|(start, count)| *start..start.saturating_add(*count))
-                .collect(),
+            bad: RefCell::new(ranges(bad)),
             next: Cell::new(0),
         }
     }
@@ -102,13 +105,32 @@ impl Member {
         self.state.set(to)
     }
 
+    /// Nobody knows any more what of it is right.
+    pub fn begin_again(&self) {
+        self.state.set(MemberState::Rebuilding { to: 0 });
+        self.durable.set(0)
+    }
+
     /// Another has the place from now on, or the same one again.
-    pub fn seat(&self, state: MemberState, write_mostly: bool) {
+    pub fn seat(&self, state: MemberState, write_mostly: bool, bad: &[(u64, u64)]) {
         self.state.set(state);
         self.durable.set(state.to().unwrap_or(0));
         self.corrected.set(0);
         self.write_mostly.set(write_mostly);
+        *self.bad.borrow_mut() = ranges(bad);
         self.gone.set(false)
+    }
+
+    /// Each is what the other was.
+    pub fn swap(&self, other: &Self) {
+        self.slot.swap(&other.slot);
+        self.parts.swap(&other.parts);
+        self.state.swap(&other.state);
+        self.durable.swap(&other.durable);
+        self.gone.swap(&other.gone);
+        self.write_mostly.swap(&other.write_mostly);
+        self.corrected.swap(&other.corrected);
+        self.bad.swap(&other.bad)
     }
 
     /// The same as is to be said on disk: a member is up to date as far as it still is after a power cut.
@@ -124,6 +146,15 @@ impl Member {
     /// The same member by other handles, because something below it was built anew.
     pub fn set_parts(&self, parts: Option<Parts>) {
         *self.parts.borrow_mut() = parts
+    }
+
+    pub fn set_pair(&self, pair: Option<Disk>) {
+        *self.pair.borrow_mut() = pair
+    }
+
+    /// It and the one that replaces it, if one does.
+    pub fn pair(&self) -> Option<Disk> {
+        self.pair.borrow().clone()
     }
 
     pub fn data(&self) -> Option<Disk> {
@@ -152,7 +183,8 @@ impl Member {
 
     #[inline]
     fn lacks(&self, start: u64, end: u64) -> bool {
-        !self.bad.is_empty() && self.bad.iter().any(|bad| bad.start < end && start < bad.end)
+        let bad = self.bad.borrow();
+        !bad.is_empty() && bad.iter().any(|bad| bad.start < end && start < bad.end)
     }
 
     /// True if it gets what is written.
@@ -164,4 +196,10 @@ impl Member {
     pub fn in_sync(&self) -> bool {
         self.state.get() == MemberState::InSync
     }
+}
+
+fn ranges(bad: &[(u64, u64)]) -> Box<[Range<u64>]> {
+    bad.iter()
+        .map(|(start, count)| *start..start.saturating_add(*count))
+        .collect()
 }

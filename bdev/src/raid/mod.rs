@@ -9,7 +9,7 @@
 //!   gather    writes of one stripe, put together        array     all of these, and what becomes of a member that fails
 //!   locks     ranges that one at a time has             pace      how fast it is cared for, and when it yields to hosts
 //!   log       what is written before rows are: partial, redo                     plan, handle   what it is built from, and what others have of it
-//!   returning members that were away
+//!   returning members that were away                       replacing   members that others replace
 //! ```
 //!
 //! The order of things is what makes it safe: a region is noted before it is written; who failed is recorded before a write that it lacks is acknowledged; a region
@@ -30,6 +30,7 @@ mod partial;
 mod plan;
 mod record;
 mod redo;
+mod replacing;
 mod returning;
 mod sequel;
 mod shape;
@@ -44,7 +45,7 @@ pub(crate) use member::Member;
 pub use member::{MemberState, Parts};
 pub(crate) use partial::Partial;
 pub use plan::{Plan, Seat};
-pub(crate) use record::{Record, Super};
+pub(crate) use record::{Label, Record};
 pub(crate) use redo::Redo;
 pub use shape::{Places, Shape};
 pub(crate) use stripes::{split, zeros};

@@ -147,7 +147,7 @@ impl State {
                     if !window.0.is_empty() {
                         break;
                     }
-                    reactor::sleep(wait).await;
+                    self.care.doze(wait).await;
                     self.care.unpaused().await;
                     continue;
                 }

@@ -248,9 +248,10 @@ impl Partial {
         }
         log.generation.set(header.generation);
         log.slot.set(slot);
+        let from = member.slot.get();
         let done = match whole.submit(Io::write(at, unit).fua()).await {
             // Lost with its parity, unless the array cannot do without it.
-            Err(error) if !array.fault(place, error) => Err(error),
+            Err(error) if !array.fault_of(from, error) => Err(error),
             _ => Ok(()),
         };
         self.tell(log, groups, done)
@@ -363,8 +364,9 @@ impl Partial {
         };
         log.generation.set(header.generation);
         log.slot.set(slot);
+        let from = member.slot.get();
         match whole.submit(Io::write(at, Buf::from_slice(&bytes[..])).fua()).await {
-            Err(error) if !array.fault(place, error) => Err(error),
+            Err(error) if !array.fault_of(from, error) => Err(error),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
 //! What an array is built from, and what follows from it: where members have their bitmaps and logs.
-use super::{Log, MemberState, Partial, Places, Redo, Shape, Super};
+use super::{Label, Log, MemberState, Partial, Places, Redo, Shape};
 use spec::md::{SECTOR, bitmap::Header, redo, superblock::Superblock, v1::Features};
 use std::ops::Range;
 
@@ -14,6 +14,8 @@ pub struct Plan {
     pub used: u64,
     /// By their places.
     pub members: Vec<Option<Seat>>,
+    /// Those that replace a member, by its place; empty if nobody is replaced.
+    pub replacements: Vec<Option<Seat>>,
     /// The header of the bitmap, if members have one.
     pub bitmap: Option<Vec<u8>>,
     /// What may differ between members, as ranges of the space that is compared: the first block and how many.
@@ -27,6 +29,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Members by their places, and as many again that may replace them.
+    pub(super) fn all(&self) -> Vec<Option<Seat>> {
+        let behind = self.replacements.iter().cloned().chain(std::iter::repeat(None));
+        let behind = behind.take(self.members.len());
+        self.members.iter().cloned().chain(behind).collect()
+    }
+
     /// Sectors that the bitmap takes on each member.
     pub(super) fn bitmap_sectors(&self) -> u64 {
         let header = self.bitmap.as_ref().and_then(|bytes| Header::parse(bytes).ok());
@@ -47,27 +56,17 @@ pub struct Seat {
     pub superblock: Option<(u64, Vec<u8>)>,
 }
 
-/// A member's metadata: its superblock, and where its bitmap is.
-pub(super) struct Label {
-    pub superblock: Super,
-    pub bitmap: Option<u64>,
-    /// Where a partial parity log is, or where there is room for a redo log, in blocks.
-    pub log: Option<Range<u64>>,
-}
-
 /// The log of an array: which one follows from its shape, and from what its members have room for.
 pub(super) fn log(plan: &Plan, places: &Places, labels: &[Option<Label>], block_size: u32) -> Result<Log, String> {
-    let known = labels.iter().flatten().next().map(|label| &label.superblock.superblock);
+    let known = labels.iter().flatten().next().map(|label| &label.superblock);
     let (Some(Superblock::V1(known)), Places::Parity { .. }) = (known, places) else {
         return Ok(Log::None);
     };
-    let at = labels.iter().map(|label| label.as_ref()?.log.clone()).collect();
+    let places_of = labels.iter().take(plan.members.len());
+    let at = places_of.map(|label| label.as_ref()?.log.clone()).collect();
     if known.ppl().is_some() {
         let several = known.features.has(Features::MULTIPLE_PPLS);
-        let events = labels
-            .iter()
-            .flatten()
-            .map(|label| label.superblock.superblock.events());
+        let events = labels.iter().flatten().map(|label| label.superblock.events());
         // Superblocks are written before the first unit of a life, so each life begins above all that the one before has left.
         let generation = events.max().unwrap_or(0) << 32;
         return Partial::new(known.array, at, several, generation, block_size).map(|log| Log::Partial(log.into()));
@@ -129,8 +128,8 @@ pub(super) fn labels(
             return Err("the bitmap does not begin with a block".to_owned());
         }
         let log = log_at(&superblock, *at, bitmap_sectors, block_size)?;
-        let superblock = Super { at: *at, superblock };
         Ok(Some(Label {
+            at: *at,
             superblock,
             log,
             bitmap: bitmap.map(|at| at / sectors),

@@ -15,15 +15,19 @@ use spec::md::{
 };
 use std::{
     cell::{Cell, RefCell},
+    ops::Range,
     time::SystemTime,
 };
+use uuid::Uuid;
 
-/// A member's superblock, and where it is.
-pub(crate) struct Super {
-    /// In blocks of the member.
+/// A member's superblock, and where it and what goes with it are, in blocks of the member.
+pub(crate) struct Label {
     pub at: u64,
     /// What it says.
     pub superblock: Superblock,
+    pub bitmap: Option<u64>,
+    /// Where a partial parity log is, or where there is room for a redo log.
+    pub log: Option<Range<u64>>,
 }
 
 /// A superblock as it is to be written, in blocks of the member, and what goes before it into the redo log.
@@ -35,7 +39,8 @@ struct Made {
 
 /// See the [module](self).
 pub(crate) struct Record {
-    supers: RefCell<Vec<Option<Super>>>,
+    /// By the places of the members, and behind them those of their replacements.
+    supers: RefCell<Vec<Option<Label>>>,
     events: Cell<u64>,
     dirty: Cell<bool>,
     /// Members that were lost, as of the last write.
@@ -48,8 +53,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Of superblocks as they were read, by the places of the members.
-    pub fn new(mut supers: Vec<Option<Super>>) -> Self {
+    /// Of superblocks as they were read.
+    pub fn new(mut supers: Vec<Option<Label>>) -> Self {
         let newest = supers.iter().flatten().map(|one| &one.superblock);
         let newest = newest.max_by_key(|superblock| superblock.events()).cloned();
         let events = newest.as_ref().map_or(0, Superblock::events);
@@ -94,7 +99,7 @@ impl Record {
     }
 
     /// A place has another member, or the same one again.
-    pub fn seat(&self, place: u16, mut with: Super) {
+    pub fn seat(&self, place: u16, mut with: Label) {
         let mut supers = self.supers.borrow_mut();
         let others = supers.iter().zip(0..).filter(|(_, other)| *other != place);
         let newest = others.filter_map(|(one, _)| Some(&one.as_ref()?.superblock));
@@ -104,6 +109,24 @@ impl Record {
         if let Some(known) = supers.get_mut(usize::from(place)) {
             *known = Some(with)
         }
+    }
+
+    /// The identity of a member; 0.90 has none.
+    pub fn device(&self, place: u16) -> Option<Uuid> {
+        self.supers
+            .borrow()
+            .get(usize::from(place))?
+            .as_ref()?
+            .superblock
+            .device()
+    }
+
+    /// Each has what the other had. Where the first finds its bitmap and its log now.
+    pub fn swap(&self, place: u16, other: u16) -> (Option<u64>, Option<Range<u64>>) {
+        let mut supers = self.supers.borrow_mut();
+        supers.swap(place.into(), other.into());
+        let now = supers[usize::from(place)].as_ref();
+        now.map_or((None, None), |label| (label.bitmap, label.log.clone()))
     }
 
     /// Something is under way from now on, or nothing. Durable when it returns.
@@ -206,8 +229,8 @@ impl Record {
         };
         let members: Vec<_> = array.members.iter().zip(numbers).map(stands).collect();
         let block = array.block_size() as usize;
-        let make = |(this, one): (usize, &mut Option<Super>)| {
-            let Super { at, superblock } = one.as_mut()?;
+        let make = |(this, one): (usize, &mut Option<Label>)| {
+            let Label { at, superblock, .. } = one.as_mut()?;
             let old = superblock.to_bytes()?;
             superblock.update(&Update {
                 events,

@@ -256,13 +256,13 @@ impl Redo {
             let mut failed = None;
             let send = |place: &u16| {
                 let start = self.of(*place)? + self.head + at;
-                let whole = array.members[usize::from(*place)].whole()?;
+                let member = &array.members[usize::from(*place)];
                 let io = Io::write(BlockRange::new(start, (1 + payload) as u32), entry.clone()).fua();
-                Some((usize::from(*place), whole.submit(io)))
+                Some((usize::from(member.slot.get()), member.whole()?.submit(io)))
             };
-            each(some.filter_map(send).collect::<Vec<_>>(), |place, error| {
+            each(some.filter_map(send).collect::<Vec<_>>(), |slot, error| {
                 // It was a u16.
-                failed = Some((array.fault(place as u16, error), error))
+                failed = Some((array.fault_of(slot as u16, error), error))
             })
             .await;
             match failed {

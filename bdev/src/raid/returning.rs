@@ -53,7 +53,7 @@ impl State {
     }
 
     /// What has to be locked for a stretch of a member, and what is noted for it. Nothing if the array has nothing there.
-    fn spot(&self, member: u16, range: BlockRange) -> Option<Spot> {
+    pub(super) fn spot(&self, member: u16, range: BlockRange) -> Option<Spot> {
         let rows = intent::range(range);
         match &self.places {
             Places::Mirror { .. } => Some((rows.clone(), rows)),

@@ -28,6 +28,8 @@ use std::{
 #[derive(Clone)]
 pub struct Machine {
     pub sims: Vec<Sim>,
+    /// So many members the array has; there may be more disks.
+    pub places: usize,
     pub shape: Shape,
     pub keeps: Keeps,
 }
@@ -54,6 +56,7 @@ impl Machine {
     pub fn new(shape: Shape, members: usize, seed: u64, keeps: Keeps) -> Machine {
         let mut machine = Machine {
             sims: Vec::new(),
+            places: members,
             shape,
             keeps,
         };
@@ -86,7 +89,7 @@ impl Machine {
         new.layout = layout;
         new.chunk = self.shape.chunk().unwrap_or(0);
         new.size = USED;
-        new.raid_disks = self.sims.len() as u32;
+        new.raid_disks = self.places as u32;
         new.data_offset = self.data();
         new.data_size = USED;
         new.super_offset = SUPER;
@@ -94,13 +97,14 @@ impl Machine {
         new.device = uuid::Uuid::from_u128(at as u128 + 1);
         new.events = events;
         new.resync_offset = u64::MAX;
-        new.roles = (0..self.sims.len() as u16).map(v1::Role::Active).collect();
+        new.roles = (0..self.places as u16).map(v1::Role::Active).collect();
+        new.roles.resize(self.places + 2, v1::Role::Spare);
         match self.keeps {
             Keeps::Nothing => (),
             Keeps::Partial { several } => new.set_ppl(BITMAP as i16, if several { 512 } else { 24 }, several),
             Keeps::Bitmap => {
                 new.set_bitmap_offset(Some(BITMAP as i32));
-                let span = self.shape.places(self.sims.len(), USED).unwrap().span();
+                let span = self.shape.places(self.places, USED).unwrap().span();
                 let mut header = bitmap::Header::new(id, span, (UNIT * 512) as u32, 8);
                 header.events = events;
                 self.sims[at].store(SUPER + BITMAP, &header.to_bytes());
@@ -135,7 +139,8 @@ impl Machine {
             .iter()
             .map(|parts| parts.as_ref().map(|parts| parts.data.geometry()))
             .collect();
-        raid::geometry(self.shape, &geometries, USED).expect("a shape")
+        let (members, replacements) = geometries.split_at(self.places);
+        raid::geometry(self.shape, members, replacements, USED).expect("a shape")
     }
 
     /// What its disks say.
@@ -148,7 +153,7 @@ impl Machine {
         let supers: Vec<Superblock> = there.iter().map(|member| self.superblock(*member)).collect();
         let mut made = assembly::assemble(&supers.iter().collect::<Vec<_>>()).expect("an array");
         let best = &supers[made.best];
-        let places = self.shape.places(self.sims.len(), USED).unwrap();
+        let places = self.shape.places(self.places, USED).unwrap();
         let (bitmap, mut differs) = match best.bitmap_offset() {
             Some(_) => {
                 let place = at(there[made.best], SUPER + BITMAP, 8);
@@ -174,22 +179,31 @@ impl Machine {
             std::mem::swap(&mut differs, &mut noted);
             noted.retain(|_| bitmap.is_some())
         }
-        let mut members = vec![None; self.sims.len()];
-        let mut parts: Vec<Option<Parts>> = vec![None; self.sims.len()];
+        // Behind the places those that replace them.
+        let mut members = vec![None; self.places * 2];
+        let mut parts: Vec<Option<Parts>> = vec![None; self.places * 2];
         let mut logged = false;
-        for (place, found) in made.places.iter().enumerate() {
-            let Some((found, standing)) = found else { continue };
-            let sim = there[*found];
-            if *standing == Standing::InSync {
+        let seats = made.places.iter().enumerate();
+        let seats = seats.filter_map(|(place, seat)| seat.map(|(found, standing)| (place, found, standing)));
+        let replacing = made.replacing.iter().map(|(found, place, standing)| {
+            let to = match standing {
+                Standing::Rebuilding(to) => *to,
+                _ => USED,
+            };
+            (self.places + usize::from(*place), *found, Standing::Rebuilding(to))
+        });
+        for (place, found, standing) in seats.chain(replacing) {
+            let sim = there[found];
+            if standing == Standing::InSync {
                 let bitmap = if bitmap.is_some() { 1 } else { 0 };
-                let room = redo::room(&supers[*found], bitmap);
+                let room = redo::room(&supers[found], bitmap);
                 let anchor = room.and_then(|room| redo::Anchor::parse(&at(sim, room.start, 1)));
-                logged |= anchor.is_some_and(|anchor| anchor.goes_with(&supers[*found]))
+                logged |= anchor.is_some_and(|anchor| anchor.goes_with(&supers[found]))
             }
             members[place] = Some(Seat {
                 state: match standing {
-                    Standing::Rebuilding(to) => MemberState::Rebuilding { to: *to },
-                    Standing::Returning(to) => MemberState::Returning { to: *to },
+                    Standing::Rebuilding(to) => MemberState::Rebuilding { to },
+                    Standing::Returning(to) => MemberState::Returning { to },
                     _ => MemberState::InSync,
                 },
                 write_mostly: false,
@@ -202,6 +216,7 @@ impl Machine {
                 whole,
             })
         }
+        let mut replacements = members.split_off(self.places);
         let lacks = members.iter().any(|seat| {
             seat.as_ref()
                 .is_none_or(|seat: &Seat| seat.state != MemberState::InSync)
@@ -213,13 +228,19 @@ impl Machine {
             return None;
         }
         if replay {
-            noted = std::mem::take(&mut differs)
+            noted = std::mem::take(&mut differs);
+            // Nobody says which of its rows were being written.
+            for seat in replacements.iter_mut().flatten() {
+                let seat: &mut Seat = seat;
+                seat.state = MemberState::Rebuilding { to: 0 }
+            }
         }
         let plan = Plan {
             name: "md0".into(),
             shape: self.shape,
             used: USED,
             members,
+            replacements,
             bitmap,
             differs,
             noted: if partial { Vec::new() } else { noted },
@@ -340,6 +361,32 @@ pub async fn read_all(disk: &Disk) -> Vec<u8> {
 }
 
 impl Machine {
+    /// One more disk that is to replace the member in a place, and says so: what an administrator's command leaves behind.
+    pub fn join(&mut self, place: usize, seed: u64) {
+        let (at, len) = (self.sims.len(), self.data() + USED);
+        let sim = Sim::able(512, len, seed * 10 + at as u64);
+        sim.store(0, &Rng::new(seed).bytes((len * 512) as usize));
+        let Superblock::V1(mut new) = self.superblock(place) else {
+            panic!("of version 1")
+        };
+        new.number = at as u32;
+        new.device = uuid::Uuid::from_u128(2000 + u128::from(seed));
+        new.roles[at] = v1::Role::Active(place as u16);
+        new.features.set(v1::Features::REPLACEMENT, true);
+        new.features.set(v1::Features::RECOVERY, true);
+        new.recovery_offset = 0;
+        sim.store(SUPER, &new.to_bytes().expect("few roles"));
+        let partial = spec::md::ppl::Header::new(new.array, 0);
+        if self.keeps != Keeps::Nothing {
+            let bytes = match self.keeps {
+                Keeps::Bitmap => self.sims[place].bytes()[((SUPER + BITMAP) * 512) as usize..][..512].to_vec(),
+                _ => partial.to_bytes().expect("no entries").to_vec(),
+            };
+            sim.store(SUPER + BITMAP, &bytes)
+        }
+        self.sims.push(sim)
+    }
+
     /// Another disk in the place of one that was lost, and superblocks that say so: what an administrator's command leaves behind.
     pub fn replace(&mut self, lost: usize, seed: u64) {
         self.replace_all(&[lost], seed)
@@ -353,7 +400,7 @@ impl Machine {
             // It holds rubbish, not zeros.
             self.sims[*at].store(0, &Rng::new(seed).bytes(((self.data() + USED) * 512) as usize));
         }
-        let others: Vec<usize> = (0..self.sims.len()).filter(|at| !lost.contains(at)).collect();
+        let others: Vec<usize> = (0..self.places).filter(|at| !lost.contains(at)).collect();
         let best = others
             .iter()
             .map(|at| self.superblock(*at))
@@ -364,10 +411,10 @@ impl Machine {
             false => Standing::InSync,
         };
         let members: Vec<(Option<u32>, Standing)> =
-            (0..self.sims.len()).map(|at| (Some(at as u32), standing(at))).collect();
+            (0..self.places).map(|at| (Some(at as u32), standing(at))).collect();
         let events = best.events() + 1;
         let unclean = best.in_sync_to() != u64::MAX;
-        for this in 0..self.sims.len() {
+        for this in 0..self.places {
             let mut new = if lost.contains(&this) {
                 best.clone()
             } else {

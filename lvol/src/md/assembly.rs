@@ -90,6 +90,9 @@ pub(super) fn assemble(members: &[Enrolled<'_>], given: Given<'_>) -> Assembly {
     assembly
 }
 
+/// A device that replaces the member in a place, and how it stands with it.
+type Replacing = (usize, u16, Stands);
+
 /// What can be made of an array, or why nothing.
 struct Made {
     table: Table,
@@ -169,6 +172,15 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
             let reason = format!("member {place} of {} of the MD array {name:?}{how}", found.places.len());
             standings.push(stand(disk.disk, Verdict::Claimed, reason, device))
         }
+    }
+    for (at, place, standing) in &found.replacing {
+        let (disk, device) = disks[*at];
+        let how = match standing {
+            Stands::Rebuilding(to) => format!(", and has its first {to} sectors"),
+            _ => String::new(),
+        };
+        let reason = format!("replaces member {place} of the MD array {name:?}{how}");
+        standings.push(stand(disk.disk, Verdict::Claimed, reason, device))
     }
     for at in &found.spares {
         let (disk, device) = disks[*at];
@@ -338,10 +350,17 @@ fn make(disks: &[Disk<'_>], found: &assembly::Assembly) -> Result<Made, String> 
         .map(|seat| seat.filter(|(at, _)| !disks[*at].0.gone || disks[*at].0.carries))
         .collect();
     let missing = seats.iter().filter(|seat| seat.is_none()).count();
-    let mut spares = found
-        .spares
-        .iter()
-        .filter(|at| !disks[**at].0.gone && disks[**at].1.room() >= superblock.size());
+    let there = |at: usize| !disks[at].0.gone && disks[at].1.room() >= superblock.size();
+    let replacing = found.replacing.iter().copied();
+    let (behind, instead): (Vec<Replacing>, Vec<Replacing>) = replacing
+        .filter(|(at, ..)| there(*at) || disks[*at].0.carries)
+        .partition(|(_, place, _)| seats[usize::from(*place)].is_some());
+    // Whom it was to replace has gone.
+    let mut seats = seats;
+    for (at, place, standing) in instead {
+        seats[usize::from(place)] = Some((at, standing))
+    }
+    let mut spares = found.spares.iter().filter(|at| there(**at));
     // Rule 4.
     let take = |seat: Option<(usize, Stands)>| seat.or_else(|| Some((*spares.next()?, Stands::Rebuilding(0))));
     let seats: Vec<Option<(usize, Stands)>> = match superblock.level() {
@@ -359,7 +378,7 @@ fn make(disks: &[Disk<'_>], found: &assembly::Assembly) -> Result<Made, String> 
             let members: Vec<Disk<'_>> = seats.iter().flatten().map(|(at, _)| disks[*at]).collect();
             runs(superblock, &members, per)?
         }
-        _ => array(disks, found, &seats, per)?,
+        _ => array(disks, found, &seats, &behind, per)?,
     };
     let blocks = match &table {
         Table::Raid { shape, used, on, .. } => shape.places(on.len(), *used)?.blocks(),
@@ -423,6 +442,7 @@ fn array(
     disks: &[Disk<'_>],
     found: &assembly::Assembly,
     seats: &[Option<(usize, Stands)>],
+    replacing: &[Replacing],
     per: u64,
 ) -> Result<Table, String> {
     let best = disks[found.best].1;
@@ -494,14 +514,13 @@ fn array(
             (vec![(from, places.span().saturating_sub(from))], Vec::new())
         }
     };
-    let seat = |seat: &Option<(usize, Stands)>| {
-        let Some((at, stands)) = seat else { return Ok(None) };
-        let (disk, device) = disks[*at];
+    let seat = |at: usize, stands: Stands| {
+        let (disk, device) = disks[at];
         let bytes = device
             .superblock
             .to_bytes()
             .ok_or("has a superblock that cannot be written")?;
-        Ok::<_, String>(Some(table::Seat {
+        Ok::<_, String>(table::Seat {
             on: disk.disk.to_owned(),
             start: blocks(device.superblock.data_offset(), per)?,
             state: match stands {
@@ -518,9 +537,20 @@ fn array(
                 .map(|bad| (bad.start / per, (bad.start % per + bad.count).div_ceil(per)))
                 .collect(),
             superblock: Some((blocks(device.at, per)?, Bytes(bytes))),
-        }))
+        })
     };
-    let on = seats.iter().map(seat).collect::<Result<Vec<_>, _>>()?;
+    let place = |known: &Option<(usize, Stands)>| known.map(|(at, stands)| seat(at, stands)).transpose();
+    let on = seats.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+    let behind = |(at, place, stands): &Replacing| {
+        let stands = match stands {
+            // Nobody says which of its rows were being written.
+            _ if replay => Stands::Rebuilding(0),
+            Stands::Rebuilding(to) => Stands::Rebuilding(*to),
+            _ => Stands::Rebuilding(superblock.size()),
+        };
+        Ok::<_, String>((*place, seat(*at, stands)?))
+    };
+    let replacements = replacing.iter().map(behind).collect::<Result<Vec<_>, _>>()?;
     // A bitmap that is not up to date is kept as if it had been just made.
     let header = best.bitmap.as_ref().map(|bitmap| {
         let mut header = Header::clone(&bitmap.header);
@@ -533,6 +563,7 @@ fn array(
         shape,
         used,
         on,
+        replacements,
         bitmap: header.map(|header| Bytes(header.to_bytes().to_vec())),
         differs,
         noted,

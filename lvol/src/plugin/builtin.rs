@@ -13,7 +13,7 @@ use crate::{
     },
     md::{
         Md,
-        edit::{RaidAdd, RaidCreate, RaidDelete, RaidReadd, RaidRemove},
+        edit::{RaidAdd, RaidCreate, RaidDelete, RaidReadd, RaidRemove, RaidReplace},
     },
     part::{
         amiga::Amiga,
@@ -82,7 +82,14 @@ static LINK_VERBS: [&dyn Verb; 6] = [
 ];
 
 /// What can be done to arrays.
-static MD_VERBS: [&dyn Verb; 5] = [&RaidCreate, &RaidAdd, &RaidReadd, &RaidRemove, &RaidDelete];
+static MD_VERBS: [&dyn Verb; 6] = [
+    &RaidCreate,
+    &RaidAdd,
+    &RaidReplace,
+    &RaidReadd,
+    &RaidRemove,
+    &RaidDelete,
+];
 
 /// For those that bring none.
 static NO_VERBS: [&dyn Verb; 0] = [];

@@ -36,8 +36,10 @@ pub fn distinct(table: &Table, look: &Look<'_>) -> Result<(), String> {
             runs.map(|run| (run.on.clone(), Extent::new(run.start, run.blocks)))
                 .collect()
         }
-        Table::Raid { on, used, .. } => {
-            let seats = on.iter().flatten();
+        Table::Raid {
+            on, replacements, used, ..
+        } => {
+            let seats = on.iter().flatten().chain(replacements.iter().map(|(_, seat)| seat));
             seats
                 .map(|seat| (seat.on.clone(), Extent::new(seat.start, *used)))
                 .collect()

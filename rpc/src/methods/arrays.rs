@@ -69,6 +69,31 @@ struct Member {
     rebuilt_bytes: Option<u64>,
     write_mostly: bool,
     corrected_reads: u32,
+    /// Who replaces it, if somebody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replacement: Option<Replacement>,
+}
+
+#[derive(Serialize)]
+struct Replacement {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk: Option<String>,
+    copied_bytes: u64,
+}
+
+/// Who an array was built from, by [`MemberReport::slot`](bdev::raid::MemberReport).
+fn seat<'a>(
+    on: &'a [Option<bdev::table::Seat>],
+    replacements: &'a [(u16, bdev::table::Seat)],
+    slot: usize,
+) -> Option<&'a bdev::table::Seat> {
+    match slot.checked_sub(on.len()) {
+        None => on[slot].as_ref(),
+        Some(place) => {
+            let known = replacements.iter().find(|(known, _)| usize::from(*known) == place);
+            known.map(|(_, seat)| seat)
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -99,7 +124,9 @@ async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
     for node in nodes {
         let Table::Raid {
             shape,
+            used,
             on,
+            replacements,
             bitmap,
             read_only,
             ..
@@ -117,19 +144,19 @@ async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
             | bdev::raid::Shape::Raid10 { layout, .. } => Some(*layout),
             bdev::raid::Shape::Raid1 | bdev::raid::Shape::Raid4 { .. } => None,
         };
-        let members = report
-            .members
-            .iter()
-            .zip(on)
-            .enumerate()
-            .map(|(place, (member, seat))| Member {
-                place,
-                disk: seat.as_ref().map(|seat| seat.on.clone()),
-                state: word(member.state),
-                rebuilt_bytes: member.state.to().map(|to| to * block),
-                write_mostly: member.write_mostly,
-                corrected_reads: member.corrected,
-            });
+        let disk = |slot: usize| seat(on, replacements, slot).map(|seat| seat.on.clone());
+        let members = report.members.iter().enumerate().map(|(place, member)| Member {
+            place,
+            disk: disk(member.slot.into()),
+            replacement: member.replacement.map(|behind| Replacement {
+                disk: disk(place + on.len()),
+                copied_bytes: behind.to().unwrap_or(*used) * block,
+            }),
+            state: word(member.state),
+            rebuilt_bytes: member.state.to().map(|to| to * block),
+            write_mostly: member.write_mostly,
+            corrected_reads: member.corrected,
+        });
         all.push(Array {
             uuid: node.uuid,
             level: shape.name(),
@@ -277,13 +304,21 @@ struct Fail {
 /// Gives up a member, as if it had failed.
 async fn fail(context: Arc<Context>, params: Fail) -> RpcResult<bool> {
     let node = context.disk(&params.name)?;
-    let Table::Raid { on, .. } = &node.table else {
+    let Table::Raid { on, replacements, .. } = &node.table else {
         return Err(no_array(&params.name));
     };
-    let named = |seat: &Option<bdev::table::Seat>| seat.as_ref().is_some_and(|seat| seat.on == params.member);
-    let place = on.iter().position(named).or_else(|| params.member.parse().ok());
-    let place = place.and_then(|place| u16::try_from(place).ok()).ok_or_else(|| {
+    let report = context.graph.array(&node.name).await;
+    let report = report.map_err(|why| RpcError::errno(Errno::Inval).because(why.to_string()))?;
+    let is_named = |slot: usize| seat(on, replacements, slot).is_some_and(|seat| seat.on == params.member);
+    let place = report.members.iter().position(|member| is_named(member.slot.into()));
+    let behind = (0..on.len()).find(|place| report.members[*place].replacement.is_some() && is_named(place + on.len()));
+    let asked = match (place, behind) {
+        (Some(place), _) => Some(Command::Fail(place as u16)),
+        (None, Some(place)) => Some(Command::FailReplacement(place as u16)),
+        (None, None) => params.member.parse().ok().map(Command::Fail),
+    };
+    let asked = asked.ok_or_else(|| {
         RpcError::errno(Errno::Inval).because(format!("{:?} is no member of {:?}", params.member, params.name))
     })?;
-    command(&context, &params.name, Command::Fail(place)).await
+    command(&context, &params.name, asked).await
 }

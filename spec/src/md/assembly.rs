@@ -21,6 +21,8 @@ pub struct Assembly {
     /// Devices that were away, whose places are empty, and which may have them back if the bitmap still knows what they have missed
     /// ([`may_return`]).
     pub returning: Vec<(usize, u16)>,
+    /// Devices that replace the member in a place, which is there and holds what it should: how far each is. One that has come back, or has only been told to, has nothing.
+    pub replacing: Vec<(usize, u16, Standing)>,
     /// Devices that wait for a place.
     pub spares: Vec<usize>,
     /// Places whose members are not there, though the array last ran with them.
@@ -50,7 +52,7 @@ pub enum Why {
         /// Which device.
         with: usize,
     },
-    /// It was to replace the member in this place, which is still there.
+    /// It was to replace the member in this place, which does not hold what it should, or is being replaced by another.
     Replacement {
         /// Which place.
         place: u16,
@@ -75,7 +77,7 @@ impl fmt::Display for Why {
             ),
             Why::Replacement { place } => write!(
                 f,
-                "it was to replace the member in place {place}, which is still there and goes on"
+                "it was to replace the member in place {place}, which is being brought up to date itself, or replaced by another"
             ),
             Why::Journal => f.write_str("it is the array's journal, which is not replayed here"),
             Why::Senseless => f.write_str("it has no place in the array by its own account"),
@@ -110,8 +112,15 @@ pub enum Refusal {
 /// Puts devices together that name one array.
 pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
     let spare = |device: &Superblock| matches!(device.role_of(device.number()), Some(Role::Spare | Role::Journal));
-    // A spare may know of the last change and of nothing before it.
-    let freshest = |(_, device): &(usize, &&Superblock)| (!spare(device), device.events(), device.utime());
+    // A spare may know of the last change and of nothing before it; one that is to replace another may be the only one that knows of that.
+    let freshest = |(_, device): &(usize, &&Superblock)| {
+        (
+            !spare(device),
+            device.events(),
+            !device.is_replacement(),
+            device.utime(),
+        )
+    };
     let Some((best, knows)) = devices.iter().enumerate().rev().max_by_key(freshest) else {
         return Err(Refusal::Nobody);
     };
@@ -126,6 +135,7 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
         best,
         places: vec![None; count as usize],
         returning: Vec::new(),
+        replacing: Vec::new(),
         spares: Vec::new(),
         awaited: Vec::new(),
         left_out: Vec::new(),
@@ -143,7 +153,12 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
                 let (events, of) = (device.events(), knows.events());
                 match assembly.places[usize::from(place)] {
                     _ if events.saturating_add(1) < of => Why::Stale { events, of },
-                    Some(_) if device.is_replacement() => Why::Replacement { place },
+                    Some((_, with)) if device.is_replacement() => {
+                        match assembly.replace(at, place, with, device.standing()) {
+                            Ok(()) => continue,
+                            Err(why) => why,
+                        }
+                    }
                     Some((with, _)) => Why::Twice { place, with },
                     None => {
                         assembly.places[usize::from(place)] = Some((at, device.standing()));
@@ -155,6 +170,20 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
                 assembly.spares.push(at);
                 continue;
             }
+            // Somebody has told it to, or it has been away: whatever it has may be old.
+            Some(Role::Spare) if device.is_replacement() => match device.role_of(number) {
+                Some(Role::Active(place)) if u32::from(place) < count => match assembly.places[usize::from(place)] {
+                    Some((_, with)) => match assembly.replace(at, place, with, Standing::Rebuilding(0)) {
+                        Ok(()) => continue,
+                        Err(why) => why,
+                    },
+                    None => {
+                        assembly.spares.push(at);
+                        continue;
+                    }
+                },
+                _ => Why::Senseless,
+            },
             Some(Role::Journal) => Why::Journal,
             Some(Role::Faulty | Role::Spare) => Why::Failed,
             _ => Why::Senseless,
@@ -185,6 +214,20 @@ pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
     // There are at most MEMBERS_MAX.
     assembly.awaited = (0..count as u16).filter(awaited).collect();
     Ok(assembly)
+}
+
+impl Assembly {
+    /// A device replaces the member in a place with which it stands so, unless that cannot be.
+    fn replace(&mut self, at: usize, place: u16, with: Standing, standing: Standing) -> Result<(), Why> {
+        let taken = self.replacing.iter().any(|(_, other, _)| *other == place);
+        match taken || with != Standing::InSync {
+            true => Err(Why::Replacement { place }),
+            false => {
+                self.replacing.push((at, place, standing));
+                Ok(())
+            }
+        }
+    }
 }
 
 /// It went on, and without the best: neither has what the other wrote. What it says of the others is as it was when it was last written.
@@ -364,8 +407,39 @@ mod tests {
         // Wherever it stands in the list.
         all.insert(0, Superblock::V1(new));
         let made = assembled(&all).unwrap();
-        assert_eq!(made.left_out, [(0, Why::Replacement { place: 0 })]);
+        assert_eq!(made.replacing, [(0, 0, Standing::Rebuilding(64))]);
         assert_eq!(made.places, [Some((1, Standing::InSync)), Some((2, Standing::InSync))]);
+        // One that has been away has missed who knows what.
+        let mut away = all.clone();
+        for one in &mut away[1..] {
+            let Superblock::V1(one) = one else { panic!("version 1") };
+            one.roles[2] = Role::Spare
+        }
+        let made = assembled(&away).unwrap();
+        assert_eq!(made.replacing, [(0, 0, Standing::Rebuilding(0))]);
+        // While it goes on, both have the place.
+        let members = [
+            (Some(0), Standing::InSync),
+            (Some(1), Standing::InSync),
+            (Some(2), Standing::Rebuilding(128)),
+            (None, Standing::Missing),
+        ];
+        let mut goes_on = all.clone();
+        for (at, this) in [(0, 2), (1, 0), (2, 1)] {
+            goes_on[at].update(&Update {
+                events: 12,
+                time: 1,
+                dirty: false,
+                in_sync_to: u64::MAX,
+                members: &members,
+                this,
+                corrected: 0,
+            })
+        }
+        let made = assembled(&goes_on).unwrap();
+        assert_eq!(made.replacing, [(0, 0, Standing::Rebuilding(128))]);
+        assert_eq!(made.places, [Some((1, Standing::InSync)), Some((2, Standing::InSync))]);
+        assert!(goes_on[0].is_replacement() && !goes_on[1].is_replacement());
         all.remove(1);
         let made = assembled(&all).unwrap();
         assert_eq!(

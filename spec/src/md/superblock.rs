@@ -71,9 +71,10 @@ pub struct Update<'a> {
     pub dirty: bool,
     /// Members are alike before this sector; all ones if everywhere.
     pub in_sync_to: u64,
-    /// By their places: the number of the member that has it, if that is known, and how it stands with it.
+    /// By their places: the number of the member that has it, if that is known, and how it stands with it. Behind them, in the same order, those that replace
+    /// them, if there are any; 0.90 has no word for these.
     pub members: &'a [(Option<u32>, Standing)],
-    /// Where the member stands whose superblock this is.
+    /// Where the member stands in that whose superblock this is.
     pub this: usize,
     /// Read errors of it that were mended.
     pub corrected: u32,
@@ -345,11 +346,23 @@ impl Superblock {
     }
 }
 
+/// What a member with a place is called.
+fn role(place: usize, standing: Standing) -> Role {
+    match standing {
+        // Places are u16 in every shape.
+        Standing::InSync | Standing::Rebuilding(_) | Standing::Returning(_) => Role::Active(place as u16),
+        Standing::Failed => Role::Faulty,
+        Standing::Missing => Role::Spare,
+    }
+}
+
 fn update_v1(superblock: &mut v1::Superblock, update: &Update<'_>) {
     superblock.events = update.events;
     superblock.utime = Time::from_seconds(update.time);
     superblock.resync_offset = if update.dirty { 0 } else { update.in_sync_to };
-    for (place, (number, standing)) in update.members.iter().enumerate() {
+    let places = update.members.len().min(superblock.raid_disks as usize);
+    let (members, replacements) = update.members.split_at(places);
+    for (place, (number, standing)) in members.iter().enumerate() {
         // Whoever had the place before has it no more. MD calls those that have gone away what it calls spares, and those that failed faulty.
         let before = match standing {
             Standing::Missing => Role::Spare,
@@ -363,11 +376,12 @@ fn update_v1(superblock: &mut v1::Superblock, update: &Update<'_>) {
         let Some(known) = number.and_then(|number| superblock.roles.get_mut(number as usize)) else {
             continue;
         };
-        match standing {
-            // Places are u16 in every shape.
-            Standing::InSync | Standing::Rebuilding(_) | Standing::Returning(_) => *known = Role::Active(place as u16),
-            Standing::Failed => *known = Role::Faulty,
-            Standing::Missing => *known = Role::Spare,
+        *known = role(place, *standing)
+    }
+    // They have the role of those whom they replace.
+    for (place, (number, standing)) in replacements.iter().enumerate() {
+        if let Some(known) = number.and_then(|number| superblock.roles.get_mut(number as usize)) {
+            *known = role(place, *standing)
         }
     }
     let this = update.members.get(update.this).map(|(_, standing)| *standing);
@@ -379,7 +393,7 @@ fn update_v1(superblock: &mut v1::Superblock, update: &Update<'_>) {
     superblock.features.set(Features::RECOVERY, rebuilt.is_some());
     superblock.features.set(Features::RECOVERY_BITMAP, returns);
     // Whoever has a place has it for itself.
-    superblock.features.set(Features::REPLACEMENT, false);
+    superblock.features.set(Features::REPLACEMENT, update.this >= places);
     superblock.recovery_offset = rebuilt.unwrap_or(0);
     superblock.corrected_reads = superblock.corrected_reads.max(update.corrected)
 }
@@ -396,7 +410,7 @@ fn update_v0(superblock: &mut v0::Superblock, update: &Update<'_>) {
         true => 0,
         false => u32::try_from(update.in_sync_to).unwrap_or(u32::MAX),
     });
-    let places = update.members.len();
+    let places = update.members.len().min(superblock.raid_disks() as usize);
     let old: Vec<Descriptor> = (0..v0::DISKS).filter_map(|number| superblock.disk(number)).collect();
     let device = |number: Option<u32>| {
         number
@@ -406,7 +420,7 @@ fn update_v0(superblock: &mut v0::Superblock, update: &Update<'_>) {
     };
     let (mut active, mut failed, mut spares) = (0, 0, 0);
     let mut this = superblock.this();
-    for (place, (number, standing)) in update.members.iter().enumerate() {
+    for (place, (number, standing)) in update.members.iter().take(places).enumerate() {
         let known = device(*number);
         let here = |number: usize, state: u32| Descriptor {
             number: number as u32,

@@ -3,6 +3,7 @@
 //! ```text
 //!   raid-create   wipe ──► bitmaps ──► superblocks, as one intent: an array is there with all of its members or not at all
 //!   raid-add      a spare's superblock; whoever runs the array gives it a place if one is empty, and rebuilds it
+//!   raid-replace  a superblock that says whom it replaces; whoever runs the array copies that one, and gives it up at the end
 //!   raid-readd    one that failed says that it wants its place back; whoever runs the array copies what it has missed
 //!   raid-remove   the superblock of a disk without a place is wiped
 //!   raid-delete   superblocks and bitmaps are wiped; what was in the array stays where it was
@@ -10,14 +11,17 @@
 mod add;
 mod create;
 mod delete;
+mod join;
 mod readd;
 mod remove;
+mod replace;
 
 pub use add::RaidAdd;
 pub use create::RaidCreate;
 pub use delete::RaidDelete;
 pub use readd::RaidReadd;
 pub use remove::RaidRemove;
+pub use replace::RaidReplace;
 
 use super::{Device, Md, assembly};
 use crate::{
@@ -176,14 +180,16 @@ fn divide(new: &mut V1, division: Division, unit: u64, level: Level) {
 
 /// The array of this name, disk or identity, of which we know everything.
 fn find(draft: &Draft<'_>, object: &str) -> Result<Group, Refusal> {
-    let mut groups = draft.disks.groups();
-    groups.retain(|group| {
-        group.format == "md" && (group.name == object || group.id == object || assembly::disk(&group.name) == object)
-    });
-    groups.pop().ok_or_else(|| {
+    group_of(draft.disks, object).ok_or_else(|| {
         Refusal::new(Code::NotFound, format!("there is no array {object:?}"))
             .but("`ashlar raid ls` lists those that run")
     })
+}
+
+fn group_of(disks: &dyn Disks, object: &str) -> Option<Group> {
+    let is_it = |group: &Group| group.name == object || group.id == object || assembly::disk(&group.name) == object;
+    let mut groups = disks.groups().into_iter();
+    groups.find(|group| group.format == "md" && is_it(group))
 }
 
 /// What a disk says of itself as a member.

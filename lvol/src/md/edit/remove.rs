@@ -45,7 +45,7 @@ impl Verb for RaidRemove {
             // By what they say now: one may have been given up a moment ago.
             let superblocks: Vec<&Superblock> = present.iter().map(|(_, device)| &device.superblock).collect();
             let damaged = |why: assembly::Refusal| Refusal::new(Code::Damaged, format!("{:?}: {why}", group.name));
-            let places = assembly::assemble(&superblocks).map_err(damaged)?.places;
+            let found = assembly::assemble(&superblocks).map_err(damaged)?;
             for disk in &options.disks {
                 let name = draft.facts(disk)?.name.clone();
                 let known = present.iter().position(|(member, _)| *member == name);
@@ -54,8 +54,16 @@ impl Verb for RaidRemove {
                     Refusal::new(Code::NotFound, why)
                 })?;
                 let has = |seat: &Option<(usize, _)>| seat.as_ref().is_some_and(|(who, _)| *who == at);
-                if let Some(place) = places.iter().position(has) {
-                    let why = format!("{name:?} has place {place} of the array {:?}", group.name);
+                let behind = found.replacing.iter().find(|(who, ..)| *who == at);
+                let why = match (found.places.iter().position(has), behind) {
+                    (Some(place), _) => Some(format!("{name:?} has place {place} of the array {:?}", group.name)),
+                    (None, Some((_, place, _))) => Some(format!(
+                        "{name:?} replaces member {place} of the array {:?}",
+                        group.name
+                    )),
+                    (None, None) => None,
+                };
+                if let Some(why) = why {
                     return Err(Refusal::new(Code::InUse, why).but("`ashlar raid fail` gives it up first"));
                 }
                 wipe(draft, &name, device).await?;
