@@ -88,7 +88,7 @@ impl BlockDevice for Raid {
         if io.op != Op::Read || io.range.count == 0 || !state.is_ready() {
             return Mapped::Stay;
         }
-        let (member, at) = match &state.places {
+        let (member, at) = match &state.places() {
             Places::Parity { parity, .. } => {
                 if !within(io.range, parity.chunk()) {
                     return Mapped::Stay;
@@ -123,7 +123,7 @@ impl BlockDevice for Raid {
     async fn submit(&self, io: Io) -> IoResult {
         let state = &*self.array.0;
         state.ios.set(state.ios.get() + 1);
-        let chunk = state.places.chunk();
+        let chunk = state.places().chunk();
         match io.op {
             Op::Flush => state.flush_members().await,
             Op::Allocation => Allocation::all(io.range).tell(&io),
@@ -132,7 +132,7 @@ impl BlockDevice for Raid {
                 Some(chunk) if !within(io.range, chunk) => self.in_parts(&io, chunk).await,
                 _ => self.parts.submit(io).await,
             },
-            Op::Write | Op::Unmap | Op::WriteZeroes { .. } => match &state.places {
+            Op::Write | Op::Unmap | Op::WriteZeroes { .. } => match &state.places() {
                 Places::Mirror { .. } => self.parts.submit(io).await,
                 Places::Raid10(raid10) => self.in_parts(&io, raid10.chunk()).await,
                 Places::Parity { parity, .. } => {
@@ -166,7 +166,7 @@ impl Raid {
             let mut at = whole.start;
             while at < whole.end {
                 let next = (at + step).min(whole.end);
-                if !state.whole_stripes(parity, at..next, io).await? && io.op != Op::Unmap {
+                if !state.whole_stripes(&parity, at..next, io).await? && io.op != Op::Unmap {
                     // At most the range of the I/O.
                     let part = BlockRange::new(at * u64::from(wide), ((next - at) * u64::from(wide)) as u32);
                     self.in_parts(&zeros(io, part, state.bytes(part.count)), wide).await?
@@ -212,7 +212,7 @@ impl BlockDevice for Inner {
         if !state.is_ready() {
             state.ready().await?
         }
-        match (&state.places, io.op) {
+        match (&state.places(), io.op) {
             (Places::Parity { parity, .. }, Op::Read) => state.read_chunk(parity, io).await,
             (Places::Parity { parity, .. }, Op::Write) => state.write_stripe(parity, io).await,
             (Places::Mirror { .. } | Places::Raid10(_), Op::Read) => state.read_copy(io).await,

@@ -31,7 +31,10 @@ type Told = Rc<dyn Fn(bool)>;
 pub(crate) struct State {
     /// For the log.
     pub name: String,
-    pub places: Places,
+    /// Where everything is: it may grow.
+    places: Cell<Places>,
+    /// Blocks that each member gives.
+    pub used: Cell<u64>,
     block_shift: u32,
     /// By their places, and behind them, in the same order, those that replace them.
     pub members: Box<[Member]>,
@@ -65,6 +68,8 @@ pub(crate) struct State {
 pub(crate) struct Making {
     pub name: String,
     pub places: Places,
+    /// Blocks that each member gives.
+    pub used: u64,
     pub block_size: u32,
     pub members: Vec<Member>,
     pub intent: Intent,
@@ -79,7 +84,8 @@ impl State {
     pub fn new(making: Making) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
             name: making.name,
-            places: making.places,
+            places: Cell::new(making.places),
+            used: Cell::new(making.used),
             block_shift: making.block_size.trailing_zeros(),
             members: making.members.into(),
             locks: Locks::default(),
@@ -100,6 +106,16 @@ impl State {
             told: RefCell::default(),
             me: me.clone(),
         })
+    }
+
+    /// Where everything is.
+    #[inline]
+    pub fn places(&self) -> Places {
+        self.places.get()
+    }
+
+    pub(super) fn set_places(&self, places: Places) {
+        self.places.set(places)
     }
 
     /// True if the log need not be replayed, or was.
@@ -162,12 +178,13 @@ impl State {
         for member in &self.members {
             member.set_parts(parts.get(usize::from(member.slot.get())).cloned().flatten())
         }
-        (0..self.places.members()).for_each(|place| self.pair(place))
+        self.lengthen();
+        (0..self.places().members()).for_each(|place| self.pair(place))
     }
 
     /// By their places.
     pub fn seats(&self) -> &[Member] {
-        &self.members[..usize::from(self.places.members())]
+        &self.members[..usize::from(self.places().members())]
     }
 
     /// Who replaces the member in a place, and gets what is written there.
@@ -189,7 +206,7 @@ impl State {
 
     /// The members that get what is written.
     pub fn writable(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..self.places.members()).filter(|member| self.members[usize::from(*member)].writes())
+        (0..self.places().members()).filter(|member| self.members[usize::from(*member)].writes())
     }
 
     /// The data of the member in a place, if it gets what is written: with those of its replacement, if there is one.
@@ -224,7 +241,7 @@ impl State {
             return true;
         }
         let lost = |other: u16| other == member || !self.members[usize::from(other)].in_sync();
-        if this.in_sync() && !self.places.survives(lost) {
+        if this.in_sync() && !self.places().survives(lost) {
             tracing::error!(array = self.name, member, %error, "a member fails, and the array cannot do without it");
             return false;
         }
@@ -273,7 +290,7 @@ impl State {
     /// How many members more may be lost, whichever.
     pub fn spare(&self) -> usize {
         let lost = self.seats().iter().filter(|member| !member.in_sync()).count();
-        let all = match &self.places {
+        let all = match &self.places() {
             Places::Parity { parity, .. } => usize::from(parity.layout.parities()),
             Places::Mirror { members, .. } => usize::from(*members) - 1,
             Places::Raid10(raid10) => usize::from(raid10.layout.copies()) - 1,

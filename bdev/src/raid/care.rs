@@ -182,7 +182,7 @@ impl State {
         let of = match work {
             Work::Resync => self.intent.needed(),
             Work::Rebuild => self.member_blocks(),
-            Work::Check | Work::Repair => self.places.span(),
+            Work::Check | Work::Repair => self.places().span(),
         };
         let done = |member: &Member| member.state().to();
         let at = match work {
@@ -215,11 +215,11 @@ impl State {
     }
 
     fn member_blocks(&self) -> u64 {
-        match &self.places {
+        match &self.places() {
             Places::Mirror { blocks, .. } => *blocks,
             Places::Raid10(raid10) => {
                 let copies = u64::from(raid10.layout.copies());
-                (self.places.blocks() * copies).div_ceil(u64::from(raid10.members()))
+                (self.places().blocks() * copies).div_ceil(u64::from(raid10.members()))
             }
             Places::Parity { used, .. } => *used,
         }
@@ -227,9 +227,9 @@ impl State {
 
     /// What of the span is in use: whole chunks.
     fn whole_span(&self) -> u64 {
-        match &self.places {
+        match &self.places() {
             Places::Parity { parity, used } => used - used % u64::from(parity.chunk()),
-            _ => self.places.span(),
+            _ => self.places().span(),
         }
     }
 
@@ -238,7 +238,7 @@ impl State {
             Some(parity) => {
                 let stripe = range.start.0 / u64::from(parity.chunk());
                 let _guard = self.locks.lock(stripe..stripe + 1).await;
-                let differ = self.compare_rows(parity, stripe, range, repair).await?;
+                let differ = self.compare_rows(&parity, stripe, range, repair).await?;
                 if repair {
                     self.copy_again(range).await?
                 }
@@ -345,12 +345,12 @@ impl State {
             // From now on all say that it is being brought up to date, and it says so as well.
             self.introduce().await?
         }
-        let end = match &self.places {
+        let end = match &self.places() {
             Places::Parity { .. } => self.whole_span(),
             Places::Mirror { blocks, .. } => *blocks,
             Places::Raid10(_) => self
                 .member_blocks()
-                .next_multiple_of(u64::from(self.places.chunk().unwrap_or(1))),
+                .next_multiple_of(u64::from(self.places().chunk().unwrap_or(1))),
         };
         let mut noted = reactor::now();
         let rebuild = async |range| match (returns, replaces) {
@@ -394,7 +394,7 @@ impl State {
 
     /// Makes one stretch of a member what it should be. What is written there from the moment the lock is free is written to this member as well.
     pub(super) async fn rebuild_stretch(&self, member: u16, range: BlockRange) -> Result<u64, IoError> {
-        match &self.places {
+        match &self.places() {
             Places::Parity { parity, .. } => {
                 let stripe = range.start.0 / u64::from(parity.chunk());
                 let _guard = self.locks.lock(stripe..stripe + 1).await;

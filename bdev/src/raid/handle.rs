@@ -1,6 +1,7 @@
 //! An array as others have it: how it is, what is asked of it, who belongs to it from now on.
 use super::{
     Intent, Label, Log, Making, Member, MemberState, Parts, Place, Plan, Progress, Record, Seat, State, Work,
+    intent::REGIONS_MAX,
     plan::{labels, log},
 };
 use crate::IoError;
@@ -10,8 +11,6 @@ use std::rc::Rc;
 
 /// Regions that are told apart in memory, where there is no bitmap.
 const REGIONS: u64 = 1 << 14;
-/// Regions a bitmap may have: what it takes in memory is bounded.
-const REGIONS_MAX: u64 = 1 << 24;
 
 /// What an array is like at the moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +70,8 @@ pub enum Command {
     Limit(u64),
     /// Gives up a member.
     Fail(u16),
+    /// Lets each member give so many blocks, or as many as all have: the array is longer then.
+    Grow(Option<u64>),
     /// Gives up the one that replaces the member in a place.
     FailReplacement(u16),
 }
@@ -138,6 +139,7 @@ impl Array {
         Ok(Self(State::new(Making {
             name: plan.name,
             places,
+            used: plan.used,
             block_size,
             members,
             intent,
@@ -219,7 +221,7 @@ impl Array {
         let Ok(places) = plan.shape.places(plan.members.len(), plan.used) else {
             return false;
         };
-        if places != state.places || plan.bitmap.is_some() != state.intent.is_on_disk() {
+        if places != state.places() || plan.bitmap.is_some() != state.intent.is_on_disk() {
             return false;
         }
         let seats = plan.all();
@@ -316,6 +318,7 @@ impl Array {
             Command::Pause(on) => state.care.pause(on),
             Command::Cancel => state.care.cancel(),
             Command::Limit(blocks) => state.care.limit(blocks),
+            Command::Grow(used) => state.grow(used).await?,
             Command::FailReplacement(place) => {
                 if state.seats().get(usize::from(place)).is_none() || state.replacement(place).is_none() {
                     return Err(format!("nobody replaces the member in place {place}"));

@@ -16,14 +16,18 @@ use reactor::{Buf, Notify};
 use spec::{
     BlockRange,
     md::{
+        SECTOR,
         assembly::{self, Forgotten},
-        bitmap::Header,
+        bitmap::{HEADER, Header},
     },
 };
 use std::{
     cell::{Cell, RefCell},
     ops::Range,
 };
+
+/// Regions a bitmap may have: what it takes in memory is bounded.
+pub(super) const REGIONS_MAX: u64 = 1 << 24;
 
 /// Where the bitmap is on disk.
 pub(crate) struct Place {
@@ -201,6 +205,30 @@ impl Intent {
                 self.needed.set(self.needed.get() - 1)
             }
         }
+    }
+
+    /// The space is so long from now on, and what is new of it may differ. Says in words why not, if there are no bits for it.
+    pub fn grow(&self, from: u64, span: u64, sectors: u64) -> Result<(), String> {
+        let count = span.div_ceil(self.unit);
+        if count > REGIONS_MAX {
+            return Err(format!("a bitmap of {count} bits is longer than {REGIONS_MAX}"));
+        }
+        if let Some(place) = &self.place {
+            let mut header = place.header.borrow_mut();
+            let room = (u64::from(header.sectors_reserved) * SECTOR).saturating_sub(HEADER as u64) * 8;
+            if count > room {
+                return Err(format!(
+                    "its bitmap has room for {room} bits, and {count} would be needed"
+                ));
+            }
+            header.sync_size = span * sectors
+        }
+        let mut all = self.regions.take().into_vec();
+        // It was bounded above.
+        all.resize(count as usize, Region::default());
+        *self.regions.borrow_mut() = all.into();
+        self.need(from..span);
+        Ok(())
     }
 
     /// Before a write: returns when it is noted for good that members may differ there.

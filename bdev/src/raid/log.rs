@@ -113,7 +113,7 @@ impl Log {
     /// Makes right what was being written when the power failed. An error if it cannot be told.
     pub async fn replay(&self, array: &State) -> IoResult {
         match (self, array.parity()) {
-            (Log::Partial(log), Some(parity)) => log.replay(array, parity).await,
+            (Log::Partial(log), Some(parity)) => log.replay(array, &parity).await,
             (Log::Redo(log), Some(_)) => log.replay(array).await,
             _ => Err(IoError::Unsupported),
         }

@@ -22,7 +22,7 @@ type Spot = (u16, u64);
 impl State {
     /// The copies of what begins at a block and lies within a chunk: members, and where on them.
     pub(crate) fn copies(&self, start: u64) -> impl Iterator<Item = (u16, u64)> + '_ {
-        let (mirror, raid10) = match &self.places {
+        let (mirror, raid10) = match &self.places() {
             Places::Mirror { members, .. } => (Some((0..*members).map(move |member| (member, start))), None),
             Places::Raid10(raid10) => (
                 None,
@@ -53,7 +53,7 @@ impl State {
                 best = Some((cost, (member, at)))
             }
         };
-        match &self.places {
+        match &self.places() {
             Places::Mirror { members, .. } => (0..*members).for_each(|member| consider(member, range.start.0)),
             Places::Raid10(raid10) => {
                 let copies = raid10.places(range.start.0);

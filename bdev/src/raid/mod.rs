@@ -8,6 +8,7 @@
 //!   bands     their writes                              care      resync, rebuild, check
 //!   gather    writes of one stripe, put together        array     all of these, and what becomes of a member that fails
 //!   locks     ranges that one at a time has             pace      how fast it is cared for, and when it yields to hosts
+//!   grow      members give more than before
 //!   log       what is written before rows are: partial, redo                     plan, handle   what it is built from, and what others have of it
 //!   returning members that were away                       replacing   members that others replace
 //! ```
@@ -19,6 +20,7 @@ mod bands;
 mod care;
 mod each;
 mod gather;
+mod grow;
 mod handle;
 mod intent;
 mod locks;

@@ -183,7 +183,7 @@ impl State {
     fn stretch(&self, range: Range<u64>, bytes: u64) -> BlockRange {
         let most = (bytes / u64::from(self.block_size())).max(1);
         let left = (range.end - range.start).min(most);
-        let left = match self.places.chunk() {
+        let left = match self.places().chunk() {
             Some(chunk) => left.min(u64::from(chunk) - range.start % u64::from(chunk)),
             None => left,
         };

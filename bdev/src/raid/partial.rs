@@ -324,7 +324,7 @@ impl Partial {
             }
         }
         if array.is_whole() && (doubt || entries == 0) {
-            array.intent.need(0..array.places.span())
+            array.intent.need(0..array.places().span())
         }
         array.flush_members().await?;
         // What was replayed must not be once more: by then data that it takes for unchanged may have changed.
@@ -410,7 +410,7 @@ impl Partial {
                 "a partial parity log says what is not understood here"
             );
             if array.is_whole() {
-                array.intent.need(0..array.places.span())
+                array.intent.need(0..array.places().span())
             }
             return Ok(());
         };

@@ -121,6 +121,25 @@ impl Record {
             .device()
     }
 
+    /// Where a member's data begin and, if its superblock lies behind them, where they must end: in sectors.
+    pub fn room(&self, place: u16) -> Option<(u64, Option<u64>)> {
+        let supers = self.supers.borrow();
+        match &supers.get(usize::from(place))?.as_ref()?.superblock {
+            Superblock::V1(own) if own.super_offset < own.data_offset => Some((own.data_offset, None)),
+            Superblock::V1(own) => Some((own.data_offset, Some(own.data_offset + own.data_size))),
+            Superblock::V0(_) => None,
+        }
+    }
+
+    /// Members give so many sectors from now on, of as many as each has. To be written by the caller.
+    pub fn grow(&self, size: u64, rooms: &[u64]) {
+        for (one, room) in self.supers.borrow_mut().iter_mut().zip(rooms) {
+            if let Some(label) = one {
+                label.superblock.grow(size, *room)
+            }
+        }
+    }
+
     /// Each has what the other had. Where the first finds its bitmap and its log now.
     pub fn swap(&self, place: u16, other: u16) -> (Option<u64>, Option<Range<u64>>) {
         let mut supers = self.supers.borrow_mut();

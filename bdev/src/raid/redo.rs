@@ -249,7 +249,7 @@ impl Redo {
         }
         loop {
             let has = |place: &u16| self.of(*place).is_some() && array.members[usize::from(*place)].writes();
-            let all: Vec<u16> = (0..array.places.members()).filter(has).collect();
+            let all: Vec<u16> = (0..array.places().members()).filter(has).collect();
             // Nobody has room for it any more: then no anchor says that there is a log.
             let first = (sequence % all.len().max(1) as u64) as usize;
             let some = all.iter().cycle().skip(first).take(all.len().min(array.spare() + 1));
@@ -319,7 +319,7 @@ impl Redo {
     pub async fn replay(&self, array: &State) -> IoResult {
         let block = u64::from(self.block_size);
         let mut generation = None;
-        for place in 0..array.places.members() {
+        for place in 0..array.places().members() {
             let member = &array.members[usize::from(place)];
             let (Some(at), Some(whole), true) = (self.of(place), member.whole(), member.writes()) else {
                 continue;
@@ -342,7 +342,7 @@ impl Redo {
         let generation = generation.ok_or(IoError::Medium)?;
         self.generation.set(generation);
         let mut all: BTreeMap<u64, (u16, u64, Entry)> = BTreeMap::new();
-        for place in 0..array.places.members() {
+        for place in 0..array.places().members() {
             if array.members[usize::from(place)].writes() {
                 self.look(array, place, generation, &mut all).await?
             }
@@ -409,8 +409,8 @@ impl Redo {
         let (start, count) = (entry.sector, u64::from(entry.sectors));
         let in_blocks = start.is_multiple_of(sectors) && count.is_multiple_of(sectors) && count > 0;
         let end = start.checked_add(count).map(|end| end / sectors);
-        let inside = end.is_some_and(|end| end <= array.places.span());
-        let known = entry.places.iter().all(|place| *place < array.places.members());
+        let inside = end.is_some_and(|end| end <= array.places().span());
+        let known = entry.places.iter().all(|place| *place < array.places().members());
         in_blocks && inside && known && at + 1 + entry.payload_sectors() / sectors <= self.length
     }
 

@@ -55,7 +55,7 @@ impl State {
     /// What has to be locked for a stretch of a member, and what is noted for it. Nothing if the array has nothing there.
     pub(super) fn spot(&self, member: u16, range: BlockRange) -> Option<Spot> {
         let rows = intent::range(range);
-        match &self.places {
+        match &self.places() {
             Places::Mirror { .. } => Some((rows.clone(), rows)),
             Places::Parity { parity, .. } => {
                 let stripe = rows.start / u64::from(parity.chunk());

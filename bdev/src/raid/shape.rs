@@ -122,6 +122,27 @@ impl Places {
         }
     }
 
+    /// The same of members that give `used` blocks each. Says in words why that cannot be.
+    pub(super) fn with_used(&self, used: u64) -> Result<Self, String> {
+        let words = |error: spec::md::ShapeError| error.to_string();
+        match self {
+            Places::Mirror { members, .. } => Ok(Places::Mirror {
+                blocks: used,
+                members: *members,
+            }),
+            Places::Parity { parity, .. } => {
+                let parity = Parity::new(parity.layout, parity.members(), parity.chunk(), used).map_err(words)?;
+                Ok(Places::Parity { parity, used })
+            }
+            Places::Raid10(raid10) if raid10.layout.far > 1 && !raid10.layout.offset => {
+                Err("with far copies everything would be elsewhere: a longer array has to be made anew".into())
+            }
+            Places::Raid10(raid10) => Raid10::new(raid10.layout, raid10.members(), raid10.chunk(), used)
+                .map(Places::Raid10)
+                .map_err(words),
+        }
+    }
+
     /// How many members there are.
     pub fn members(&self) -> u16 {
         match self {

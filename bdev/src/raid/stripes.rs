@@ -38,8 +38,8 @@ impl Strips {
 
 impl State {
     /// The shape of an array that has parity.
-    pub(crate) fn parity(&self) -> Option<&Parity> {
-        match &self.places {
+    pub(crate) fn parity(&self) -> Option<Parity> {
+        match self.places() {
             Places::Parity { parity, .. } => Some(parity),
             _ => None,
         }

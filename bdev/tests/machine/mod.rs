@@ -54,6 +54,11 @@ pub const UNIT: u64 = 16;
 
 impl Machine {
     pub fn new(shape: Shape, members: usize, seed: u64, keeps: Keeps) -> Machine {
+        Self::with_room(shape, members, seed, keeps, USED)
+    }
+
+    /// With members that have room for so many blocks of data, of which they give as many as all machines do.
+    pub fn with_room(shape: Shape, members: usize, seed: u64, keeps: Keeps, room: u64) -> Machine {
         let mut machine = Machine {
             sims: Vec::new(),
             places: members,
@@ -61,7 +66,7 @@ impl Machine {
             keeps,
         };
         machine.sims = (0..members as u64)
-            .map(|at| Sim::able(512, machine.data() + USED, seed * 10 + at))
+            .map(|at| Sim::able(512, machine.data() + room, seed * 10 + at))
             .collect();
         (0..members).for_each(|at| machine.label(at, 1));
         machine
@@ -140,7 +145,8 @@ impl Machine {
             .map(|parts| parts.as_ref().map(|parts| parts.data.geometry()))
             .collect();
         let (members, replacements) = geometries.split_at(self.places);
-        raid::geometry(self.shape, members, replacements, USED).expect("a shape")
+        let used = parts.iter().flatten().next().map_or(USED, |parts| parts.data.blocks());
+        raid::geometry(self.shape, members, replacements, used).expect("a shape")
     }
 
     /// What its disks say.
@@ -153,7 +159,8 @@ impl Machine {
         let supers: Vec<Superblock> = there.iter().map(|member| self.superblock(*member)).collect();
         let mut made = assembly::assemble(&supers.iter().collect::<Vec<_>>()).expect("an array");
         let best = &supers[made.best];
-        let places = self.shape.places(self.places, USED).unwrap();
+        let used = best.size();
+        let places = self.shape.places(self.places, used).unwrap();
         let (bitmap, mut differs) = match best.bitmap_offset() {
             Some(_) => {
                 let place = at(there[made.best], SUPER + BITMAP, 8);
@@ -188,7 +195,7 @@ impl Machine {
         let replacing = made.replacing.iter().map(|(found, place, standing)| {
             let to = match standing {
                 Standing::Rebuilding(to) => *to,
-                _ => USED,
+                _ => used,
             };
             (self.places + usize::from(*place), *found, Standing::Rebuilding(to))
         });
@@ -212,7 +219,7 @@ impl Machine {
             });
             let whole = Disk::new(self.sims[sim].clone());
             parts[place] = Some(Parts {
-                data: whole.view(self.data(), USED).expect("room"),
+                data: whole.view(self.data(), used).expect("room"),
                 whole,
             })
         }
@@ -238,7 +245,7 @@ impl Machine {
         let plan = Plan {
             name: "md0".into(),
             shape: self.shape,
-            used: USED,
+            used,
             members,
             replacements,
             bitmap,

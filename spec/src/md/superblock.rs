@@ -285,6 +285,14 @@ impl Superblock {
         }
     }
 
+    /// Each member gives so many sectors from now on, and this one has room for so many. 0.90 is left as it is.
+    pub fn grow(&mut self, size: u64, room: u64) {
+        if let Self::V1(superblock) = self {
+            superblock.size = size;
+            superblock.data_size = room
+        }
+    }
+
     /// Members are alike before this sector; all ones if everywhere.
     pub fn in_sync_to(&self) -> u64 {
         match self {

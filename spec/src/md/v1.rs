@@ -522,7 +522,8 @@ impl Superblock {
         *self = Self {
             features: Features(other.features.0 & !own | self.features.0 & own),
             data_offset: self.data_offset,
-            data_size: self.data_size,
+            // It may have missed that the array has grown.
+            data_size: self.data_size.max(other.size),
             super_offset: self.super_offset,
             recovery_offset: self.recovery_offset,
             number: self.number,
