@@ -148,6 +148,48 @@ fn reads_of_arrays_and_writes_of_mirrors_take_nothing() {
     }
 }
 
+/// Parity changed in place, made of what stays, and of whole stripes.
+#[test]
+fn writes_of_parity_take_nothing() {
+    let (layout, chunk) = (2, 16);
+    let shapes = [
+        Shape::Raid4 { chunk },
+        Shape::Raid5 { layout, chunk },
+        Shape::Raid6 { layout, chunk },
+    ];
+    let of = |shape| if matches!(shape, Shape::Raid6 { .. }) { 3 } else { 4 };
+    for (shape, blocks) in shapes
+        .into_iter()
+        .flat_map(|shape| [8, 40, 16 * of(shape)].map(|blocks| (shape, blocks)))
+    {
+        reactor::sim::run(async {
+            let disk = array(shape, 5);
+            let (data, wide) = (
+                Buf::from_slice(&vec![7; blocks as usize * 512]),
+                u64::from(16 * of(shape)),
+            );
+            let mut before = 0;
+            for round in 0..2000 {
+                if round == 1000 {
+                    before = reactor::testing::allocations()
+                }
+                let at = if u64::from(blocks) == wide {
+                    round * 7 % 50 * wide
+                } else {
+                    round * 7 % 200 * 8
+                };
+                let range = BlockRange::new(at, blocks);
+                assert_eq!(disk.perform(Io::write(range, data.clone())).await, Ok(()))
+            }
+            let calls = reactor::testing::allocations() - before;
+            assert_eq!(
+                calls, 0,
+                "{shape:?}: allocator calls in 1,000 warm writes of {blocks} blocks"
+            )
+        })
+    }
+}
+
 #[test]
 fn opened_in_a_graph_at_home_and_elsewhere() {
     let reactors = Reactors::start(Config {

@@ -1,5 +1,6 @@
 //! An array as it runs: its members and how things stand with them, what may differ between them, and what is done about it.
 use super::{
+    bands::Scratch,
     care::Care,
     each::each,
     gather::Gather,
@@ -40,6 +41,7 @@ pub(crate) struct State {
     pub members: Box<[Member]>,
     pub locks: Locks,
     pub gather: Gather,
+    pub scratch: Scratch,
     pub intent: Intent,
     pub record: Option<Record>,
     pub log: Log,
@@ -90,6 +92,7 @@ impl State {
             members: making.members.into(),
             locks: Locks::default(),
             gather: Gather::default(),
+            scratch: Scratch::default(),
             intent: making.intent,
             record: making.record,
             log: making.log,

@@ -8,14 +8,14 @@
 //!                  recover      everything that is left     what is lost, then sums anew
 //!            ──► note the region ──► the [log](super::log), if there is one ──► data and sums at once
 //! ```
-use super::{array::State, each::each, log::Bound, member::MemberState};
+use super::{array::State, each::each, log::Bound, member::MemberState, pool::Pool};
 use crate::{Io, IoError, IoResult};
 use reactor::{Buf, parity};
 use spec::{
     BlockRange,
     md::parity::{Parity, Row},
 };
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 /// Bands of a step at most.
 const STEP: usize = 64;
@@ -78,6 +78,51 @@ impl Band {
     }
 }
 
+/// What writes need for a moment, kept for the next ones.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    batch: Pool<(u64, Io)>,
+    pieces: Pool<Piece>,
+    cuts: Pool<u32>,
+    bands: Pool<Band>,
+    bufs: Pool<Buf>,
+    asked: Pool<Asked>,
+}
+
+/// Bands whose vectors go back when this is dropped.
+struct Bands<'a> {
+    scratch: &'a Scratch,
+    all: Vec<Band>,
+}
+
+impl Deref for Bands<'_> {
+    type Target = [Band];
+    fn deref(&self) -> &[Band] {
+        &self.all
+    }
+}
+
+impl DerefMut for Bands<'_> {
+    fn deref_mut(&mut self) -> &mut [Band] {
+        &mut self.all
+    }
+}
+
+impl Drop for Bands<'_> {
+    fn drop(&mut self) {
+        for band in self.all.drain(..) {
+            self.scratch.bufs.back(band.new);
+            self.scratch.bufs.back(band.old)
+        }
+        self.scratch.bands.back(std::mem::take(&mut self.all))
+    }
+}
+
+/// A part of a write: for which data chunk of the row, in which of its rows, what.
+type Piece = (usize, Range<u32>, Buf);
+/// A read of a write's first half: for which band, of which member, what for.
+type Asked = (usize, u16, What);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// Only data: there are no sums to keep.
@@ -105,21 +150,21 @@ impl State {
         if let Some(done) = self.gather.result(ticket) {
             return done;
         }
-        let mut batch = Vec::new();
+        let mut batch = self.scratch.batch.lend();
         self.gather.take(stripe, &mut batch);
         let done = self.write_batch(parity, stripe, &batch).await;
-        for (ticket, _) in &batch {
+        for (ticket, _) in batch.iter() {
             self.gather.finish(*ticket, done)
         }
         self.gather.result(ticket).unwrap_or(done)
     }
 
     /// Stretches of rows in which the same chunks are written.
-    fn bands(&self, parity: &Parity, stripe: u64, batch: &[(u64, Io)]) -> Vec<Band> {
+    fn bands(&self, parity: &Parity, stripe: u64, batch: &[(u64, Io)]) -> Bands<'_> {
         let (chunk, data) = (parity.chunk(), usize::from(parity.data()));
         let first = stripe * u64::from(chunk) * u64::from(parity.data());
-        let mut pieces: Vec<(usize, Range<u32>, Buf)> = Vec::with_capacity(data);
-        let mut cuts: Vec<u32> = Vec::with_capacity(4);
+        let scratch = &self.scratch;
+        let (mut pieces, mut cuts) = (scratch.pieces.lend(), scratch.cuts.lend());
         for (_, io) in batch {
             for piece in io.range.chunks(chunk) {
                 // Within a stripe: below the number of its blocks.
@@ -133,25 +178,36 @@ impl State {
         cuts.sort_unstable();
         cuts.dedup();
         let base = stripe * u64::from(chunk);
-        let band = |cut: &[u32]| {
-            let [from, to] = *cut else { return None };
-            let mut new = vec![Buf::empty(); data];
+        let mut bands = Bands {
+            scratch,
+            all: scratch.bands.take(),
+        };
+        for cut in cuts.windows(2) {
+            let [from, to] = *cut else { continue };
+            let mut new = scratch.bufs.take();
+            new.resize(data, Buf::empty());
             // The later of two that overlap counts.
-            for (n, rows, buf) in &pieces {
+            for (n, rows, buf) in pieces.iter() {
                 if rows.start <= from && to <= rows.end {
                     new[*n] = buf.slice(self.bytes(from - rows.start)..self.bytes(to - rows.start))
                 }
             }
-            new.iter().any(|buf| !buf.is_empty()).then(|| Band {
+            if new.iter().all(Buf::is_empty) {
+                scratch.bufs.back(new);
+                continue;
+            }
+            let mut old = scratch.bufs.take();
+            old.resize(data, Buf::empty());
+            bands.all.push(Band {
                 range: BlockRange::new(base + u64::from(from), to - from),
                 new,
-                old: vec![Buf::empty(); data],
+                old,
                 p: Buf::empty(),
                 q: Buf::empty(),
                 way: Way::Plain,
             })
-        };
-        cuts.windows(2).filter_map(band).collect()
+        }
+        bands
     }
 
     /// Which way reads less.
@@ -204,14 +260,18 @@ impl State {
         let mut read = false;
         // Once more if a member was lost meanwhile: then others have to be logged, or in other steps.
         loop {
-            let bands = self.bands(parity, stripe, batch);
+            let mut bands = self.bands(parity, stripe, batch);
             let bound = self.log.bound(self, parity, &row);
             let mut done = true;
             match bound {
-                None => done = self.write_bands(parity, &row, bands, bound, fua, &mut read).await?,
+                None => {
+                    done = self
+                        .write_bands(parity, &row, &mut bands, bound, fua, &mut read)
+                        .await?
+                }
                 Some(limit) => {
-                    for step in self.bounded(&row, &bands, limit) {
-                        done = self.write_bands(parity, &row, step, bound, fua, &mut read).await?;
+                    for mut step in self.bounded(&row, &bands, limit) {
+                        done = self.write_bands(parity, &row, &mut step, bound, fua, &mut read).await?;
                         if !done {
                             break;
                         }
@@ -233,15 +293,15 @@ impl State {
         &self,
         parity: &Parity,
         row: &Row,
-        mut bands: Vec<Band>,
+        bands: &mut [Band],
         bound: Option<Bound>,
         fua: bool,
         read: &mut bool,
     ) -> Result<bool, IoError> {
-        for band in &mut bands {
+        for band in bands.iter_mut() {
             band.way = self.way(parity, row, band)?
         }
-        *read |= self.read_old(parity, row, &mut bands).await?;
+        *read |= self.read_old(parity, row, bands).await?;
         bands.iter_mut().for_each(|band| self.sum(parity, row, band));
         let each = || bands.iter().map(|band| super::intent::range(band.range));
         let (Some(first), Some(last)) = (each().map(|rows| rows.start).min(), each().map(|rows| rows.end).max()) else {
@@ -249,7 +309,7 @@ impl State {
         };
         let rows = first..last;
         self.intent.begin(self, rows.clone()).await?;
-        let done = match self.log.enter(self, parity, row, &bands, bound).await {
+        let done = match self.log.enter(self, parity, row, bands, bound).await {
             Ok(None) => Ok(false),
             Ok(Some(held)) => {
                 let writes = bands.iter().flat_map(|band| {
@@ -333,7 +393,7 @@ impl State {
 
     /// Reads what the new sums are made of. True if anything was read.
     async fn read_old(&self, parity: &Parity, row: &Row, bands: &mut [Band]) -> Result<bool, IoError> {
-        let mut asked: Vec<(usize, u16, What)> = Vec::new();
+        let mut asked = self.scratch.asked.lend();
         for (at, band) in bands.iter_mut().enumerate() {
             let len = self.bytes(band.range.count);
             let keeps = match band.way {
@@ -358,7 +418,7 @@ impl State {
                 }
             }
         }
-        let send = |(number, (at, member, what)): (usize, &(usize, u16, What))| {
+        let send = |(number, (at, member, what)): (usize, &Asked)| {
             let band = &bands[*at];
             let into = match what {
                 What::Data(n) => &band.old[*n],
@@ -374,7 +434,7 @@ impl State {
             failed.push((*at, *member, error))
         })
         .await;
-        for (at, member, _) in &asked {
+        for (at, member, _) in asked.iter() {
             // Given up while we read: nothing may have come of it.
             if !self.reads(*member, bands[*at].range) {
                 failed.push((*at, *member, IoError::Gone))
@@ -423,7 +483,8 @@ impl State {
             }
             return;
         }
-        let mut data = vec![Buf::empty(); self.slots(parity)];
+        let mut data = self.scratch.bufs.lend();
+        data.resize(self.slots(parity), Buf::empty());
         for (n, new) in band.new.iter().enumerate() {
             data[coefficient(n)] = if new.is_empty() {
                 band.old[n].clone()

@@ -30,6 +30,7 @@ mod mirror;
 mod pace;
 mod partial;
 mod plan;
+mod pool;
 mod record;
 mod redo;
 mod replacing;
