@@ -112,6 +112,14 @@ fn a_short_end_is_not_used_and_a_cut_file_is_a_medium_error() {
             disk.perform(Io::read(BlockRange::new(0, 10), Buf::alloc(5120))).await,
             Err(IoError::Medium)
         );
+        // Whoever writes what it lacks, because he cannot read it, must not make it long again: blocks in between would be zeros.
+        let long = |block, count| Io::write(BlockRange::new(block, count), Buf::zeroed(count as usize * 512));
+        assert_eq!(disk.submit(long(8, 1)).await, Err(IoError::Device));
+        assert_eq!(disk.submit(long(4, 2)).await, Err(IoError::Device));
+        let zeroes = Io::write_zeroes(BlockRange::new(6, 2), false);
+        assert_eq!(disk.submit(zeroes).await, Err(IoError::Device));
+        assert_eq!(disk.submit(long(3, 2)).await, Ok(()));
+        assert_eq!(fs::metadata(&path).unwrap().len(), 5 * 512)
     })
 }
 

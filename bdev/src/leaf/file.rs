@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Past the page cache (O_DIRECT) where the file system allows it with this block size. A file whose length is no multiple of the block
-//! size ends with its last whole block. If it is cut short under us, what is missing is a medium error; if it grows, a rescan says so.
+//! size ends with its last whole block. If it is cut short under us, what is missing is a medium error, and cannot be written once that has been seen: the file
+//! would be long again, with zeros where nobody has written. If it grows, a rescan says so.
 //! Opened once on the control plane; every core uses it natively.
 use crate::{Allocation, BlockDevice, Geometry, GraphError, Io, IoError, IoResult, Op, table::Direct};
 use reactor::OpenHow;
@@ -27,6 +28,8 @@ pub struct File {
     geometry: Geometry,
     /// Turns out when first tried: the file system cannot punch holes.
     cannot_punch: Arc<AtomicBool>,
+    /// It was seen to end before it should.
+    is_cut: Arc<AtomicBool>,
 }
 
 impl File {
@@ -100,6 +103,7 @@ impl File {
             path: Arc::new(path.to_owned()),
             geometry,
             cannot_punch: Arc::default(),
+            is_cut: Arc::default(),
         })
     }
 
@@ -132,6 +136,26 @@ impl File {
     fn span(&self, io: &Io) -> (u64, u64) {
         let shift = self.geometry.block_shift();
         (io.range.start.0 << shift, u64::from(io.range.count) << shift)
+    }
+
+    async fn read(&self, offset: u64, io: Io) -> IoResult {
+        self.file.read(offset, io.data).await.map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof && !self.is_cut.swap(true, Relaxed) {
+                tracing::error!(path = %self.path.display(), offset, "the file ends before that: it was cut short")
+            }
+            IoError::from_os(&error)
+        })
+    }
+
+    /// Nobody makes a file longer that was cut short.
+    fn is_there(&self, offset: u64, len: u64) -> IoResult {
+        if !self.is_cut.load(Relaxed) {
+            return Ok(());
+        }
+        match self.file.size() {
+            Ok(size) if offset + len <= size => Ok(()),
+            _ => Err(IoError::Device),
+        }
     }
 
     async fn punch(&self, offset: u64, len: u64) -> IoResult {
@@ -176,8 +200,11 @@ impl BlockDevice for File {
         }
         let os = |error: io::Error| IoError::from_os(&error);
         match io.op {
-            Op::Read => self.file.read(offset, io.data).await.map_err(os),
-            Op::Write => self.file.write(offset, io.data, io.fua).await.map_err(os),
+            Op::Read => self.read(offset, io).await,
+            Op::Write => {
+                self.is_there(offset, len)?;
+                self.file.write(offset, io.data, io.fua).await.map_err(os)
+            }
             Op::Flush if self.geometry.read_only => Ok(()),
             Op::Flush => self.file.sync_data().await.map_err(os),
             Op::Unmap => self.punch(offset, len).await,
@@ -192,6 +219,7 @@ impl BlockDevice for File {
                 Allocation { allocated, blocks }.tell(&io)
             }
             Op::WriteZeroes { unmap } => {
+                self.is_there(offset, len)?;
                 self.zero(offset, len, unmap).await?;
                 match io.fua {
                     true => self.file.sync_data().await.map_err(os),
