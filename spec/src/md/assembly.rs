@@ -112,12 +112,12 @@ pub enum Refusal {
 /// Puts devices together that name one array.
 pub fn assemble(devices: &[&Superblock]) -> Result<Assembly, Refusal> {
     let spare = |device: &Superblock| matches!(device.role_of(device.number()), Some(Role::Spare | Role::Journal));
-    // A spare may know of the last change and of nothing before it; one that is to replace another may be the only one that knows of that.
+    // A spare may know of the last change and of nothing before it, and one that has been told to replace another as well: whoever looks may have read the others
+    // before they changed.
     let freshest = |(_, device): &(usize, &&Superblock)| {
         (
-            !spare(device),
+            !spare(device) && !device.is_replacement(),
             device.events(),
-            !device.is_replacement(),
             device.utime(),
         )
     };
@@ -417,6 +417,14 @@ mod tests {
         }
         let made = assembled(&away).unwrap();
         assert_eq!(made.replacing, [(0, 0, Standing::Rebuilding(0))]);
+        // It was told by one who has read the others later than we have.
+        let Superblock::V1(told) = &mut away[0] else {
+            panic!("version 1")
+        };
+        told.events = 13;
+        let made = assembled(&away).unwrap();
+        assert_eq!(made.replacing, [(0, 0, Standing::Rebuilding(0))]);
+        assert_eq!(made.places, [Some((1, Standing::InSync)), Some((2, Standing::InSync))]);
         // While it goes on, both have the place.
         let members = [
             (Some(0), Standing::InSync),
