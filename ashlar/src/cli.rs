@@ -372,6 +372,14 @@ pub enum RaidCommand {
         /// The disk, or its place.
         member: String,
     },
+    /// Let members give more of themselves: after all of them were replaced by larger disks, or have grown. The array is longer at once, and in use meanwhile.
+    Grow {
+        /// The array.
+        name: String,
+        /// MiB that each member gives; as much as the smallest has if nothing is said.
+        #[arg(long, value_name = "MIB")]
+        per_member: Option<u64>,
+    },
     /// Take an array that nobody uses out of service: it is settled, and its disks may be pulled. It stays so until `assemble`, or the next start.
     Stop {
         /// The array.

@@ -87,6 +87,10 @@ pub fn run(ask: &cli::Ask, command: &cli::RaidCommand) -> Result<(), ClientError
         Cancel { name } => ("ashlar_cancel_array", json!({ "name": name })),
         Limit { name, mib } => ("ashlar_limit_array", json!({ "name": name, "mb_per_sec": mib })),
         Fail { name, member } => ("ashlar_fail_member", json!({ "name": name, "member": member })),
+        Grow { name, per_member } => {
+            let bytes = per_member.map(|mib| mib << 20);
+            ("ashlar_grow_array", json!({ "name": name, "bytes_per_member": bytes }))
+        }
         Stop { name } => ("ashlar_activate", json!({ "name": name, "desired": Desired::Inactive })),
         Assemble { name, degraded } => {
             let desired = if *degraded { Desired::Anyway } else { Desired::Active };

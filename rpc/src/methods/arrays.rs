@@ -23,6 +23,7 @@ pub(super) fn lines() -> Lines {
         Line::new("ashlar_cancel_array", Runtime, Change, BAD, cancel),
         Line::new("ashlar_limit_array", Runtime, Change, BAD, limit),
         Line::new("ashlar_fail_member", Runtime, Change, BAD, fail),
+        Line::new("ashlar_grow_array", Runtime, Change, BAD, grow),
     ]
 }
 
@@ -291,6 +292,22 @@ async fn limit(context: Arc<Context>, params: Limit) -> RpcResult<bool> {
     let node = context.disk(&params.name)?;
     let blocks = params.mb_per_sec.saturating_mul(1 << 20) / u64::from(node.geometry.block_size);
     command(&context, &params.name, Command::Limit(blocks)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Grow {
+    name: String,
+    /// What each member gives from now on; as much as all have if nothing is said.
+    bytes_per_member: Option<u64>,
+}
+
+/// Makes an array longer, whose members have more room than they give. What is new is made alike in the background.
+async fn grow(context: Arc<Context>, params: Grow) -> RpcResult<bool> {
+    let node = context.disk(&params.name)?;
+    let block = u64::from(node.geometry.block_size);
+    let blocks = params.bytes_per_member.map(|bytes| bytes / block);
+    command(&context, &params.name, Command::Grow(blocks)).await
 }
 
 #[derive(Deserialize)]
