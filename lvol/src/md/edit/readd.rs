@@ -45,6 +45,9 @@ impl Verb for RaidReadd {
             if options.disks.is_empty() {
                 return Err(Refusal::new(Code::BadOption, "no disk is named"));
             }
+            if options.disks.len() > 1 {
+                draft.needs_intent()
+            }
             let present = disks_of(draft, &group).await?;
             let seated = |disk: &str| group.members.iter().any(|seat| seat.disk.as_deref() == Some(disk));
             let best = present
