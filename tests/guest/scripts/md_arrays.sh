@@ -57,6 +57,11 @@ done
 for l in ppl-raid5 ppl-lost; do
   members 4 5; make --name=$l --level=5 --raid-devices=4 --metadata=1.2 --assume-clean --chunk=16 --consistency-policy=ppl $devs; fill; keep $l
 done
+# One whose member is being replaced, and hardly was; and one with a spare that is to replace a member later, by Ashlar.
+members 4 8; make --name=swap-linux --level=5 --raid-devices=3 --spare-devices=1 --metadata=1.2 --data-offset=1024 --assume-clean --chunk=16 --bitmap=internal $devs; fill
+echo 1 > /sys/block/md0/md/sync_speed_min; echo 1 > /sys/block/md0/md/sync_speed_max
+run mdadm /dev/md0 --replace /dev/loop1 --with /dev/loop3 >&2; wait_for 10 grep -q recover /sys/block/md0/md/sync_action || die "nobody is replaced"; keep swap-linux
+members 3 8; make --name=swap-here --level=1 --raid-devices=2 --spare-devices=1 --metadata=1.2 --data-offset=1024 --assume-clean --bitmap=internal $devs; fill; keep swap-here
 begin lost-raid5 4 --level=5 --chunk=32 --bitmap=internal; lose 1
 begin lost-raid6 5 --level=6 --chunk=16 --bitmap=none; lose 4 0
 begin lost-raid10 4 --level=10 --layout=o2 --chunk=16 --bitmap=internal; lose 2

@@ -1,6 +1,6 @@
 # Linux looks at arrays that Ashlar has written to.  FILE arrays: lines as md_arrays.sh prints them, with what the array holds now and how many members it
 # lacks:  array NAME SHA256 OFFSET... | LENGTH | DEGRADED
-# Each is put together without a resync, holds what it should, and has no stripe whose members disagree.
+# Each is put together without a resync (swap-here goes on to replace a member), holds what it should, and has no stripe whose members disagree.
 nvme_start
 for m in loop raid0 raid1 raid10 raid456; do modprobe $m || die "no $m"; done
 nvme_connect $NQN; disk=$(nvme_disk $NQN)
@@ -14,6 +14,7 @@ while read -r _ name sum rest; do
   done
   mdadm --assemble --run /dev/md0 $devs > log 2>&1 || { for d in $devs; do mdadm --examine $d; done; die "$name is not assembled: $(cat log)"; }
   if [ -e /sys/block/md0/md/sync_action ]; then
+    if [ $name = swap-here ]; then wait_for 60 idle || die "$name: nobody is replaced"; mdadm --detail /dev/md0 | grep -q faulty || die "$name: the member that was replaced is still used"; fi
     idle || die "$name is resynchronised: $(md sync_action)"
     [ "$(md degraded)" = "$degraded" ] || { mdadm --detail /dev/md0; die "$name lacks $(md degraded) members, not $degraded"; }
   fi
