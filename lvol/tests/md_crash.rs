@@ -30,18 +30,23 @@ fn lab(block_size: u32) -> Lab {
     for at in 0..7 {
         lab.add(Image::new(
             &format!("d{at}"),
-            8 * MIB / u64::from(block_size),
+            3 * MIB / u64::from(block_size),
             block_size,
         ));
         let data = reactor::testing::pattern(at, 64 << 10);
-        lab.put(&format!("d{at}"), 3 * MIB, &data)
+        lab.put(&format!("d{at}"), 2 * MIB + MIB / 2, &data)
     }
     lab.discover();
     lab
 }
 
+/// With what discovery says of each disk: spares are in no table.
 fn sees(found: &Found, _: &Lab) -> String {
-    found.summary()
+    let told = found.nodes.iter().map(|(name, node)| {
+        let findings = &node.findings;
+        format!("{name} {:?} {}\n", findings.verdict, findings.reason)
+    });
+    found.summary() + &told.collect::<String>()
 }
 
 fn cut(lab: &Lab, verb: &str, object: &str, options: Value) -> Swept {
@@ -80,11 +85,16 @@ fn fail(lab: &mut Lab, members: &[&str], lost: usize) {
             this,
             corrected: 0,
         });
-        lab.put(disk, SUPER, &superblock.to_bytes().expect("few roles"));
-        let at = (SUPER as i64 + i64::from(superblock.bitmap_offset().expect("a bitmap")) * 512) as u64;
-        let mut header = spec::md::bitmap::Header::parse(&lab.bytes(disk)[at as usize..][..512]).expect("a bitmap");
+        let mut bytes = superblock.to_bytes().expect("few roles");
+        bytes.resize(4096, 0);
+        lab.put(disk, SUPER, &bytes);
+        let at = (SUPER as i64 + i64::from(superblock.bitmap_offset().expect("a bitmap")) * 512) as usize;
+        let mut bytes = lab.bytes(disk)[at..][..4096].to_vec();
+        let mut header = spec::md::bitmap::Header::parse(&bytes).expect("a bitmap");
         header.events = events;
-        lab.put(disk, at, &header.to_bytes())
+        let header = header.to_bytes();
+        bytes[..header.len()].copy_from_slice(&header);
+        lab.put(disk, at as u64, &bytes)
     }
     lab.discover();
 }
@@ -93,20 +103,24 @@ fn fail(lab: &mut Lab, members: &[&str], lost: usize) {
 fn arrays_are_made_and_deleted_or_not() {
     for block_size in [512, 4096] {
         let lab = lab(block_size);
-        for (level, count) in [
+        let all = [
             ("raid0", 2),
             ("raid1", 2),
             ("raid4", 3),
             ("raid5", 3),
             ("raid6", 4),
             ("raid10", 4),
-        ] {
+        ];
+        for (level, count) in all
+            .into_iter()
+            .filter(|(level, _)| block_size == 512 || *level == "raid5")
+        {
             let disks: Vec<String> = (0..count).map(|at| format!("d{at}")).collect();
-            let more = json!({"disks": disks, "level": level, "chunk": "64k", "force": true});
+            let plain = json!({"disks": disks, "level": level, "chunk": "64k", "clean": true});
             let options = if level == "raid1" {
                 json!({"disks": disks, "level": level, "spares": ["d5"], "clean": true})
             } else {
-                more
+                plain
             };
             cut(&lab, "raid-create", "data", options.clone());
             let mut made = lab.clone();

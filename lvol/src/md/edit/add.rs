@@ -67,9 +67,7 @@ impl Verb for RaidAdd {
                 return Err(Refusal::new(Code::BadOption, "no disk is named"));
             }
             let mut array = Joined::new(draft, group).await?;
-            if options.disks.len() > 1 {
-                draft.needs_intent()
-            }
+            draft.needs_intent();
             for disk in &options.disks {
                 let (name, new) = array.prepare(draft, disk, options.force).await?;
                 write_superblock(draft, &name, &new).await?;

@@ -41,9 +41,7 @@ impl Verb for RaidRemove {
             if options.disks.is_empty() {
                 return Err(Refusal::new(Code::BadOption, "no disk is named"));
             }
-            if options.disks.len() > 1 {
-                draft.needs_intent()
-            }
+            draft.needs_intent();
             let present = disks_of(draft, &group).await?;
             // By what they say now: one may have been given up a moment ago.
             let superblocks: Vec<&Superblock> = present.iter().map(|(_, device)| &device.superblock).collect();

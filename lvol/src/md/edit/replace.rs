@@ -64,6 +64,7 @@ impl Verb for RaidReplace {
             let options: Replace = request.options()?;
             let group = find(draft, &request.object)?;
             let mut array = Joined::new(draft, group).await?;
+            draft.needs_intent();
             let (old, with) = (draft.facts(&options.disk)?.name.clone(), draft.facts(&options.with)?);
             let title = array.group.name.clone();
             let superblocks: Vec<&Superblock> = array.present.iter().map(|(_, device)| &device.superblock).collect();
