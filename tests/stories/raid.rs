@@ -148,7 +148,7 @@ fn guest_made_arrays_are_served_as_they_are() {
         };
         if made.name == "swap-here" {
             // Begun here, and gone on with by Linux.
-            ashlar(dir, &["raid", "limit", &made.disk(), "1"]).ok();
+            ashlar(dir, &["raid", "pause", &made.disk()]).ok();
             let asked = [
                 "do",
                 "raid-replace",
