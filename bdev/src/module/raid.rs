@@ -55,6 +55,8 @@ pub struct Raid {
     array: Array,
     /// As the plan has them, for those who map.
     members: Box<[Option<Disk>]>,
+    /// Where everything was when it was built: an array that grows only has more of it.
+    places: Places,
     geometry: Geometry,
     /// The same array, for parts of an I/O.
     parts: Disk,
@@ -66,6 +68,7 @@ impl Array {
         self.0.set_parts(parts.clone());
         Disk::new(Raid {
             array: self.clone(),
+            places: self.0.places(),
             members: parts.into_iter().map(|parts| parts.map(|parts| parts.data)).collect(),
             geometry,
             parts: Disk::new(Inner {
@@ -88,16 +91,17 @@ impl BlockDevice for Raid {
         if io.op != Op::Read || io.range.count == 0 || !state.is_ready() {
             return Mapped::Stay;
         }
-        let (member, at) = match &state.places() {
+        let (member, at) = match &self.places {
             Places::Parity { parity, .. } => {
                 if !within(io.range, parity.chunk()) {
                     return Mapped::Stay;
                 }
                 let place = parity.place(io.range.start.0);
-                if !state.reads(place.member, BlockRange::new(place.sector, io.range.count)) {
+                let (member, at) = (&state.members[usize::from(place.member)], place.sector);
+                if !member.reads(at, at + u64::from(io.range.count)) {
                     return Mapped::Stay;
                 }
-                (place.member, place.sector)
+                (member, at)
             }
             places => {
                 if places.chunk().is_some_and(|chunk| !within(io.range, chunk)) {
@@ -107,10 +111,10 @@ impl BlockDevice for Raid {
                     return Mapped::Stay;
                 };
                 state.was_read(member, at, io.range.count);
-                (member, at)
+                (&state.members[usize::from(member)], at)
             }
         };
-        match &self.members[usize::from(state.members[usize::from(member)].slot.get())] {
+        match &self.members[usize::from(member.slot.get())] {
             Some(disk) => {
                 state.ios.set(state.ios.get() + 1);
                 io.range.start = Lba(at);
@@ -123,7 +127,7 @@ impl BlockDevice for Raid {
     async fn submit(&self, io: Io) -> IoResult {
         let state = &*self.array.0;
         state.ios.set(state.ios.get() + 1);
-        let chunk = state.places().chunk();
+        let chunk = self.places.chunk();
         match io.op {
             Op::Flush => state.flush_members().await,
             Op::Allocation => Allocation::all(io.range).tell(&io),
@@ -132,7 +136,7 @@ impl BlockDevice for Raid {
                 Some(chunk) if !within(io.range, chunk) => self.in_parts(&io, chunk).await,
                 _ => self.parts.submit(io).await,
             },
-            Op::Write | Op::Unmap | Op::WriteZeroes { .. } => match &state.places() {
+            Op::Write | Op::Unmap | Op::WriteZeroes { .. } => match &self.places {
                 Places::Mirror { .. } => self.parts.submit(io).await,
                 Places::Raid10(raid10) => self.in_parts(&io, raid10.chunk()).await,
                 Places::Parity { parity, .. } => {
@@ -189,9 +193,9 @@ impl Raid {
 #[inline]
 fn within(range: BlockRange, chunk: u32) -> bool {
     let chunk = u64::from(chunk);
-    let at = match chunk.is_power_of_two() {
-        true => range.start.0 & (chunk - 1),
-        false => range.start.0 % chunk,
+    let at = match chunk & (chunk - 1) {
+        0 => range.start.0 & (chunk - 1),
+        _ => range.start.0 % chunk,
     };
     at + u64::from(range.count) <= chunk
 }

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub log: Log,
     /// What its log says has been written, or there is nothing in it; an error if that cannot be done.
     ready: Cell<Option<IoResult>>,
+    /// The first of these: what is asked for each I/O.
+    is_ready: Cell<bool>,
     made_ready: Notify,
     /// Nothing is written, not even metadata.
     pub read_only: bool,
@@ -97,6 +99,7 @@ impl State {
             record: making.record,
             log: making.log,
             ready: Cell::new((!making.replay).then_some(Ok(()))),
+            is_ready: Cell::new(!making.replay),
             made_ready: Notify::new(),
             read_only: making.read_only,
             care: Care::default(),
@@ -124,7 +127,7 @@ impl State {
     /// True if the log need not be replayed, or was.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        self.ready.get() == Some(Ok(()))
+        self.is_ready.get()
     }
 
     /// Returns when the log was replayed. An error if it could not be: what was being written when the power failed cannot be told from what was there.
@@ -149,6 +152,7 @@ impl State {
             ),
         }
         self.ready.set(Some(done));
+        self.is_ready.set(done.is_ok());
         self.made_ready.notify_all()
     }
 

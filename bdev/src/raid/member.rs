@@ -64,6 +64,8 @@ pub(crate) struct Member {
     /// It and the one that replaces it, as long as one does.
     pair: RefCell<Option<Disk>>,
     state: Cell<MemberState>,
+    /// It holds everything everywhere: what is asked for each read.
+    is_sound: Cell<bool>,
     /// While it is brought up to date: before this block what was done is not only in its cache.
     durable: Cell<u64>,
     /// It has gone away by itself: it may come back by itself.
@@ -88,6 +90,7 @@ impl Member {
             parts: RefCell::new(parts),
             pair: RefCell::default(),
             state: Cell::new(state),
+            is_sound: Cell::new(state == MemberState::InSync && bad.is_empty()),
             durable: Cell::new(state.to().unwrap_or(0)),
             gone: Cell::new(state == MemberState::Missing),
             write_mostly: Cell::new(write_mostly),
@@ -102,22 +105,23 @@ impl Member {
     }
 
     pub fn set_state(&self, to: MemberState) {
-        self.state.set(to)
+        self.state.set(to);
+        self.is_sound.set(self.in_sync() && self.bad.borrow().is_empty())
     }
 
     /// Nobody knows any more what of it is right.
     pub fn begin_again(&self) {
-        self.state.set(MemberState::Rebuilding { to: 0 });
+        self.set_state(MemberState::Rebuilding { to: 0 });
         self.durable.set(0)
     }
 
     /// Another has the place from now on, or the same one again.
     pub fn seat(&self, state: MemberState, write_mostly: bool, bad: &[(u64, u64)]) {
-        self.state.set(state);
+        *self.bad.borrow_mut() = ranges(bad);
+        self.set_state(state);
         self.durable.set(state.to().unwrap_or(0));
         self.corrected.set(0);
         self.write_mostly.set(write_mostly);
-        *self.bad.borrow_mut() = ranges(bad);
         self.gone.set(false)
     }
 
@@ -126,6 +130,7 @@ impl Member {
         self.slot.swap(&other.slot);
         self.parts.swap(&other.parts);
         self.state.swap(&other.state);
+        self.is_sound.swap(&other.is_sound);
         self.durable.swap(&other.durable);
         self.gone.swap(&other.gone);
         self.write_mostly.swap(&other.write_mostly);
@@ -174,6 +179,10 @@ impl Member {
     /// True if it has there what it should.
     #[inline]
     pub fn reads(&self, start: u64, end: u64) -> bool {
+        self.is_sound.get() || self.reads_here(start, end)
+    }
+
+    fn reads_here(&self, start: u64, end: u64) -> bool {
         match self.state.get() {
             MemberState::InSync => !self.lacks(start, end),
             MemberState::Rebuilding { to } | MemberState::Returning { to } => end <= to && !self.lacks(start, end),
@@ -181,7 +190,6 @@ impl Member {
         }
     }
 
-    #[inline]
     fn lacks(&self, start: u64, end: u64) -> bool {
         let bad = self.bad.borrow();
         !bad.is_empty() && bad.iter().any(|bad| bad.start < end && start < bad.end)

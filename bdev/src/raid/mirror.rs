@@ -14,8 +14,14 @@ use spec::{BlockRange, Lba};
 
 /// I/Os fewer under way that a member is credited with if a read goes on where its last one ended.
 const SEQUENTIAL: u32 = 8;
-/// Write-mostly, I/Os under way, how far from where it read last.
-type Cost = (bool, u32, u64);
+/// How little a copy is wanted: whether it is write-mostly, then I/Os under way, then how far it is from where it was read last. In one number, for it is asked for each
+/// read.
+fn cost(write_mostly: bool, busy: u32, far: u64) -> u64 {
+    const FAR: u32 = 40;
+    let busy = u64::from(busy.min((1 << (63 - FAR)) - 2));
+    u64::from(write_mostly) << 63 | busy << FAR | far.min((1 << FAR) - 1)
+}
+
 /// A member, and where on it.
 type Spot = (u16, u64);
 
@@ -39,29 +45,36 @@ impl State {
         if self.intent.is_needed(&intent::range(range)) {
             return self.first_copy(range, unless);
         }
-        let mut best: Option<(Cost, Spot)> = None;
-        let mut consider = |member: u16, at: u64| {
-            let this = &self.members[usize::from(member)];
-            if unless(member) || !this.reads(at, at + u64::from(range.count)) {
-                return;
+        let start = range.start.0;
+        match self.places() {
+            Places::Mirror { members, .. } => {
+                self.cheapest((0..members).map(|member| (member, start)), range.count, unless)
             }
-            let next = this.next.get();
-            let credit = if next == at { SEQUENTIAL } else { 0 };
-            let busy = this.standing().saturating_sub(credit);
-            let cost = (this.write_mostly.get(), busy, next.abs_diff(at));
-            if best.is_none_or(|(least, _)| cost < least) {
-                best = Some((cost, (member, at)))
-            }
-        };
-        match &self.places() {
-            Places::Mirror { members, .. } => (0..*members).for_each(|member| consider(member, range.start.0)),
             Places::Raid10(raid10) => {
-                let copies = raid10.places(range.start.0);
-                copies.for_each(|place| consider(place.member, place.sector))
+                let copies = raid10.places(start).map(|place| (place.member, place.sector));
+                self.cheapest(copies, range.count, unless)
             }
-            Places::Parity { .. } => (),
+            Places::Parity { .. } => None,
         }
-        best.map(|(_, copy)| copy)
+    }
+
+    /// Which of these it costs least to read.
+    #[inline(always)]
+    fn cheapest(&self, copies: impl Iterator<Item = Spot>, count: u32, unless: impl Fn(u16) -> bool) -> Option<Spot> {
+        let (mut least, mut best) = (u64::MAX, None);
+        for (member, at) in copies {
+            let this = &self.members[usize::from(member)];
+            if unless(member) || !this.reads(at, at + u64::from(count)) {
+                continue;
+            }
+            let far = this.next.get().abs_diff(at);
+            let credit = if far == 0 { SEQUENTIAL } else { 0 };
+            let cost = cost(this.write_mostly.get(), this.standing().saturating_sub(credit), far);
+            if cost < least {
+                (least, best) = (cost, Some((member, at)))
+            }
+        }
+        best
     }
 
     /// The copy that counts as long as copies may differ: the first whose member holds all that it should, whatever part of it is asked for. One that is only on its

@@ -196,6 +196,10 @@ pub struct Parity {
     members: u16,
     /// Sectors in a chunk.
     chunk: u32,
+    /// The same as a power of two, if it is one.
+    shift: Option<u8>,
+    /// Chunks of data in a row.
+    data: u16,
     /// Rows of chunks.
     rows: u64,
 }
@@ -220,6 +224,9 @@ impl Parity {
             layout,
             members,
             chunk,
+            // At most 31.
+            shift: chunk.is_power_of_two().then_some(chunk.trailing_zeros() as u8),
+            data: members - layout.parities(),
             rows: member / u64::from(chunk),
         })
     }
@@ -231,7 +238,7 @@ impl Parity {
 
     /// Chunks of data in a row.
     pub const fn data(&self) -> u16 {
-        self.members - self.layout.parities()
+        self.data
     }
 
     /// Sectors in a chunk.
@@ -299,10 +306,23 @@ impl Parity {
     pub fn place(&self, sector: u64) -> Place {
         debug_assert!(sector < self.sectors());
         let chunk = u64::from(self.chunk);
-        let (number, within) = (sector / chunk, sector % chunk);
-        let (row, data) = (number / u64::from(self.data()), number % u64::from(self.data()));
+        let (number, within) = match self.shift {
+            Some(shift) => (sector >> shift, sector & (chunk - 1)),
+            None => (sector / chunk, sector % chunk),
+        };
+        let (row, data) = (number / u64::from(self.data), number % u64::from(self.data));
+        let member = match self.layout {
+            // What nearly all have, without the rest of the row: data go round behind P and Q.
+            Layout::P(Rotation::LeftSymmetric) | Layout::Pq(Rotation::LeftSymmetric) => {
+                let (members, turn) = (u32::from(self.members), (row % u64::from(self.members)) as u32);
+                let member = members * 2 - 1 - turn - u32::from(self.data) + data as u32;
+                // Below the number of members.
+                (if member >= members { member - members } else { member }) as u16
+            }
+            _ => self.row(row).member(data as u16),
+        };
         Place {
-            member: self.row(row).member(data as u16),
+            member,
             sector: row * chunk + within,
         }
     }

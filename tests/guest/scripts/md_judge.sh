@@ -14,7 +14,12 @@ while read -r _ name sum rest; do
   done
   mdadm --assemble --run /dev/md0 $devs > log 2>&1 || { for d in $devs; do mdadm --examine $d; done; die "$name is not assembled: $(cat log)"; }
   if [ -e /sys/block/md0/md/sync_action ]; then
-    if [ $name = swap-here ]; then wait_for 60 idle || die "$name: nobody is replaced"; mdadm --detail /dev/md0 | grep -q faulty || die "$name: the member that was replaced is still used"; fi
+    if [ $name = swap-here ]; then
+      # Nothing is done to an array that was only put together.
+      mdadm --readwrite /dev/md0; given_up() { mdadm --detail /dev/md0 | grep -q faulty; }
+      wait_for 60 given_up || { mdadm --detail /dev/md0; die "$name: the member that was replaced is still used"; }
+      wait_for 10 idle
+    fi
     idle || die "$name is resynchronised: $(md sync_action)"
     [ "$(md degraded)" = "$degraded" ] || { mdadm --detail /dev/md0; die "$name lacks $(md degraded) members, not $degraded"; }
   fi
