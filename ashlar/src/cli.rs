@@ -74,7 +74,7 @@ pub enum Command {
     /// LVM2's commands for the groups of the running target: pvs, vgs, lvs, vgcreate, lvcreate, …
     #[command(subcommand)]
     Lvm(Box<crate::lvm::cli::LvmCommand>),
-    /// mdadm's options for the arrays of the running target: --examine, --detail, --create, --add, --fail, --action, --wait.
+    /// mdadm's options for the arrays of the running target: --examine, --detail, --create, --assemble, --stop, --grow, --add, --fail, --remove, …
     Mdadm(Box<crate::mdadm::cli::MdadmArgs>),
     /// Drive links: disks that are one after the other, their children, and where a gap is.
     #[command(subcommand)]
@@ -198,7 +198,7 @@ pub enum ConfigCommand {
         /// The file.
         file: PathBuf,
     },
-    /// Let the running target read its configuration file again, as SIGHUP does: it takes over `discovery`, `lvm2`, `log` and `audit`. Everything else
+    /// Let the running target read its configuration file again, as SIGHUP does: it takes over `discovery`, `lvm2`, `arrays`, `log` and `audit`. Everything else
     /// counts from the next start on; what is different there is told.
     Reload,
     /// Put back what a backup has: on bare metal first `--state` and `--config`, without a running target; then, on the running one, what was on its disks.
@@ -330,7 +330,7 @@ pub enum RaidCommand {
     /// List arrays with level, members, state and what is done to them.
     #[command(alias = "list")]
     Ls,
-    /// One array: its members and how things stand with each, progress, what would be compared after a crash.
+    /// One array: its members and how things stand with each, its spares, progress, when it was checked and will be, what would be compared after a crash.
     Show {
         /// Its name: `md/NAME` for those of Linux MD.
         name: String,

@@ -19,10 +19,14 @@ struct Array {
     superblocks: bool,
     bitmap: bool,
     members: Vec<Member>,
+    #[serde(default)]
+    extras: Vec<Extra>,
     progress: Option<Progress>,
     mismatched_bytes: u64,
     #[serde(default)]
     mismatches: Vec<(u64, u64)>,
+    last_scrub: Option<LastScrub>,
+    next_scrub: Option<u64>,
     noted_bytes: u64,
     noted_unit_bytes: u64,
     events: u64,
@@ -45,6 +49,21 @@ struct Member {
 struct Replacement {
     disk: Option<String>,
     copied_bytes: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Extra {
+    disk: String,
+    state: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct LastScrub {
+    time: u64,
+    seconds: f64,
+    repair: bool,
+    mismatched_bytes: u64,
+    cancelled: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -125,7 +144,7 @@ fn list(arrays: &[Array]) -> String {
 fn progress(progress: &Progress) -> String {
     let done = progress.done_bytes as f64 / (progress.of_bytes as f64).max(1.0);
     let rate = progress.done_bytes as f64 / progress.seconds.max(0.001);
-    let mut text = format!("{} {}", progress.work, human::percent(done * 100.0));
+    let mut text = format!("{} {}", progress.work, human::percent(done));
     if progress.paused {
         return text + ", paused";
     }
@@ -136,6 +155,18 @@ fn progress(progress: &Progress) -> String {
         text += &format!(", {} different", human::size(progress.mismatched_bytes))
     }
     text
+}
+
+/// When it was, and what came of it.
+fn last_scrub(last: &LastScrub) -> String {
+    let work = if last.repair { "repair" } else { "check" };
+    let found = match (last.cancelled, last.mismatched_bytes) {
+        (true, _) => "ended before it was done".to_owned(),
+        (false, 0) => "nothing different".to_owned(),
+        (false, bytes) => format!("{} different", human::size(bytes)),
+    };
+    let seconds = last.seconds.ceil();
+    format!("{} UTC, {work} of {seconds:.0} s, {found}", human::utc(last.time))
 }
 
 fn show(array: &Array) -> String {
@@ -176,6 +207,17 @@ fn show(array: &Array) -> String {
             } else {
                 String::new()
             },
+        ),
+        (
+            "last check",
+            array.last_scrub.as_ref().map(last_scrub).unwrap_or_default(),
+        ),
+        (
+            "next check",
+            array
+                .next_scrub
+                .map(|time| format!("{} UTC", human::utc(time)))
+                .unwrap_or_default(),
         ),
         ("on members", kept.to_owned()),
         (
@@ -231,8 +273,22 @@ fn show(array: &Array) -> String {
         text.push('\n');
         text += &human::table(&[">DIFFERENT AT BYTE", ">SIZE"], rows)
     }
+    let extras = array.extras.iter().map(|extra| {
+        let empty = String::new;
+        vec![
+            "-".into(),
+            extra.disk.clone(),
+            extra.state.clone(),
+            empty(),
+            empty(),
+            empty(),
+        ]
+    });
     text.push('\n');
-    text += &human::table(&["PLACE", "DISK", "STATE", ">REBUILT", "READS", ">MENDED"], members);
+    text += &human::table(
+        &["PLACE", "DISK", "STATE", ">REBUILT", "READS", ">MENDED"],
+        members.into_iter().chain(extras),
+    );
     text
 }
 
@@ -251,6 +307,8 @@ mod tests {
                 {"place": 1, "state": "missing", "write_mostly": false, "corrected_reads": 0},
                 {"place": 2, "disk": "c", "state": "rebuilding", "rebuilt_bytes": 1u64 << 29, "write_mostly": false, "corrected_reads": 0},
             ],
+            "extras": [{"disk": "e", "state": "spare"}], "next_scrub": 86_400,
+            "last_scrub": {"time": 0, "seconds": 1.2, "repair": false, "mismatched_bytes": 4096, "cancelled": false},
             "progress": {"work": "rebuild", "done_bytes": 1u64 << 29, "of_bytes": 1u64 << 30, "mismatched_bytes": 0, "paused": false, "seconds": 5.0, "seconds_left": 5.0},
         }))
         .unwrap();
@@ -259,9 +317,17 @@ mod tests {
             text.contains("1048576") && text.contains("(none)") && text.contains("9 of 10 without a read"),
             "{text}"
         );
+        for told in [
+            "last check     1970-01-01 00:00:00 UTC, check of 2 s, 4 KiB different",
+            "next check     1970-01-02 00:00:00 UTC",
+        ] {
+            assert!(text.lines().any(|line| line == told), "{told}: {text}");
+        }
+        let spare: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(spare, ["-", "e", "spare"]);
         let line = list(&[array]).lines().nth(1).unwrap().to_owned();
         assert!(
-            line.contains("1/3") && line.contains("rebuild 50") && line.contains("5 s left"),
+            line.contains("1/3") && line.contains("rebuild 50 %,") && line.contains("5 s left"),
             "{line}"
         );
     }

@@ -130,6 +130,7 @@ async fn serve(
     })?;
     let asked = tokio::spawn(server.run());
     tokio::spawn(context.follow());
+    tokio::spawn(context.look_after_arrays());
     let mut hangup = signal(SignalKind::hangup())?;
     let reloads = context.clone();
     tokio::spawn(async move {
@@ -193,13 +194,13 @@ fn engine(
             .map_err(|error| format!("cannot keep plans in {}: {error}", state.display()))?;
         let engine = engine.with_lvm2((&config.lvm2).into());
         let engine = engine.with_scope((&config.discovery).into());
+        let engine = engine.with_patience(config::arrays::patience(&config.arrays));
         tokio::spawn(engine.watch());
         return Ok(Handle::here(graph.clone(), engine));
     }
     let settings = Settings {
         log: logging::directive(config.log, args.verbose).into(),
-        lvm2: (&config.lvm2).into(),
-        discovery: (&config.discovery).into(),
+        ..config.into()
     };
     // It has the same plug-ins, being the same program. The very file that runs, even if another has taken its place since.
     let program = Program {

@@ -21,6 +21,7 @@ pub fn check(config: &Config) -> Vec<Problem> {
     checker.lvm2();
     checker.discovery();
     checker.audit();
+    checker.problems.extend(crate::arrays::check(&config.arrays));
     checker.disks();
     checker.tables();
     checker.circles();

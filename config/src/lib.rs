@@ -3,6 +3,7 @@
 //! [`load`] reads a file strictly: an unknown key, a value of the wrong kind, a name that leads nowhere are refused with line, column, key and
 //! what was expected. [`apply`](mod@apply) makes the running target agree with it, [`show`](mod@show) writes the running state in the same schema.
 pub mod apply;
+pub mod arrays;
 mod check;
 mod disks;
 mod error;

@@ -1,5 +1,6 @@
 //! The schema: what a configuration file may say. Every key has one meaning, an unknown key is an error, and what is left out has the default
 //! that stands beside it. `docs/configuration.md` and `config/examples/` show it from the user's side.
+pub use crate::arrays::{Array, Scrub};
 pub use crate::nvme::{Host, Keys, Listener};
 use crate::units::{Size, Span};
 use bdev::module::error::Injection;
@@ -89,6 +90,9 @@ pub struct Config {
     /// Which disks are looked into.
     #[serde(skip_serializing_if = "is_default")]
     pub discovery: Discovery,
+    /// What is wanted of arrays.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arrays: Vec<Array>,
     /// How the running target is asked.
     #[serde(skip_serializing_if = "is_default")]
     pub rpc: Rpc,
@@ -187,6 +191,18 @@ impl From<&Discovery> for lvol::Scope {
         Self {
             include: wanted.include.as_ref().map(globs),
             exclude: globs(&wanted.exclude),
+        }
+    }
+}
+
+impl From<&Config> for lvol::Settings {
+    /// What is logged is said by whoever has the log.
+    fn from(wanted: &Config) -> Self {
+        Self {
+            log: String::new(),
+            lvm2: (&wanted.lvm2).into(),
+            discovery: (&wanted.discovery).into(),
+            patience: crate::arrays::patience(&wanted.arrays),
         }
     }
 }

@@ -36,6 +36,7 @@ pub fn show(
         engine: base.engine,
         lvm2: base.lvm2.clone(),
         discovery: base.discovery.clone(),
+        arrays: base.arrays.clone(),
         rpc: base.rpc.clone(),
         log: base.log,
         audit: base.audit.clone(),

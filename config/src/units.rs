@@ -60,7 +60,14 @@ impl fmt::Display for Size {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-const SPANS: [(&str, u64); 4] = [("us", 1), ("ms", 1000), ("s", 1_000_000), ("min", 60_000_000)];
+const SPANS: [(&str, u64); 6] = [
+    ("us", 1),
+    ("ms", 1000),
+    ("s", 1_000_000),
+    ("min", 60_000_000),
+    ("h", 3_600_000_000),
+    ("d", 86_400_000_000),
+];
 
 impl FromStr for Span {
     type Err = String;
@@ -91,8 +98,29 @@ impl fmt::Display for Span {
         // Longer ones do not come in, see `from_str`.
         let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
         let fits = |(_, factor): &&(&str, u64)| micros.is_multiple_of(*factor) && micros > 0;
-        let (unit, factor) = SPANS.iter().take(3).rev().find(fits).unwrap_or(&("us", 1));
+        let (unit, factor) = SPANS.iter().rev().find(fits).unwrap_or(&("us", 1));
         write!(f, "{}{unit}", micros / factor)
+    }
+}
+
+/// A time of day, in minutes since midnight: `02:30`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeOfDay(pub u16);
+
+impl FromStr for TimeOfDay {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let part = |text: &str, end: u16| text.parse::<u16>().ok().filter(|part| digits(text) && *part < end);
+        text.split_once(':')
+            .and_then(|(hour, minute)| Some(Self(part(hour, 24)? * 60 + part(minute, 60)?)))
+            .ok_or_else(|| format!("{text:?} is not a time of day; expected one like \"02:00\" or \"23:30\""))
+    }
+}
+
+impl fmt::Display for TimeOfDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.0 / 60, self.0 % 60)
     }
 }
 
@@ -132,6 +160,7 @@ macro_rules! as_text {
 }
 as_text!(Size, "a size like 64MiB");
 as_text!(Span, "a time like 5ms");
+as_text!(TimeOfDay, "a time of day like \"02:00\"");
 
 #[cfg(test)]
 mod tests {
@@ -179,13 +208,27 @@ mod tests {
             ("5ms", 5000),
             ("2s", 2_000_000),
             ("1min", 60_000_000),
+            ("36h", 129_600_000_000),
+            ("7d", 604_800_000_000),
             ("0", 0),
         ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0.as_micros(), micros);
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span);
         }
+        assert_eq!(Span(Duration::from_secs(604_800)).to_string(), "7d");
         assert!("5".parse::<Span>().unwrap_err().starts_with("\"5\" has no unit;"));
         assert!("5m".parse::<Span>().unwrap_err().starts_with("\"m\" is not a unit;"));
+    }
+
+    #[test]
+    fn times_of_day_read_as_they_are_written() {
+        for (text, minutes) in [("00:00", 0), ("02:30", 150), ("23:59", 1439)] {
+            let time: TimeOfDay = text.parse().unwrap();
+            assert_eq!((time.0, time.to_string().as_str()), (minutes, text));
+        }
+        for text in ["24:00", "2:30", "02:60", "0230", "02:+3", ""] {
+            assert!(text.parse::<TimeOfDay>().is_err(), "{text}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! are answered at once from what is known. Whatever happens to a node, by a wish or by itself, comes back as an event of the graph, so nodes
 //! that somebody builds past the engine appear here too.
 use crate::{
-    EngineError, Settings,
+    EngineError, Patience, Settings,
     activation::Desires,
     assemble,
     border::{Claim, Events, Runtime},
@@ -25,14 +25,12 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::sync::broadcast;
 
 /// Changes a slow subscriber may leave lying before it is told that it missed some.
 const BACKLOG: usize = 4096;
-/// How long a group waits for members with which it was used last. As long as mdadm's timer (`mdadm-last-resort@.timer`).
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who wants a node to be there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +157,8 @@ pub(crate) struct State {
     /// Groups that wait for members, by their identities, and since when; those that have waited long enough stay.
     pub waiting: BTreeMap<String, Instant>,
     pub patient: BTreeSet<String>,
+    /// How long that is.
+    pub patience: Patience,
     /// What the administrator wants of volume groups.
     pub lvm2: lvm2::Settings,
     /// What discovery may look into.
@@ -537,8 +537,16 @@ impl Engine {
         state.scope.leaves(&known.spec, known.origin.is_found())
     }
 
+    /// The same engine, in which groups wait so long for members. For before it has seen any.
+    pub fn with_patience(self, patience: Patience) -> Self {
+        self.state().patience = patience;
+        self
+    }
+
     /// From now on this is what the administrator wants. What is logged is the business of whoever has the log.
     pub async fn adopt(&self, settings: Settings) {
+        // Those that wait are looked at whenever disks are.
+        self.state().patience = settings.patience;
         self.set_lvm2(settings.lvm2).await;
         self.set_scope(settings.discovery).await;
     }
@@ -561,12 +569,11 @@ impl Engine {
     /// Groups that have waited long enough are used without the members that have not come.
     fn lose_patience(&self) {
         let mut state = self.state();
-        let over: Vec<String> = state
-            .waiting
-            .iter()
-            .filter(|(_, since)| since.elapsed() >= PATIENCE)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let over = |group: &&Group| {
+            let since = state.waiting.get(&group.id);
+            since.is_some_and(|since| since.elapsed() >= state.patience.of_group(group))
+        };
+        let over: Vec<String> = state.groups.iter().filter(over).map(|group| group.id.clone()).collect();
         if !over.is_empty() {
             state.waiting.retain(|id, _| !over.contains(id));
             state.patient.extend(over);

@@ -1,6 +1,6 @@
 //! The engine for everybody else: the same methods whether it runs here or in a process of its own.
 use crate::{
-    Activated, Applied, Change, ChangeError, Create, Desired, DiskInfo, Engine, EngineError, Found, Group,
+    Activated, Applied, Change, ChangeError, Create, Desired, DiskInfo, Engine, EngineError, Extra, Found, Group,
     Notification, Offers, Past, Plan, Refusal, Request, Settings, Stamp, backup::Copies, border::wire::Call,
     keeper::Keeper, keeper::Whereabouts, plugin::Plugins,
 };
@@ -260,6 +260,14 @@ impl Handle {
         match &self.at {
             At::Here(engine) => Ok(engine.volumes()),
             At::There(keeper) => ask(keeper, Call::Volumes).await,
+        }
+    }
+
+    /// [`Engine::extras`].
+    pub async fn extras(&self) -> Answer<Vec<Extra>> {
+        match &self.at {
+            At::Here(engine) => Ok(engine.extras()),
+            At::There(keeper) => ask(keeper, Call::Extras).await,
         }
     }
 

@@ -48,6 +48,7 @@ async fn serve(
     let (line, mut calls) = Line::start(main, asking)?;
     let engine = Engine::over(Runtime::from(line.clone()), registry);
     let engine = engine.with_lvm2(settings.lvm2).with_scope(settings.discovery);
+    let engine = engine.with_patience(settings.patience);
     engine.keep_in(state)?;
     // Everything that the engine before this one knew is known again, and what it was writing is finished, before anybody may ask.
     engine.rescan().await;
@@ -124,6 +125,7 @@ async fn answer(engine: &Engine, call: Call) -> Result<Vec<u8>, ChangeError> {
         Call::Verbs => serde_json::to_vec(&engine.verbs()),
         Call::VolumesOf { group } => serde_json::to_vec(&engine.volumes_of(&group)),
         Call::Volumes => serde_json::to_vec(&engine.volumes()),
+        Call::Extras => serde_json::to_vec(&engine.extras()),
         Call::Found { only } => serde_json::to_vec(&engine.found(only.as_deref())),
         Call::Wishes => serde_json::to_vec(&engine.wishes()),
         Call::Plan { request, stamp } => serde_json::to_vec(&engine.plan(&request, &stamp).await?),

@@ -30,7 +30,8 @@ impl Glob {
             .map_err(|why| format!("{text:?} is no glob: {} at character {}", why.msg, why.pos + 1))
     }
 
-    fn matches(&self, name: &str) -> bool {
+    /// True for a name, or the path of a file, that it stands for.
+    pub fn matches(&self, name: &str) -> bool {
         self.0.matches_with(name, HOW)
     }
 }

@@ -1,5 +1,5 @@
 //! What an administrator wants of the engine, whatever is on the disks. It is told at its start, and can be told anew while it runs.
-use crate::{lvm2, scope::Scope};
+use crate::{Patience, lvm2, scope::Scope};
 use serde::{Deserialize, Serialize};
 
 /// The settings.
@@ -12,4 +12,6 @@ pub struct Settings {
     pub lvm2: lvm2::Settings,
     /// Which disks it looks into.
     pub discovery: Scope,
+    /// How long arrays wait for members.
+    pub patience: Patience,
 }

@@ -17,6 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::audit::Audit;
+use crate::caretaker::Caretaker;
 use crate::error::{Errno, RpcError, RpcResult};
 use crate::kept::Kept;
 use crate::log::Logs;
@@ -166,6 +167,8 @@ pub struct Context {
     pub kept: Kept,
     /// Where changes are written down.
     pub audit: Audit,
+    /// Who looks after arrays.
+    pub(crate) caretaker: Caretaker,
     /// What the process was started with: its settings, but for those that RPC changes.
     base: Mutex<config::Config>,
     /// The file that was, if there is one.
@@ -203,6 +206,7 @@ impl Context {
             logs,
             kept: Kept::default(),
             audit: Audit::default(),
+            caretaker: Caretaker::default(),
             base: Mutex::default(),
             file: None,
             state: None,

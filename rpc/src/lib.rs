@@ -14,6 +14,7 @@
 
 pub mod audit;
 pub mod backup;
+mod caretaker;
 pub mod client;
 pub mod context;
 pub mod envelope;

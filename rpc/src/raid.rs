@@ -162,15 +162,12 @@ pub(crate) fn is_recorded(info: &NodeInfo) -> bool {
     }
 }
 
-/// Tells an array the limit that was set for all.
+/// Tells an array the limit that the configuration sets for it, or else RPC for all.
 pub(crate) async fn limit(context: &Context, info: &NodeInfo) {
-    let Some(options) = context.facts().raid_options else {
-        return;
-    };
     if !matches!(info.table, Table::Raid { .. }) {
         return;
     }
-    let bytes = u64::from(options.process_max_bandwidth_mb_sec) << 20;
+    let bytes = context.rebuild_limit(&info.name).unwrap_or(0);
     let limit = Command::Limit(bytes / u64::from(info.geometry.block_size));
     if let Err(error) = context.graph.command_array(&info.name, limit).await {
         tracing::warn!(%error, "the limit of rebuilds is not set")

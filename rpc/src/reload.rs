@@ -1,5 +1,5 @@
 //! Takes over what has changed in the configuration file, as far as that can be done while hosts are served: which disks are looked into, what is wanted of
-//! volume groups, how much is logged, where changes are written down. The rest, disks, tables and what hosts get, is what RPC is for, and counts at the next start.
+//! volume groups and of arrays, how much is logged, where changes are written down. The rest, disks, tables and what hosts get, is what RPC is for, and counts at the next start.
 use crate::{audit::Place, context::Context};
 use config::{Config, ConfigError};
 use lvol::{ChangeError, Settings};
@@ -47,6 +47,7 @@ fn sections(old: &Config, new: &Config) -> Sections {
     vec![
         ("discovery", old.discovery != new.discovery, true),
         ("lvm2", old.lvm2 != new.lvm2, true),
+        ("arrays", old.arrays != new.arrays, true),
         ("log", old.log != new.log, true),
         ("audit", old.audit != new.audit, true),
         ("state", old.state != new.state, false),
@@ -100,20 +101,18 @@ impl Context {
         };
         // Also if it is the same: whoever moves it away wants a new one.
         self.open_audit(&new.audit)?;
-        let settings = Settings {
-            log: String::new(),
-            lvm2: (&new.lvm2).into(),
-            discovery: (&new.discovery).into(),
-        };
+        let settings: Settings = (&new).into();
         {
             let mut base = self.base();
             (base.discovery, base.lvm2, base.audit) = (new.discovery, new.lvm2, new.audit);
+            base.arrays = new.arrays;
             if std::mem::replace(&mut base.log, new.log) != new.log {
                 self.logs.set_print_level(new.log.into());
             }
         }
         self.engine.set_log(&self.logs.directive()).await?;
         self.engine.adopt(settings).await?;
+        self.caretaker.wake();
         Ok(reloaded)
     }
 

@@ -139,6 +139,7 @@ pub enum Call {
         group: String,
     },
     Volumes,
+    Extras,
     Found {
         only: Option<String>,
     },
@@ -209,6 +210,7 @@ impl Call {
             | Verbs
             | VolumesOf { .. }
             | Volumes
+            | Extras
             | Found { .. }
             | Wishes
             | Plan { .. }

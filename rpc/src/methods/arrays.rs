@@ -2,16 +2,22 @@
 //! for these.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use bdev::Table;
 use bdev::module::raid::{Command, Report};
 use bdev::raid::MemberState;
+use bdev::{NodeInfo, Table};
+use lvol::ExtraKind;
 use serde::{Deserialize, Serialize};
 
 use super::{Line, Lines, Manner::*, Phases::*};
+use crate::caretaker::Scrubbed;
 use crate::context::{Context, no_disk};
 use crate::error::{Errno, RpcError, RpcResult};
 use crate::method::Complaint;
+
+/// How long a list of arrays waits for what the engine has to say of them. It is whole without, but for disks that have no place.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The lines of the table.
 pub(super) fn lines() -> Lines {
@@ -46,11 +52,19 @@ struct Array {
     /// It has a write-intent bitmap on its members.
     bitmap: bool,
     members: Vec<Member>,
+    /// Disks that belong to it and have no place.
+    extras: Vec<Extra>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
     mismatched_bytes: u64,
     /// Where the last check found differences, as far as that is kept: first byte and how many, of the array; with parity whole stripes.
     mismatches: Vec<(u64, u64)>,
+    /// The last check or repair that has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_scrub: Option<LastScrub>,
+    /// When the next one is due by the configuration, in seconds since 1970. One that is overdue begins when the array is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_scrub: Option<u64>,
     /// What would be compared after a crash now, and in units of what.
     noted_bytes: u64,
     noted_unit_bytes: u64,
@@ -98,6 +112,36 @@ fn seat<'a>(
 }
 
 #[derive(Serialize)]
+struct Extra {
+    disk: String,
+    /// `spare` or `failed`.
+    state: ExtraKind,
+}
+
+#[derive(Serialize)]
+struct LastScrub {
+    /// When it began, in seconds since 1970.
+    time: u64,
+    seconds: f64,
+    repair: bool,
+    mismatched_bytes: u64,
+    /// Somebody has ended it before it had seen everything.
+    cancelled: bool,
+}
+
+impl From<Scrubbed> for LastScrub {
+    fn from(done: Scrubbed) -> Self {
+        Self {
+            time: done.began / 1000,
+            seconds: done.took as f64 / 1000.0,
+            repair: done.repair,
+            mismatched_bytes: done.mismatched_bytes,
+            cancelled: done.cancelled,
+        }
+    }
+}
+
+#[derive(Serialize)]
 struct Progress {
     work: bdev::raid::Work,
     done_bytes: u64,
@@ -121,6 +165,8 @@ async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
         Some(name) => vec![context.disk(name)?],
         None => context.graph.list(),
     };
+    let extras = tokio::time::timeout(PATIENCE, context.engine.extras()).await;
+    let extras = extras.ok().and_then(Result::ok).unwrap_or_default();
     let mut all = Vec::new();
     for node in nodes {
         let Table::Raid {
@@ -158,7 +204,17 @@ async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
             write_mostly: member.write_mostly,
             corrected_reads: member.corrected,
         });
+        let scrubs = context.caretaker.scrubs(&context, &node);
+        let its = extras.iter().filter(|extra| extra.array == node.name);
         all.push(Array {
+            extras: its
+                .map(|extra| Extra {
+                    disk: extra.disk.clone(),
+                    state: extra.kind,
+                })
+                .collect(),
+            last_scrub: scrubs.last.map(Into::into),
+            next_scrub: scrubs.next.map(|time| time / 1000),
             uuid: node.uuid,
             level: shape.name(),
             layout,
@@ -228,14 +284,14 @@ fn no_array(name: &str) -> RpcError {
     RpcError::errno(Errno::Inval).because(format!("{name:?} is no array; `ashlar raid ls` lists them"))
 }
 
-async fn command(context: &Context, name: &str, command: Command) -> RpcResult<bool> {
+async fn command(context: &Context, name: &str, command: Command) -> RpcResult<NodeInfo> {
     let node = context.graph.info(name).ok_or_else(|| no_disk(name))?;
     if !matches!(node.table, Table::Raid { .. }) {
         return Err(no_array(name));
     }
     let done = context.graph.command_array(name, command).await;
     done.map_err(|why| RpcError::errno(Errno::Inval).because(why.to_string()))?;
-    Ok(true)
+    Ok(node)
 }
 
 #[derive(Deserialize)]
@@ -249,7 +305,9 @@ struct Scrub {
 /// Compares all members; with `repair` makes them alike.
 async fn scrub(context: Arc<Context>, params: Scrub) -> RpcResult<bool> {
     let Scrub { name, repair } = params;
-    command(&context, &name, Command::Scrub { repair }).await
+    let node = command(&context, &name, Command::Scrub { repair }).await?;
+    context.caretaker.began(&node.name, repair);
+    Ok(true)
 }
 
 #[derive(Deserialize)]
@@ -266,7 +324,8 @@ fn yes() -> bool {
 }
 
 async fn pause(context: Arc<Context>, params: Pause) -> RpcResult<bool> {
-    command(&context, &params.name, Command::Pause(params.paused)).await
+    command(&context, &params.name, Command::Pause(params.paused)).await?;
+    Ok(true)
 }
 
 #[derive(Deserialize)]
@@ -277,7 +336,9 @@ struct One {
 
 /// Ends what is done to an array. What has to be done is begun again at the next start.
 async fn cancel(context: Arc<Context>, params: One) -> RpcResult<bool> {
-    command(&context, &params.name, Command::Cancel).await
+    let node = command(&context, &params.name, Command::Cancel).await?;
+    context.caretaker.cancelled(&node.name);
+    Ok(true)
 }
 
 #[derive(Deserialize)]
@@ -291,7 +352,8 @@ struct Limit {
 async fn limit(context: Arc<Context>, params: Limit) -> RpcResult<bool> {
     let node = context.disk(&params.name)?;
     let blocks = params.mb_per_sec.saturating_mul(1 << 20) / u64::from(node.geometry.block_size);
-    command(&context, &params.name, Command::Limit(blocks)).await
+    command(&context, &params.name, Command::Limit(blocks)).await?;
+    Ok(true)
 }
 
 #[derive(Deserialize)]
@@ -307,7 +369,8 @@ async fn grow(context: Arc<Context>, params: Grow) -> RpcResult<bool> {
     let node = context.disk(&params.name)?;
     let block = u64::from(node.geometry.block_size);
     let blocks = params.bytes_per_member.map(|bytes| bytes / block);
-    command(&context, &params.name, Command::Grow(blocks)).await
+    command(&context, &params.name, Command::Grow(blocks)).await?;
+    Ok(true)
 }
 
 #[derive(Deserialize)]
@@ -337,5 +400,6 @@ async fn fail(context: Arc<Context>, params: Fail) -> RpcResult<bool> {
     let asked = asked.ok_or_else(|| {
         RpcError::errno(Errno::Inval).because(format!("{:?} is no member of {:?}", params.member, params.name))
     })?;
-    command(&context, &params.name, asked).await
+    command(&context, &params.name, asked).await?;
+    Ok(true)
 }

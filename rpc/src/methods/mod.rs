@@ -21,7 +21,7 @@ mod notify;
 pub(crate) mod nvmf;
 mod nvmf_namespace;
 pub(crate) mod nvmf_subsystem;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod thread;
 
 use std::sync::Arc;

@@ -222,7 +222,7 @@ fn refused(why: Refusal) -> RpcError {
     error
 }
 
-pub(super) fn failed(why: ChangeError) -> RpcError {
+pub(crate) fn failed(why: ChangeError) -> RpcError {
     match why {
         ChangeError::Refused(why) => refused(why),
         ChangeError::Stale => RpcError::new(-(Errno::Again as i64), why.to_string()),

@@ -1,0 +1,357 @@
+//! Looks after arrays as the configuration says (`arrays`): sets the limits of rebuilds, has members compared when that is due, and gives an array that lacks a member the spare
+//! of another. It does nothing that somebody could not do by RPC, by the same ways.
+//!
+//! It sleeps until something is due, an array has lost a member or has one back, or the configuration was read again.
+mod book;
+mod schedule;
+mod spares;
+
+use crate::audit::Call;
+use crate::context::{Context, graph_error};
+use bdev::{
+    NodeInfo, Table,
+    module::raid::{Command, Report},
+    raid::{MemberState, Work},
+};
+use book::Book;
+use config::arrays::policy;
+use lvol::{Change, ChangeKind};
+use schedule::{Now, Past, Running, Step};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::{Notify, broadcast::error::RecvError};
+
+pub(crate) use schedule::Scrubbed;
+
+/// The longest sleep: the clock may be set meanwhile.
+const SLEEP: Duration = Duration::from_secs(60);
+/// Much happens at once when a disk comes or goes; one look afterwards is enough.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The caretaker.
+#[derive(Default)]
+pub(crate) struct Caretaker {
+    known: Mutex<Known>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    book: Book,
+    /// Where that is kept, if it is.
+    file: Option<PathBuf>,
+    running: BTreeMap<String, Running>,
+    /// What arrays were told of how fast they may be rebuilt: bytes a second.
+    limits: BTreeMap<String, u64>,
+    /// Spares that an array did not take: they are not offered to it again.
+    refused: BTreeSet<(String, String)>,
+}
+
+/// When an array was scrubbed, and when it will be. Milliseconds since 1970.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scrubs {
+    pub last: Option<Scrubbed>,
+    pub next: Option<u64>,
+}
+
+/// An array that runs.
+struct Tended {
+    node: NodeInfo,
+    report: Report,
+}
+
+impl Tended {
+    fn is_whole(&self) -> bool {
+        self.report
+            .members
+            .iter()
+            .all(|member| member.state == MemberState::InSync)
+    }
+
+    fn now(&self) -> Now {
+        let work = self.report.progress.map(|progress| progress.work);
+        Now {
+            whole: self.is_whole() && work.is_none(),
+            scrubbing: matches!(work, Some(Work::Check | Work::Repair)),
+            mismatched_bytes: self.report.mismatches * u64::from(self.node.geometry.block_size),
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Caretaker {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something else is wanted now.
+    pub fn wake(&self) {
+        self.wake.notify_one()
+    }
+
+    /// A scrub of this array was begun by somebody.
+    pub fn began(&self, array: &str, repair: bool) {
+        let running = Running {
+            began: now(),
+            repair,
+            seen: false,
+            cancelled: false,
+        };
+        self.known().running.insert(array.to_owned(), running);
+        self.wake()
+    }
+
+    /// What was done to this array was ended by somebody.
+    pub fn cancelled(&self, array: &str) {
+        if let Some(running) = self.known().running.get_mut(array) {
+            running.cancelled = true
+        }
+        self.wake()
+    }
+
+    /// When this array was scrubbed, and when it will be.
+    pub fn scrubs(&self, context: &Context, array: &NodeInfo) -> Scrubs {
+        let past = self.known().book.scrubs.get(&array.uuid).copied();
+        let base = context.base();
+        let scrub = policy(&base.arrays, &array.name).scrub;
+        Scrubs {
+            last: past.and_then(|past| past.last),
+            next: scrub.zip(past).map(|(scrub, past)| schedule::next(scrub, &past)),
+        }
+    }
+}
+
+impl Context {
+    /// How fast an array may be rebuilt, in bytes a second of each member: by the configuration, or by what RPC has said of all.
+    pub(crate) fn rebuild_limit(&self, array: &str) -> Option<u64> {
+        let said = policy(&self.base().arrays, array).rebuild_limit;
+        let of_all = || {
+            self.facts()
+                .raid_options
+                .map(|all| u64::from(all.process_max_bandwidth_mb_sec) << 20)
+        };
+        said.or_else(of_all)
+    }
+
+    /// Takes note of what has happened to a disk. True if that is a reason to look at arrays.
+    async fn heard(&self, change: &Change) -> bool {
+        match change.kind {
+            // It may be there again before the next look: nothing of what was said to it counts any more.
+            ChangeKind::Unregistered => {
+                let mut known = self.caretaker.known();
+                known.limits.remove(&change.name);
+                known.running.remove(&change.name);
+                true
+            }
+            // What has to be done to it begins at once, and is bounded from the start.
+            ChangeKind::Registered => {
+                if !self.base().arrays.is_empty()
+                    && let Some(node) = self.graph.info(&change.name)
+                {
+                    self.limit(&node).await
+                }
+                true
+            }
+            ChangeKind::Rearranged { .. } => true,
+            ChangeKind::Resized { .. } | ChangeKind::Orphaned { .. } | ChangeKind::Examined => false,
+        }
+    }
+
+    /// Looks after arrays for as long as the engine lives. Spawn it once.
+    pub fn look_after_arrays(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        let (context, mut changes) = (self.clone(), self.engine.subscribe());
+        async move {
+            context.read_book().await;
+            loop {
+                let next = context.look().await;
+                let something = async {
+                    loop {
+                        match changes.recv().await {
+                            Ok(change) => {
+                                if context.heard(&change).await {
+                                    return true;
+                                }
+                            }
+                            Err(RecvError::Lagged(_)) => return true,
+                            Err(RecvError::Closed) => return false,
+                        }
+                    }
+                };
+                tokio::select! {
+                    alive = something => if !alive { return },
+                    () = context.caretaker.wake.notified() => continue,
+                    () = tokio::time::sleep(next) => continue,
+                }
+                let more = async {
+                    while let Ok(change) = changes.recv().await {
+                        context.heard(&change).await;
+                    }
+                };
+                let _ = tokio::time::timeout(PAUSE, more).await;
+            }
+        }
+    }
+
+    /// Goes on from what an earlier life has written down.
+    async fn read_book(&self) {
+        let Some(file) = self.state().map(Book::path) else {
+            return;
+        };
+        let path = file.clone();
+        let read = tokio::task::spawn_blocking(move || Book::read(&path)).await;
+        let book = match read.map_err(|why| why.to_string()).and_then(|read| read) {
+            Ok(book) => book,
+            Err(why) => {
+                tracing::error!(file = %file.display(), why, "when arrays were scrubbed is not known any more: it is counted from now on");
+                Book::default()
+            }
+        };
+        {
+            let mut known = self.caretaker.known();
+            known.book = book;
+            known.file = Some(file);
+        }
+        self.tell_of_lost_spare().await
+    }
+
+    /// Changes the book, and writes it down.
+    async fn note(&self, change: impl FnOnce(&mut Book)) {
+        let (book, file) = {
+            let mut known = self.caretaker.known();
+            change(&mut known.book);
+            known.book.trim();
+            (known.book.clone(), known.file.clone())
+        };
+        let Some(file) = file else { return };
+        let path = file.clone();
+        let written = tokio::task::spawn_blocking(move || book.write(&path)).await;
+        if let Err(why) = written.map_err(std::io::Error::other).and_then(|written| written) {
+            tracing::error!(file = %file.display(), %why, "when arrays were scrubbed cannot be written down; after a restart it is not known")
+        }
+    }
+
+    /// Does what is due, and says in how long the next look is.
+    async fn look(&self) -> Duration {
+        let idle = {
+            let known = self.caretaker.known();
+            known.running.is_empty() && known.limits.is_empty()
+        };
+        if idle && self.base().arrays.is_empty() {
+            return SLEEP;
+        }
+        let nodes = self.graph.list().into_iter();
+        let mut arrays = Vec::new();
+        for node in nodes.filter(|node| matches!(node.table, Table::Raid { .. })) {
+            // One that goes away at this moment is looked at no more.
+            if let Ok(report) = self.graph.array(&node.name).await {
+                arrays.push(Tended { node, report })
+            }
+        }
+        let mut next = SLEEP;
+        for array in &arrays {
+            self.limit(&array.node).await;
+            next = next.min(self.scrub(array).await)
+        }
+        next.min(self.share_spares(&arrays).await)
+    }
+
+    /// An array that has come, or of which something else is wanted, is told how fast it may be rebuilt.
+    async fn limit(&self, node: &NodeInfo) {
+        let wanted = policy(&self.base().arrays, &node.name).rebuild_limit;
+        let told = self.caretaker.known().limits.get(&node.name).copied();
+        if told == wanted || !matches!(node.table, Table::Raid { .. }) {
+            return;
+        }
+        crate::raid::limit(self, node).await;
+        let mut known = self.caretaker.known();
+        match wanted {
+            Some(limit) => known.limits.insert(node.name.clone(), limit),
+            None => known.limits.remove(&node.name),
+        };
+    }
+
+    /// Has the members of an array compared if that is due.
+    async fn scrub(&self, array: &Tended) -> Duration {
+        let (id, name, now) = (array.node.uuid, &array.node.name, now());
+        let scrub = policy(&self.base().arrays, name).scrub.cloned();
+        let state = array.now();
+        let (past, running) = {
+            let mut known = self.caretaker.known();
+            if let Some(progress) = array.report.progress.filter(|_| state.scrubbing) {
+                let running = known.running.entry(name.clone()).or_insert(Running {
+                    began: now.saturating_sub(progress.for_ms),
+                    repair: progress.work == Work::Repair,
+                    seen: true,
+                    cancelled: false,
+                });
+                running.seen = true
+            }
+            (known.book.scrubs.get(&id).copied(), known.running.get(name).copied())
+        };
+        if scrub.is_none() && running.is_none() {
+            return SLEEP;
+        }
+        let fresh = Past { since: now, last: None };
+        if past.is_none() {
+            self.note(|book| _ = book.scrubs.insert(id, fresh)).await
+        }
+        let past = past.unwrap_or(fresh);
+        match schedule::step(scrub.as_ref(), &past, running.as_ref(), &state, now) {
+            Step::Wait(until) => return Duration::from_millis(until.saturating_sub(now)),
+            Step::Begin => {
+                let repair = scrub.is_some_and(|scrub| scrub.repair);
+                tracing::info!(
+                    array = name,
+                    repair,
+                    "its members are compared, as the configuration says"
+                );
+                let params = json!({"name": name, "repair": repair, "reason": "it is due by the configuration"});
+                let call = Call::new("ashlar_scrub_array", &params);
+                let begun = self.graph.command_array(name, Command::Scrub { repair }).await;
+                let outcome = begun.as_ref().map(|()| Value::Bool(true));
+                self.audit.note(&call, None, &outcome.map_err(graph_error));
+                match begun {
+                    Ok(()) => self.caretaker.began(name, repair),
+                    Err(why) => {
+                        tracing::warn!(array = name, %why, "its members cannot be compared; it is tried again");
+                        return SLEEP;
+                    }
+                }
+            }
+            Step::CutOff => {
+                tracing::warn!(
+                    array = name,
+                    "lost a member while its members were compared; that is begun again if it is to be done by the configuration and the array is whole"
+                );
+                self.caretaker.known().running.remove(name);
+            }
+            Step::End(done) => {
+                self.caretaker.known().running.remove(name);
+                if done.mismatched_bytes > 0 && !done.cancelled {
+                    tracing::warn!(
+                        array = name,
+                        bytes = done.mismatched_bytes,
+                        repaired = done.repair,
+                        "its members differed"
+                    )
+                }
+                let past = Past {
+                    last: Some(done),
+                    ..past
+                };
+                self.note(|book| _ = book.scrubs.insert(id, past)).await
+            }
+        }
+        Duration::from_millis(schedule::RUNNING)
+    }
+}
