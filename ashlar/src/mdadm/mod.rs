@@ -3,30 +3,19 @@
 pub mod cli;
 mod detail;
 mod examine;
+mod examine0;
+mod manage;
+mod member;
+mod service;
 
 use crate::{ask, cli as house, plan};
 use cli::MdadmArgs;
-use examine::Examined;
+use member::Member;
 use rpc::client::Client;
 use serde_json::{Map, Value, json};
-use spec::md::{
-    SECTOR, bad_blocks,
-    bitmap::{self, Header},
-    v1::{Features, LEN_MAX, Minor, Superblock},
-};
-use std::{
-    error::Error,
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{error::Error, path::Path};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
-
-/// How often `--wait` looks.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// What mdadm calls `/dev/md/data` is `md/data` here.
 fn array(name: &str) -> &str {
@@ -35,63 +24,28 @@ fn array(name: &str) -> &str {
 
 /// Runs the command.
 pub fn run(ask: &house::Ask, args: &MdadmArgs) -> Outcome {
+    if args.scan && !args.assemble && !args.stop {
+        return Err("--scan goes with --assemble and --stop; `ashlar raid ls` lists arrays".into());
+    }
     if args.examine {
-        return args.names.iter().try_for_each(|name| examine(ask, name));
+        return args.names.iter().try_for_each(|name| member::examine(ask, name));
     }
     let mut client = ask::connect(ask)?;
     if args.detail {
         return args.names.iter().try_for_each(|name| detail(&mut client, name));
+    }
+    if args.assemble || args.stop {
+        return service::run(&mut client, args);
     }
     let (name, disks) = args.names.split_first().ok_or("no array is named")?;
     if args.create {
         return create(&mut client, ask, args, array(name), disks);
     }
     if let Some(disk) = disks.first() {
-        return Err(format!("{disk:?}: say what is to be done with it: --add or --fail").into());
+        let words = "--add, --fail, --remove, --re-add or --replace";
+        return Err(format!("{disk:?}: say what is to be done with it: {words}").into());
     }
-    let name = array(name);
-    let mut call = |method: &str, params: Value| client.call::<Value>(method, params).map_err(plan::plain);
-    for disk in &args.fail {
-        call("ashlar_fail_member", json!({"name": name, "member": disk}))?;
-        ask::print_text(&format!("mdadm: set {disk} faulty in {name}\n"))
-    }
-    match args.action.as_deref() {
-        Some("idle") => call("ashlar_cancel_array", json!({ "name": name })).map(drop)?,
-        Some("frozen") => call("ashlar_pause_array", json!({ "name": name })).map(drop)?,
-        Some(word) => call("ashlar_scrub_array", json!({"name": name, "repair": word == "repair"})).map(drop)?,
-        None => (),
-    }
-    if !args.add.is_empty() {
-        let options = Map::from_iter([
-            ("disks".to_owned(), json!(args.add)),
-            ("force".to_owned(), json!(args.force)),
-        ]);
-        plan::apply(&mut client, "raid-add", name, options, &house::How::default())?;
-        for disk in &args.add {
-            ask::print_text(&format!("mdadm: added {disk}\n"))
-        }
-    }
-    if args.wait {
-        wait(&mut client, name)?
-    }
-    let asked = !args.fail.is_empty() || !args.add.is_empty() || args.action.is_some() || args.wait;
-    match asked {
-        true => Ok(()),
-        false => Err("nothing is asked: --examine, --detail, --create, --add, --fail, --action or --wait".into()),
-    }
-}
-
-/// Until nothing is done to it.
-fn wait(client: &mut Client, name: &str) -> Outcome {
-    loop {
-        let told: Value = client
-            .call("ashlar_get_arrays", json!({ "name": name }))
-            .map_err(plan::plain)?;
-        if told[0]["progress"].is_null() {
-            return Ok(());
-        }
-        std::thread::sleep(LOOK)
-    }
+    manage::run(&mut client, args, array(name))
 }
 
 fn create(client: &mut Client, ask: &house::Ask, args: &MdadmArgs, name: &str, disks: &[String]) -> Outcome {
@@ -141,68 +95,6 @@ fn create(client: &mut Client, ask: &house::Ask, args: &MdadmArgs, name: &str, d
     Ok(())
 }
 
-/// The file or device that a name stands for: itself, or what a disk of the target lies on.
-fn file_of(ask: &house::Ask, name: &str) -> Outcome<PathBuf> {
-    if name.contains('/') && Path::new(name).exists() {
-        return Ok(name.into());
-    }
-    let mut client = ask::connect(ask)?;
-    let told: Value = client
-        .call("ashlar_get_disks", json!({ "name": name }))
-        .map_err(plan::plain)?;
-    match told[0]["node"]["table"]["path"].as_str() {
-        Some(path) => Ok(path.into()),
-        None => {
-            Err(format!("{name:?} is no file or device of this machine, and only those can be read from here").into())
-        }
-    }
-}
-
-fn examine(ask: &house::Ask, name: &str) -> Outcome {
-    let examined = read(&file_of(ask, name)?, name)?;
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    ask::print_text(&format!("{name}:\n{}", examined.text(Some(host.trim()))));
-    Ok(())
-}
-
-/// Reads a member's metadata where they are.
-fn read(path: &Path, name: &str) -> Outcome<Examined> {
-    let failed = |why: io::Error| format!("{}: {why}", path.display());
-    let file = File::open(path).map_err(failed)?;
-    let sectors = io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(failed)? / SECTOR;
-    let bytes = |sector: u64, len: usize| {
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, sector * SECTOR).map(|()| bytes)
-    };
-    let places = [Minor::V1, Minor::V2, Minor::V0];
-    let found = places.into_iter().find_map(|minor| {
-        let at = minor.sector(sectors)?;
-        let superblock = Superblock::parse(&bytes(at, LEN_MAX).ok()?).ok()?;
-        (superblock.super_offset == at).then_some((minor, superblock))
-    });
-    let Some((minor, superblock)) = found else {
-        return Err(format!("No md superblock of version 1 detected on {name}.").into());
-    };
-    let bitmap = superblock
-        .bitmap_offset()
-        .and_then(|offset| superblock.relative(offset.into()))
-        .and_then(|at| Header::parse(&bytes(at, bitmap::HEADER).ok()?).ok());
-    let log = superblock.bad_blocks;
-    let listed = superblock
-        .relative(log.offset.into())
-        .filter(|_| log.size > 0)
-        .and_then(|at| bad_blocks::parse(&bytes(at, usize::from(log.size) * 512).ok()?, log.shift).ok());
-    let has_bad_blocks =
-        superblock.features.has(Features::BAD_BLOCKS) && listed.is_some_and(|listed| !listed.is_empty());
-    Ok(Examined {
-        minor,
-        superblock,
-        bitmap,
-        has_bad_blocks,
-        sectors,
-    })
-}
-
 fn detail(client: &mut Client, name: &str) -> Outcome {
     let told: Value = client
         .call("ashlar_get_arrays", json!({ "name": array(name) }))
@@ -216,11 +108,12 @@ fn detail(client: &mut Client, name: &str) -> Outcome {
         if let Some(path) = disk[0]["node"]["table"]["path"].as_str()
             && member["state"] != "failed"
         {
-            members.extend(read(Path::new(path), path))
+            members.extend(member::read(Path::new(path), path))
         }
     }
     // Whoever was written last knows best.
-    let best = members.into_iter().max_by_key(|member| member.superblock.events);
+    let known = members.into_iter().map(Member::superblock);
+    let best = known.max_by_key(|(_, superblock)| superblock.events());
     ask::print_text(&format!("{name}:\n{}", detail::text(&told[0], best.as_ref())));
     Ok(())
 }
