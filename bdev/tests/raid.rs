@@ -180,7 +180,10 @@ async fn losses(shape: Shape, members: usize, seed: u64) {
             whole.iter().all(|member| member.state == MemberState::InSync),
             "{what}: {whole:?}"
         );
-        array.command(Command::Scrub { repair: false }).await.expect("a check");
+        array
+            .command(Command::Scrub { repair: false, from: 0 })
+            .await
+            .expect("a check");
         rest(&array).await;
         assert_eq!(array.report().mismatches, 0, "{what}");
         check(&disk, "rebuilt").await

@@ -75,7 +75,10 @@ async fn judge(array: &Array, what: &str) {
         report.members.iter().all(|member| member.state == MemberState::InSync),
         "{what}: {report:?}"
     );
-    array.command(Command::Scrub { repair: false }).await.expect("a check");
+    array
+        .command(Command::Scrub { repair: false, from: 0 })
+        .await
+        .expect("a check");
     rest(array).await;
     assert_eq!(array.report().mismatches, 0, "{what}")
 }

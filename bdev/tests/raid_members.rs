@@ -80,7 +80,10 @@ async fn judge(array: &Array, disk: &Disk, versions: &Versions, what: &str) {
         "{what}: {report:?}"
     );
     check(&read_all(disk).await, versions, what);
-    array.command(Command::Scrub { repair: false }).await.expect("a check");
+    array
+        .command(Command::Scrub { repair: false, from: 0 })
+        .await
+        .expect("a check");
     rest(array).await;
     assert_eq!(array.report().mismatches, 0, "{what}")
 }
@@ -394,4 +397,32 @@ fn who_was_away_for_too_long_does_not_come_back() {
         let range = BlockRange::new(0, 1);
         assert_eq!(disk.perform(Io::read(range, Buf::alloc(512))).await, Ok(()))
     })
+}
+
+/// A check that was cut off goes on where it was: what is before that was seen already.
+#[test]
+fn a_check_begins_where_it_is_told() {
+    let (layout, chunk) = (2, CHUNK);
+    for (shape, members) in [(Shape::Raid1, 2), (Shape::Raid5 { layout, chunk }, 3)] {
+        reactor::sim::run(async {
+            let (machine, array, ..) = settled(shape, members, 1).await;
+            for block in [3, 70] {
+                machine.sims[1].store(machine.data() + block, &[0xee; 512])
+            }
+            let found = async |from: u64| {
+                array
+                    .command(Command::Scrub { repair: false, from })
+                    .await
+                    .expect("a check");
+                reactor::sleep(Duration::from_millis(1)).await;
+                rest(&array).await;
+                array.report().mismatches
+            };
+            let all = found(0).await;
+            assert!(all > 0, "{shape:?}");
+            assert_eq!(found(33).await * 2, all, "{shape:?}");
+            assert_eq!(found(u64::MAX).await, 0, "{shape:?}");
+            assert_eq!(found(0).await, all, "{shape:?}: the next one is a whole one again")
+        })
+    }
 }

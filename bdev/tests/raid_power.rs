@@ -153,7 +153,10 @@ impl Life {
             }
             return reached;
         }
-        array.command(Command::Scrub { repair: false }).await.expect("a check");
+        array
+            .command(Command::Scrub { repair: false, from: 0 })
+            .await
+            .expect("a check");
         rest(&array).await;
         assert_eq!(array.report().mismatches, 0, "{what}: after resynchronisation");
         assert!(whole(&array), "{what}");

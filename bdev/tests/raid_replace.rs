@@ -100,7 +100,10 @@ async fn judge(array: &Array, disk: &Disk, versions: &Versions, what: &str) {
         |member: &bdev::module::raid::MemberReport| member.state == MemberState::InSync && member.replacement.is_none();
     assert!(report.members.iter().all(whole), "{what}: {report:?}");
     check(&read_all(disk).await, versions, what);
-    array.command(Command::Scrub { repair: false }).await.expect("a check");
+    array
+        .command(Command::Scrub { repair: false, from: 0 })
+        .await
+        .expect("a check");
     rest(array).await;
     assert_eq!(array.report().mismatches, 0, "{what}")
 }

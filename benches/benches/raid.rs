@@ -172,7 +172,10 @@ fn checks(c: &mut Criterion) {
                     let mut took = Duration::ZERO;
                     for _ in 0..rounds {
                         let start = Instant::now();
-                        array.command(Command::Scrub { repair: false }).await.expect("a check");
+                        array
+                            .command(Command::Scrub { repair: false, from: 0 })
+                            .await
+                            .expect("a check");
                         for begun in [false, true] {
                             while array.report().progress.is_some() == begun {
                                 reactor::yield_now().await

@@ -62,6 +62,8 @@ pub(crate) struct Care {
     /// What the last check or repair found: how many blocks, and the first places.
     pub mismatches: Cell<u64>,
     pub places: RefCell<Vec<(u64, u64)>>,
+    /// From which block on the next scrub compares.
+    pub from: Cell<u64>,
     wanted: RefCell<Vec<Work>>,
     paused: Cell<bool>,
     stop: Cell<bool>,
@@ -187,7 +189,8 @@ impl State {
         let done = |member: &Member| member.state().to();
         let at = match work {
             Work::Rebuild => self.members.iter().find_map(done).unwrap_or(0),
-            _ => 0,
+            Work::Check | Work::Repair => self.scrub_from(),
+            Work::Resync => 0,
         };
         self.care.stop.set(false);
         self.care.running.set(Some(Progress {
@@ -204,8 +207,8 @@ impl State {
         let done = match work {
             Work::Resync => self.resync().await,
             Work::Rebuild => self.rebuild().await,
-            Work::Check => self.scrub(false).await,
-            Work::Repair => self.scrub(true).await,
+            Work::Check => self.scrub(at, false).await,
+            Work::Repair => self.scrub(at, true).await,
         };
         let took = reactor::now().since(began);
         match done {
@@ -287,7 +290,13 @@ impl State {
         Ok(())
     }
 
-    async fn scrub(&self, repair: bool) -> IoResult {
+    /// Where the next scrub begins: with a whole chunk.
+    fn scrub_from(&self) -> u64 {
+        let from = self.care.from.take().min(self.whole_span());
+        from - from % u64::from(self.places().chunk().unwrap_or(1))
+    }
+
+    async fn scrub(&self, from: u64, repair: bool) -> IoResult {
         let compare = |range| self.compare(range, repair);
         self.care.places.borrow_mut().clear();
         let differs = async |range: BlockRange, differ| {
@@ -296,7 +305,7 @@ impl State {
             }
             Ok(())
         };
-        self.steps(0..self.whole_span(), compare, differs).await?;
+        self.steps(from..self.whole_span(), compare, differs).await?;
         let found = self.care.running.get().map_or(0, |progress| progress.differ);
         self.care.mismatches.set(found);
         Ok(())

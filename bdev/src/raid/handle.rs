@@ -61,6 +61,9 @@ pub enum Command {
     Scrub {
         /// Make them alike.
         repair: bool,
+        /// From this block of the space that is compared on: another time has seen what is before it.
+        #[serde(default)]
+        from: u64,
     },
     /// Stands still, or goes on.
     Pause(bool),
@@ -314,7 +317,10 @@ impl Array {
     pub async fn command(&self, command: Command) -> Result<(), String> {
         let state = &self.0;
         match command {
-            Command::Scrub { repair } => state.ask(if repair { Work::Repair } else { Work::Check }),
+            Command::Scrub { repair, from } => {
+                state.care.from.set(from);
+                state.ask(if repair { Work::Repair } else { Work::Check })
+            }
             Command::Pause(on) => state.care.pause(on),
             Command::Cancel => state.care.cancel(),
             Command::Limit(blocks) => state.care.limit(blocks),

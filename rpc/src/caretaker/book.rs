@@ -90,6 +90,7 @@ mod tests {
         let past = Past {
             since: 1,
             last: Some(last),
+            under_way: None,
         };
         let moving = Moving {
             disk: "s".into(),
@@ -115,7 +116,11 @@ mod tests {
     fn the_oldest_are_forgotten() {
         let mut book = Book::default();
         for at in 0..KEPT as u64 + 3 {
-            let past = Past { since: at, last: None };
+            let past = Past {
+                since: at,
+                last: None,
+                under_way: None,
+            };
             book.scrubs.insert(Uuid::from_u128(u128::MAX - u128::from(at)), past);
         }
         book.trim();

@@ -16,7 +16,7 @@ use bdev::{
 use book::Book;
 use config::arrays::policy;
 use lvol::{Change, ChangeKind};
-use schedule::{Now, Past, Running, Step};
+use schedule::{Now, Past, Running, Step, UnderWay};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -101,12 +101,7 @@ impl Caretaker {
 
     /// A scrub of this array was begun by somebody.
     pub fn began(&self, array: &str, repair: bool) {
-        let running = Running {
-            began: now(),
-            repair,
-            seen: false,
-            cancelled: false,
-        };
+        let running = Running::new(now(), repair);
         self.known().running.insert(array.to_owned(), running);
         self.wake()
     }
@@ -244,7 +239,8 @@ impl Context {
     async fn look(&self) -> Duration {
         let idle = {
             let known = self.caretaker.known();
-            known.running.is_empty() && known.limits.is_empty()
+            let under_way = known.book.scrubs.values().any(|past| past.under_way.is_some());
+            known.running.is_empty() && known.limits.is_empty() && !under_way
         };
         if idle && self.base().arrays.is_empty() {
             return SLEEP;
@@ -285,27 +281,44 @@ impl Context {
         let (id, name, now) = (array.node.uuid, &array.node.name, now());
         let scrub = policy(&self.base().arrays, name).scrub.cloned();
         let state = array.now();
-        let (past, running) = {
+        let (past, running, far) = {
             let mut known = self.caretaker.known();
+            let mut far = None;
             if let Some(progress) = array.report.progress.filter(|_| state.scrubbing) {
-                let running = known.running.entry(name.clone()).or_insert(Running {
-                    began: now.saturating_sub(progress.for_ms),
-                    repair: progress.work == Work::Repair,
-                    seen: true,
-                    cancelled: false,
-                });
-                running.seen = true
+                let began = now.saturating_sub(progress.for_ms);
+                let unknown = Running::new(began, progress.work == Work::Repair);
+                let running = known.running.entry(name.clone()).or_insert(unknown);
+                running.seen = true;
+                if now.saturating_sub(running.noted) >= schedule::NOTED {
+                    running.noted = now;
+                    far = Some(UnderWay {
+                        began: running.began,
+                        repair: running.repair,
+                        at: progress.at,
+                        mismatched_bytes: running.found + progress.differ * u64::from(array.node.geometry.block_size),
+                    })
+                }
             }
-            (known.book.scrubs.get(&id).copied(), known.running.get(name).copied())
+            let past = known.book.scrubs.get(&id).copied();
+            (past, known.running.get(name).copied(), far)
         };
-        if scrub.is_none() && running.is_none() {
+        let is_under_way = past.is_some_and(|past| past.under_way.is_some());
+        if scrub.is_none() && running.is_none() && !is_under_way {
             return SLEEP;
         }
-        let fresh = Past { since: now, last: None };
+        let fresh = Past {
+            since: now,
+            last: None,
+            under_way: None,
+        };
         if past.is_none() {
             self.note(|book| _ = book.scrubs.insert(id, fresh)).await
         }
-        let past = past.unwrap_or(fresh);
+        let mut past = past.unwrap_or(fresh);
+        if far.is_some() {
+            past.under_way = far;
+            self.note(|book| _ = book.scrubs.insert(id, past)).await
+        }
         match schedule::step(scrub.as_ref(), &past, running.as_ref(), &state, now) {
             Step::Wait(until) => return Duration::from_millis(until.saturating_sub(now)),
             Step::Begin => {
@@ -315,18 +328,17 @@ impl Context {
                     repair,
                     "its members are compared, as the configuration says"
                 );
-                let params = json!({"name": name, "repair": repair, "reason": "it is due by the configuration"});
-                let call = Call::new("ashlar_scrub_array", &params);
-                let begun = self.graph.command_array(name, Command::Scrub { repair }).await;
-                let outcome = begun.as_ref().map(|()| Value::Bool(true));
-                self.audit.note(&call, None, &outcome.map_err(graph_error));
-                match begun {
-                    Ok(()) => self.caretaker.began(name, repair),
-                    Err(why) => {
-                        tracing::warn!(array = name, %why, "its members cannot be compared; it is tried again");
-                        return SLEEP;
-                    }
-                }
+                let why = "it is due by the configuration";
+                return self.compare(array, Running::new(now, repair), 0, why).await;
+            }
+            Step::GoOn(far) => {
+                tracing::info!(
+                    array = name,
+                    from = far.at,
+                    "the comparison of its members goes on where it was"
+                );
+                let why = "it was under way when the target ended";
+                return self.compare(array, Running::going_on(&far, now), far.at, why).await;
             }
             Step::CutOff => {
                 tracing::warn!(
@@ -334,6 +346,9 @@ impl Context {
                     "lost a member while its members were compared; that is begun again if it is to be done by the configuration and the array is whole"
                 );
                 self.caretaker.known().running.remove(name);
+                if past.under_way.take().is_some() {
+                    self.note(|book| _ = book.scrubs.insert(id, past)).await
+                }
             }
             Step::End(done) => {
                 self.caretaker.known().running.remove(name);
@@ -347,11 +362,28 @@ impl Context {
                 }
                 let past = Past {
                     last: Some(done),
+                    under_way: None,
                     ..past
                 };
                 self.note(|book| _ = book.scrubs.insert(id, past)).await
             }
         }
+        Duration::from_millis(schedule::RUNNING)
+    }
+
+    /// Tells an array to compare its members from a block on, for a reason that the audit log keeps.
+    async fn compare(&self, array: &Tended, running: Running, from: u64, why: &str) -> Duration {
+        let (name, repair) = (&array.node.name, running.repair);
+        let params = json!({"name": name, "repair": repair, "reason": why});
+        let call = Call::new("ashlar_scrub_array", &params);
+        let begun = self.graph.command_array(name, Command::Scrub { repair, from }).await;
+        let outcome = begun.as_ref().map(|()| Value::Bool(true));
+        self.audit.note(&call, None, &outcome.map_err(graph_error));
+        if let Err(why) = begun {
+            tracing::warn!(array = name, %why, "its members cannot be compared; it is tried again");
+            return SLEEP;
+        }
+        self.caretaker.known().running.insert(name.clone(), running);
         Duration::from_millis(schedule::RUNNING)
     }
 }

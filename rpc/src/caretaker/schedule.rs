@@ -3,7 +3,8 @@
 //! ```text
 //!   since ── every ──► due ─ whole? ─► begins ─ ends ─► done ── every, from where it began ──► due …
 //!                       ▲                  │
-//!                       └── cut off ◄──────┘  a member failed, or the process ended: that one does not count
+//!                       └── cut off ◄──────┤  a member failed: that one does not count
+//!                                          └  the process ended: it goes on where it was
 //! ```
 use config::schema::Scrub;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,8 @@ const DAY: u64 = 86_400_000;
 const UNSEEN: u64 = 2_000;
 /// How often one that runs is looked at.
 pub(super) const RUNNING: u64 = 1_000;
+/// How often it is written down how far one is.
+pub(super) const NOTED: u64 = 5_000;
 /// How often an array is looked at that is to be scrubbed as soon as it is whole.
 const OVERDUE: u64 = 5_000;
 
@@ -39,17 +42,63 @@ pub(crate) struct Past {
     pub since: u64,
     /// The last scrub.
     pub last: Option<Scrubbed>,
+    /// One that was under way when this was written.
+    #[serde(default)]
+    pub under_way: Option<UnderWay>,
+}
+
+/// How far a scrub was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UnderWay {
+    /// When it began.
+    pub began: u64,
+    /// Members are made alike.
+    pub repair: bool,
+    /// Blocks that were done.
+    pub at: u64,
+    /// Bytes that differed there.
+    pub mismatched_bytes: u64,
 }
 
 /// A scrub that runs, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Running {
     pub began: u64,
+    /// When the array was told to: later, if it goes on from an earlier life.
+    pub asked: u64,
+    /// Bytes that differed in what an earlier life has done.
+    pub found: u64,
+    /// When it was written down how far it is.
+    pub noted: u64,
     pub repair: bool,
     /// The array has said that it runs.
     pub seen: bool,
     /// Somebody has asked for its end.
     pub cancelled: bool,
+}
+
+impl Running {
+    /// One that begins.
+    pub fn new(now: u64, repair: bool) -> Self {
+        Self {
+            began: now,
+            asked: now,
+            found: 0,
+            noted: now,
+            repair,
+            seen: false,
+            cancelled: false,
+        }
+    }
+
+    /// One that an earlier life had begun.
+    pub fn going_on(under_way: &UnderWay, now: u64) -> Self {
+        Self {
+            began: under_way.began,
+            found: under_way.mismatched_bytes,
+            ..Self::new(now, under_way.repair)
+        }
+    }
 }
 
 /// An array at this moment.
@@ -70,6 +119,8 @@ pub(crate) enum Step {
     Wait(u64),
     /// A scrub begins.
     Begin,
+    /// One goes on that an earlier life had begun.
+    GoOn(UnderWay),
     /// One has ended.
     End(Scrubbed),
     /// One has ended and does not count: the array is not whole any more.
@@ -96,7 +147,7 @@ pub(crate) fn next(scrub: &Scrub, past: &Past) -> u64 {
 /// What is to be done with an array at a time.
 pub(crate) fn step(scrub: Option<&Scrub>, past: &Past, running: Option<&Running>, array: &Now, time: u64) -> Step {
     if let Some(running) = running {
-        if array.scrubbing || (!running.seen && time < running.began.saturating_add(UNSEEN)) {
+        if array.scrubbing || (!running.seen && time < running.asked.saturating_add(UNSEEN)) {
             return Step::Wait(time + RUNNING);
         }
         if !array.whole && !running.cancelled {
@@ -106,9 +157,15 @@ pub(crate) fn step(scrub: Option<&Scrub>, past: &Past, running: Option<&Running>
             began: running.began,
             took: time.saturating_sub(running.began),
             repair: running.repair,
-            mismatched_bytes: array.mismatched_bytes,
+            mismatched_bytes: running.found + array.mismatched_bytes,
             cancelled: running.cancelled,
         });
+    }
+    if let Some(under_way) = past.under_way {
+        return match array.whole {
+            true => Step::GoOn(under_way),
+            false => Step::Wait(time + OVERDUE),
+        };
     }
     let Some(scrub) = scrub else {
         return Step::Wait(u64::MAX);
@@ -141,6 +198,7 @@ mod tests {
         Past {
             since: time,
             last: None,
+            under_way: None,
         }
     }
 
@@ -155,6 +213,7 @@ mod tests {
         Past {
             since: 0,
             last: Some(last),
+            under_way: None,
         }
     }
 
@@ -187,14 +246,8 @@ mod tests {
             }
             let step = step(Some(&self.scrub), &self.past, self.running.as_ref(), &array, to);
             match step {
-                Step::Begin => {
-                    self.running = Some(Running {
-                        began: to,
-                        repair: false,
-                        seen: false,
-                        cancelled: false,
-                    })
-                }
+                Step::Begin => self.running = Some(Running::new(to, false)),
+                Step::GoOn(under_way) => self.running = Some(Running::going_on(&under_way, to)),
                 Step::End(done) => (self.running, self.past.last) = (None, Some(done)),
                 Step::CutOff => self.running = None,
                 Step::Wait(_) => (),
@@ -241,9 +294,22 @@ mod tests {
         assert_eq!(array.turn(3 * HOUR + 2_000, DEGRADED), Step::CutOff);
         assert_eq!(array.turn(3 * HOUR + 3_000, DEGRADED), Step::Wait(3 * HOUR + 8_000));
         assert_eq!(array.turn(4 * HOUR, WHOLE), Step::Begin);
-        // A restart: nothing is known of what ran.
-        array.running = None;
-        assert_eq!(array.turn(5 * HOUR, WHOLE), Step::Begin);
+        // A restart: what was written down of it goes on when all members are there, and counts from its start.
+        let under_way = UnderWay {
+            began: 4 * HOUR,
+            repair: false,
+            at: 77,
+            mismatched_bytes: 512,
+        };
+        (array.running, array.past.under_way) = (None, Some(under_way));
+        assert_eq!(array.turn(5 * HOUR, DEGRADED), Step::Wait(5 * HOUR + 5_000));
+        assert_eq!(array.turn(5 * HOUR + 10, WHOLE), Step::GoOn(under_way));
+        assert_eq!(array.turn(5 * HOUR + 20, WHOLE), Step::Wait(5 * HOUR + 1_020));
+        array.turn(5 * HOUR + 30, SCRUBBED);
+        let Step::End(done) = array.turn(6 * HOUR, WHOLE) else {
+            panic!("it has ended")
+        };
+        assert_eq!((done.began, done.mismatched_bytes), (4 * HOUR, 512 + 4096))
     }
 
     #[test]

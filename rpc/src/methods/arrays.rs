@@ -305,7 +305,7 @@ struct Scrub {
 /// Compares all members; with `repair` makes them alike.
 async fn scrub(context: Arc<Context>, params: Scrub) -> RpcResult<bool> {
     let Scrub { name, repair } = params;
-    let node = command(&context, &name, Command::Scrub { repair }).await?;
+    let node = command(&context, &name, Command::Scrub { repair, from: 0 }).await?;
     context.caretaker.began(&node.name, repair);
     Ok(true)
 }
