@@ -186,12 +186,19 @@ impl State {
             member.set_parts(parts.get(usize::from(member.slot.get())).cloned().flatten())
         }
         self.lengthen();
-        (0..self.places().members()).for_each(|place| self.pair(place))
+        (0..self.count()).for_each(|place| self.pair(place))
     }
 
     /// By their places.
     pub fn seats(&self) -> &[Member] {
-        &self.members[..usize::from(self.places().members())]
+        &self.members[..usize::from(self.count())]
+    }
+
+    /// How many places there are.
+    #[inline]
+    pub fn count(&self) -> u16 {
+        // Each may be replaced; places are u16 in every shape.
+        (self.members.len() / 2) as u16
     }
 
     /// Who replaces the member in a place, and gets what is written there.
@@ -213,7 +220,7 @@ impl State {
 
     /// The members that get what is written.
     pub fn writable(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..self.places().members()).filter(|member| self.members[usize::from(*member)].writes())
+        (0..self.count()).filter(|member| self.members[usize::from(*member)].writes())
     }
 
     /// The data of the member in a place, if it gets what is written: with those of its replacement, if there is one.
@@ -242,8 +249,8 @@ impl State {
         if !this.writes() {
             return true;
         }
-        if self.replaces(member).is_some() {
-            tracing::error!(array = self.name, member, %error, "the replacement of a member failed: the member goes on");
+        if let Some(place) = self.replaces(member) {
+            tracing::error!(array = self.name, member = place, %error, "the replacement of a member failed: the member goes on");
             self.lose(member, error == IoError::Gone);
             return true;
         }

@@ -39,12 +39,12 @@ impl BlockDevice for Pair {
 impl State {
     /// Where the replacement of a place stands in the list of members.
     pub fn behind(&self, place: u16) -> u16 {
-        place + self.places().members()
+        place + self.count()
     }
 
     /// Whether somebody who stands there replaces another, and whom.
     pub fn replaces(&self, member: u16) -> Option<u16> {
-        member.checked_sub(self.places().members())
+        member.checked_sub(self.count())
     }
 
     /// A place has a replacement from now on, or its handles have changed.
@@ -142,11 +142,11 @@ impl State {
 
     /// What was compared after a crash is copied again, with all of it locked by the caller: a replacement may have what was being written, and its member not, or the other way.
     pub(super) async fn copy_again(&self, range: BlockRange) -> IoResult {
-        if (0..self.places().members()).all(|place| self.replacement(place).is_none()) {
+        if (0..self.count()).all(|place| self.replacement(place).is_none()) {
             return Ok(());
         }
         let all: Vec<(u16, BlockRange)> = match self.parity() {
-            Some(_) => (0..self.places().members()).map(|place| (place, range)).collect(),
+            Some(_) => (0..self.count()).map(|place| (place, range)).collect(),
             None => {
                 let at = |(place, at)| (place, BlockRange::new(at, range.count));
                 self.copies(range.start.0).map(at).collect()
