@@ -6,7 +6,8 @@
 //!   after a crash  ──► the newest unit of each member ──► parity = what was logged + the data that were to be written, as they are now
 //! ```
 //!
-//! Only the newest unit counts, so one begins when the one before it is durable. Where a member is missing, its chunk is written by itself, with nothing but parity: a
+//! Only the newest unit counts, so one begins when the one before it is durable. Where there is room for several they lie one behind the other, and then from the start again; each life begins
+//! at the start, above all generations of those before it. Where a member is missing, its chunk is written by itself, with nothing but parity: a
 //! block of it is the old one or the new one then, and what the others of the row hold stays what the log says.
 use super::{array::State, bands::Band, log::Held as Logged};
 use crate::{Disk, Io, IoError, IoResult};
@@ -29,8 +30,10 @@ use uuid::Uuid;
 pub(crate) struct Partial {
     array: Uuid,
     logs: Box<[MemberLog]>,
-    /// Bytes of one log: a header and sums.
+    /// Bytes of a unit at most: a header and sums.
     length: u64,
+    /// Units lie one behind the other.
+    several: bool,
     block_size: u32,
 }
 
@@ -39,9 +42,10 @@ pub(crate) struct Partial {
 struct MemberLog {
     /// Where it is, in blocks of the member.
     at: RefCell<Option<Range<u64>>>,
-    /// Of the unit that was written last, and where that is among the logs that lie one behind the other.
+    /// Of the unit that was written last.
     generation: Cell<u64>,
-    slot: Cell<u64>,
+    /// Where it ends, in blocks from the start of the log.
+    end: Cell<u64>,
     waiting: RefCell<Vec<Waiting>>,
     next: Cell<u64>,
     writing: Cell<bool>,
@@ -70,7 +74,7 @@ impl Drop for Held<'_> {
 }
 
 impl Partial {
-    /// Of the array with this identity whose members have their logs there, in blocks; `several` lie one behind the other. Units are numbered from `generation` on, which is above all
+    /// Of the array with this identity whose members have their logs there, in blocks; of `several` units they lie one behind the other. Units are numbered from `generation` on, which is above all
     /// that are there. Says in words what does not fit.
     pub fn new(
         array: Uuid,
@@ -94,6 +98,7 @@ impl Partial {
             array,
             logs: at.into_iter().map(log).collect(),
             length,
+            several,
             block_size,
         })
     }
@@ -101,8 +106,7 @@ impl Partial {
     pub fn seat(&self, place: u16, at: Option<Range<u64>>) {
         let log = &self.logs[usize::from(place)];
         *log.at.borrow_mut() = at;
-        // The first one is looked at first.
-        log.slot.set(self.slots(log).saturating_sub(1))
+        log.end.set(0)
     }
 
     /// How many rows a step may have, in blocks.
@@ -112,20 +116,50 @@ impl Partial {
         (room / u64::from(self.block_size)).min(u32::MAX.into()) as u32
     }
 
-    fn slots(&self, log: &MemberLog) -> u64 {
-        let blocks = log.at.borrow().as_ref().map_or(0, |at| at.end - at.start);
-        (blocks * u64::from(self.block_size) / self.length).max(1)
+    /// Where the next unit goes, in blocks of the member, if it is so long; nothing if it has no log. It is the last one from then on.
+    fn next(&self, log: &MemberLog, bytes: u64) -> Option<BlockRange> {
+        let at = log.at.borrow().clone()?;
+        // At most a unit.
+        let count = bytes / u64::from(self.block_size);
+        let behind = at.start + log.end.get();
+        let start = match self.several && behind + count <= at.end {
+            true => behind,
+            false => at.start,
+        };
+        log.end.set(start + count - at.start);
+        Some(BlockRange::new(start, count as u32))
     }
 
-    /// Where a unit is, in blocks of the member; nothing if it has no log.
-    fn place(&self, log: &MemberLog, slot: u64, bytes: u64) -> Option<BlockRange> {
-        let start = log.at.borrow().as_ref()?.start;
+    /// The newest unit of a member's log, and where that is: each is looked for behind the one before it, as long as they become newer (`ppl_load_distributed`).
+    async fn newest(&self, log: &MemberLog, whole: &Disk) -> Result<Option<(u64, Header)>, IoError> {
         let block = u64::from(self.block_size);
-        // At most a log.
-        Some(BlockRange::new(
-            start + slot * (self.length / block),
-            (bytes / block) as u32,
-        ))
+        let (head, mut newest) = (ppl::LEN as u64 / block, None::<(u64, Header)>);
+        let Some(at) = log.at.borrow().clone() else {
+            return Ok(None);
+        };
+        let mut start = at.start;
+        while start + head <= at.end {
+            let bytes = Buf::alloc(ppl::LEN);
+            let here = BlockRange::new(start, head as u32);
+            whole.submit(Io::read(here, bytes.clone()).careful()).await?;
+            let header = match Header::parse(&bytes.to_vec()) {
+                Ok(header) if header.signature == ppl::signature(self.array) => header,
+                _ => break,
+            };
+            if newest
+                .as_ref()
+                .is_some_and(|(_, best)| best.generation > header.generation)
+            {
+                break;
+            }
+            let sums: u64 = header.entries.iter().map(|entry| u64::from(entry.sums_size)).sum();
+            newest = Some((start, header));
+            if !sums.is_multiple_of(block) {
+                break;
+            }
+            start += head + sums / block
+        }
+        Ok(newest)
     }
 
     /// Returns when the bands of a row, each of which writes one run of its chunks, are logged.
@@ -230,13 +264,14 @@ impl Partial {
                 sums.push(sum.clone())
             }
         }
-        let slot = (log.slot.get() + 1) % self.slots(log);
         let Some(head) = header.to_bytes() else {
             return self.tell(log, groups, Err(IoError::Unsupported));
         };
-        let place_of = self.place(log, slot, bytes);
-        let (Some(at), Some(whole), true) = (place_of, member.whole(), member.writes()) else {
+        let (Some(whole), true) = (member.whole(), member.writes()) else {
             // Nobody has parity here any more, so none can be wrong.
+            return self.tell(log, groups, Ok(()));
+        };
+        let Some(at) = self.next(log, bytes) else {
             return self.tell(log, groups, Ok(()));
         };
         let unit = Buf::alloc(bytes as usize);
@@ -247,7 +282,6 @@ impl Partial {
             to += sum.len()
         }
         log.generation.set(header.generation);
-        log.slot.set(slot);
         let from = member.slot.get();
         let done = match whole.submit(Io::write(at, unit).fua()).await {
             // Lost with its parity, unless the array cannot do without it.
@@ -283,34 +317,17 @@ impl Partial {
             let (Some(whole), true) = (member.whole(), member.writes() && log.at.borrow().is_some()) else {
                 continue;
             };
-            let mut newest: Option<(u64, Header)> = None;
-            for slot in 0..self.slots(log) {
-                let Some(at) = self.place(log, slot, ppl::LEN as u64) else {
-                    continue;
-                };
-                let bytes = Buf::alloc(ppl::LEN);
-                whole.submit(Io::read(at, bytes.clone()).careful()).await?;
-                if let Ok(header) = Header::parse(&bytes.to_vec())
-                    && header.signature == ppl::signature(self.array)
-                    && newest
-                        .as_ref()
-                        .is_none_or(|(_, best)| best.generation < header.generation)
-                {
-                    newest = Some((slot, header))
-                }
-            }
-            match newest {
-                Some((slot, header)) => {
+            match self.newest(log, &whole).await? {
+                Some((start, header)) => {
                     tracing::info!(
                         array = array.name,
                         member = place,
                         writes = header.entries.len(),
                         "its partial parity log is replayed"
                     );
-                    self.replay_unit(array, parity, place, (slot, &whole), &header).await?;
+                    self.replay_unit(array, parity, place, (start, &whole), &header).await?;
                     entries += header.entries.len();
                     doubt |= header.unsettled;
-                    log.slot.set(slot);
                     log.generation.set(log.generation.get().max(header.generation))
                 }
                 None => {
@@ -353,17 +370,13 @@ impl Partial {
     async fn begin(&self, array: &State, place: u16, log: &MemberLog) -> IoResult {
         let member = &array.members[usize::from(place)];
         let header = self.header(array, log);
-        let slot = (log.slot.get() + 1) % self.slots(log);
-        let (Some(bytes), Some(at), Some(whole), true) = (
-            header.to_bytes(),
-            self.place(log, slot, ppl::LEN as u64),
-            member.whole(),
-            member.writes(),
-        ) else {
+        let (Some(bytes), Some(whole), true) = (header.to_bytes(), member.whole(), member.writes()) else {
+            return Ok(());
+        };
+        let Some(at) = self.next(log, ppl::LEN as u64) else {
             return Ok(());
         };
         log.generation.set(header.generation);
-        log.slot.set(slot);
         let from = member.slot.get();
         match whole.submit(Io::write(at, Buf::from_slice(&bytes[..])).fua()).await {
             Err(error) if !array.fault_of(from, error) => Err(error),
@@ -376,21 +389,25 @@ impl Partial {
         array: &State,
         parity: &Parity,
         place: u16,
-        (slot, whole): (u64, &Disk),
+        (start, whole): (u64, &Disk),
         header: &Header,
     ) -> IoResult {
+        let ends = self.logs[usize::from(place)]
+            .at
+            .borrow()
+            .as_ref()
+            .map_or(0, |at| at.end);
+        let room = ends.saturating_sub(start) * u64::from(self.block_size);
         let mut from = ppl::LEN as u64;
         for entry in &header.entries {
             let end = from + u64::from(entry.sums_size);
-            if end > self.length || entry.sums_size % self.block_size != 0 {
+            if end > room || entry.sums_size % self.block_size != 0 {
                 break;
             }
             let sum = Buf::alloc(entry.sums_size as usize);
-            if let Some(at) = self.place(log_of(&self.logs, place), slot, self.length)
-                && !sum.is_empty()
-            {
+            if !sum.is_empty() {
                 let block = u64::from(self.block_size);
-                let at = BlockRange::new(at.start.0 + from / block, (u64::from(entry.sums_size) / block) as u32);
+                let at = BlockRange::new(start + from / block, (u64::from(entry.sums_size) / block) as u32);
                 whole.submit(Io::read(at, sum.clone()).careful()).await?
             }
             from = end;
@@ -455,10 +472,6 @@ impl Partial {
         }
         Ok(())
     }
-}
-
-fn log_of(logs: &[MemberLog], place: u16) -> &MemberLog {
-    &logs[usize::from(place)]
 }
 
 /// What an entry is about, in blocks of the array: the first, how many rows there are, and where it ends. Nothing if it makes no sense, or is not in whole blocks.

@@ -8,7 +8,8 @@
 //!   └───────────┴──────────┴─────────────────────────┴──────────────────┴──────────────────┘
 //! ```
 //!
-//! (`struct ppl_header`, `drivers/md/raid5-ppl.c`.) With several logs they follow each other, each [`LOG`] long, and the one of the highest generation counts.
+//! (`struct ppl_header`, `drivers/md/raid5-ppl.c`.) In a log that has room for several such units each begins where the one before it ends, and at the start again where it would not fit; the
+//! newest is found by going from one to the next as long as generations rise (`ppl_load_distributed`).
 use crc_fast::{CrcAlgorithm, checksum};
 use uuid::Uuid;
 use zerocopy::little_endian::{U32, U64};
@@ -18,7 +19,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const LEN: usize = 4096;
 /// Most entries of a header.
 pub const ENTRIES_MAX: usize = (LEN - RESERVED - 24) / size_of::<RawEntry>();
-/// Bytes of one log (`PPL_SPACE_SIZE`): a header and 124 KiB of sums.
+/// Bytes that units are made no longer than where there are several: a header and 124 KiB of sums. Linux takes 128 KiB of sums (`PPL_SPACE_SIZE`).
 pub const LOG: u64 = 128 << 10;
 const RESERVED: usize = 512;
 
