@@ -114,7 +114,7 @@ async fn replaced(shape: Shape, members: usize, keeps: Keeps, seed: u64) {
     let never = Rc::new(Cell::new(false));
     let (mut machine, mut array, mut disk, versions) = settled(shape, members, keeps, seed).await;
     let place = (seed as usize) % members;
-    let hot = seed % 3 != 0;
+    let hot = !seed.is_multiple_of(3);
     if !hot {
         array.stop().await;
         drop((array, disk));
