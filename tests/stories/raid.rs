@@ -85,7 +85,7 @@ fn guest_made_arrays_are_served_as_they_are() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     let big = dir.join("big.img");
-    image::sparse(&big, 520 * MIB);
+    image::sparse(&big, 720 * MIB);
     let ports = Ports::free();
     let config = Config::new(dir, ports).file("big", &big).volumes(&["big"]);
     let server = Server::start(dir, &config.yaml());
@@ -198,6 +198,12 @@ fn guest_made_arrays_are_served_as_they_are() {
             });
         list = lines.map(|line| line + "\n").collect()
     }
+    let ours = make_here(dir, 520);
+    for (made, sum) in &ours {
+        let offsets: Vec<String> = made.members.iter().map(u64::to_string).collect();
+        list += &format!("array {} {sum} {} | {} | 0\n", made.name, offsets.join(" "), made.mib);
+        made.put_back(dir, &big)
+    }
     for made in all.iter().filter(|made| WRITTEN.iter().any(|plan| plan.0 == made.name)) {
         made.put_back(dir, &big)
     }
@@ -212,6 +218,89 @@ fn guest_made_arrays_are_served_as_they_are() {
     ];
     Guest::boot("md_judge.sh", Duration::from_secs(560), &variables, &[&file]).finish();
     server.stop();
+}
+
+/// Arrays that we make, with a file system on each that was written while a member failed and a spare was rebuilt where there is one. Their members are to be parts of a disk from
+/// this MiB on. What each holds.
+fn make_here(dir: &Path, mut at: u64) -> Vec<(Made, String)> {
+    const MIB_EACH: u64 = 12;
+    let kinds = [("raid1", 2, 1), ("raid5", 3, 1), ("raid6", 4, 0), ("raid10", 4, 0)];
+    let ports = Ports::free();
+    let mut config = Config::new(dir, ports);
+    let mut all = Vec::new();
+    for (level, members, spares) in kinds {
+        let made = Made {
+            name: format!("made-{level}"),
+            sha256: String::new(),
+            members: (0..members + spares).map(|n| at + n * MIB_EACH).collect(),
+            mib: MIB_EACH,
+        };
+        at += (members + spares) * MIB_EACH;
+        for n in 0..members + spares {
+            let name = format!("{}-{n}", made.name);
+            let file = dir.join(format!("{name}.img"));
+            image::sparse(&file, MIB_EACH * MIB);
+            config = config.file(&name, &file)
+        }
+        config = config.volumes(&[&made.disk()]);
+        all.push((made, level, members, spares))
+    }
+    let tree = dir.join("tree");
+    std::fs::create_dir(&tree).expect("a folder");
+    let bytes: Vec<u8> = (0..3u64 << 20)
+        .map(|n| (n.wrapping_mul(0x9e37_79b9) >> 13) as u8)
+        .collect();
+    std::fs::write(tree.join("file"), bytes).expect("a file");
+    let server = Server::start(dir, &config.yaml());
+    let array = |made: &Made| {
+        let told = rpc::call(
+            &dir.join("rpc.sock"),
+            "ashlar_get_arrays",
+            json!({ "name": made.disk() }),
+        );
+        told.map_or(Value::Null, |all| all[0].clone())
+    };
+    let made = all.into_iter().map(|(made, level, members, spares)| {
+        let list = |numbers: std::ops::Range<u64>| {
+            let names: Vec<String> = numbers.map(|n| format!("{}-{n}", made.name)).collect();
+            names.join(",")
+        };
+        let (disks, more) = (list(0..members), list(members..members + spares));
+        let (disks, level) = (format!("disks={disks}"), format!("level={level}"));
+        let spares = format!("spares={more}");
+        let mut words = vec!["do", "raid-create", &made.name, &disks, &level, "chunk=16k"];
+        words.extend((!more.is_empty()).then_some(spares.as_str()));
+        ashlar(dir, &words).ok();
+        wait_for("the array", || array(&made)["state"] == "whole");
+        let bytes = array(&made)["bytes"].as_u64().expect("a length");
+        let image = dir.join("files.img");
+        image::sparse(&image, bytes);
+        Tool::new("mkfs.ext4")
+            .args(["-q", "-F", "-d"])
+            .arg(&tree)
+            .arg(&image)
+            .env("PATH", image::path())
+            .ok();
+        wait_for("a target", || {
+            let told = rpc::call(&dir.join("rpc.sock"), "ashlar_get_volumes", json!({}));
+            told.is_ok_and(|all| all.to_string().contains(&made.disk().replace('/', ":")))
+        });
+        if !more.is_empty() {
+            ashlar(dir, &["raid", "fail", &made.disk(), &format!("{}-0", made.name)]).ok();
+        }
+        let convert = ["convert", "-n", "-f", "raw", "-O", "raw"];
+        Tool::new("qemu-img")
+            .args(convert)
+            .arg(&image)
+            .arg(url(&made, ports))
+            .ok();
+        wait_for("a rebuild", || array(&made)["state"] == "whole");
+        let sum = made.read(dir, ports);
+        (made, sum)
+    });
+    let made = made.collect();
+    server.stop();
+    made
 }
 
 /// The target is killed while a host writes to these arrays. Their members stay as they are then: Linux is to replay what was logged, and to find what we find, of which the sums are.

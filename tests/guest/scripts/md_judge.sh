@@ -25,6 +25,7 @@ while read -r _ name sum rest; do
   fi
   now=$(sha256sum < /dev/md0 | cut -d' ' -f1)
   [ "$now" = "$sum" ] || { mdadm --detail /dev/md0; die "$name holds something else"; }
+  case $name in made-*) run e2fsck -fn /dev/md0 >&2 ;; esac
   if [ -e /sys/block/md0/md/sync_action ] && [ $degraded = 0 ]; then
     echo check > /sys/block/md0/md/sync_action; wait_for 30 idle || die "$name: the check does not end"
     [ "$(md mismatch_cnt)" = 0 ] || die "$name: $(md mismatch_cnt) sectors disagree"
