@@ -7,7 +7,7 @@ use bdev::{
     raid::{MemberState, Shape},
 };
 use machine::{Keeps, Machine, USED, Versions, read_all, rest, stamp, together, writers};
-use reactor::Buf;
+use reactor::{Buf, testing::Rng};
 use spec::BlockRange;
 use std::{
     cell::{Cell, RefCell},
@@ -53,6 +53,11 @@ async fn fill(disk: &Disk, from: u64) {
 
 async fn settled(shape: Shape, members: usize, keeps: Keeps, seed: u64) -> (Machine, Array, Disk, Versions) {
     let machine = Machine::with_room(shape, members, seed, keeps, ROOM);
+    for (at, sim) in machine.sims.iter().enumerate() {
+        // Members hold different things where nobody has compared them.
+        let rubbish = Rng::new(seed * 100 + at as u64).bytes(((ROOM - USED) * 512) as usize);
+        sim.store(machine.data() + USED, &rubbish)
+    }
     let (array, disk) = machine.start(&[]);
     rest(&array).await;
     fill(&disk, 0).await;
@@ -102,7 +107,22 @@ async fn grown(shape: Shape, members: usize, keeps: Keeps, seed: u64) {
     both.push(Box::pin(async move {
         asked.command(Command::Grow(Some(half))).await.expect("room for it")
     }));
+    let tended = array.clone();
+    // Meanwhile somebody looks what there is to do, and gives it the table that it had.
+    let (old, _) = machine.plan(&[]).expect("nothing is lacking");
+    let before_it = old.clone();
+    both.push(Box::pin(async move {
+        for _ in 0..20 {
+            tended.tend();
+            assert!(tended.change(&old), "it is the same array");
+            reactor::yield_now().await
+        }
+    }));
     together(both).await;
+    assert!(
+        all.change(&before_it),
+        "a table from before it grew is one of the same array"
+    );
     assert_eq!(disk.flush().await, Ok(()));
     versions.borrow_mut().iter_mut().for_each(|known| {
         known.drain(..known.len() - 1);
@@ -207,7 +227,7 @@ async fn cut(shape: Shape, members: usize, keeps: Keeps, seed: u64, cut: u64) ->
         read_all(&disk).await[..(before * 512) as usize] == found[..(before * 512) as usize],
         "{what}: what was read once changed"
     );
-    judge(&array, &what).await;
+    judge(&array, &format!("{what}, longer {longer}")).await;
     reached
 }
 

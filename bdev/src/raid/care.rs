@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{IoError, IoResult};
 use serde::{Deserialize, Serialize};
-use spec::BlockRange;
+use spec::{BlockRange, md::parity::Parity};
 use std::{
     cell::{Cell, RefCell},
     time::Duration,
@@ -237,25 +237,21 @@ impl State {
     }
 
     async fn compare(&self, range: BlockRange, repair: bool) -> Result<u64, IoError> {
-        match self.parity() {
-            Some(parity) => {
-                let stripe = range.start.0 / u64::from(parity.chunk());
-                let _guard = self.locks.lock(stripe..stripe + 1).await;
-                let differ = self.compare_rows(&parity, stripe, range, repair).await?;
-                if repair {
-                    self.copy_again(range).await?
-                }
-                Ok(differ)
-            }
-            None => {
-                let _guard = self.locks.lock(super::intent::range(range)).await;
-                let differ = self.compare_copies(range, repair).await?;
-                if repair {
-                    self.copy_again(range).await?
-                }
-                Ok(differ)
-            }
+        let stripe = |parity: &Parity| range.start.0 / u64::from(parity.chunk());
+        let parity = self.parity().map(|parity| (parity, stripe(&parity)));
+        let lock = match parity {
+            Some((_, stripe)) => stripe..stripe + 1,
+            None => super::intent::range(range),
+        };
+        let _guard = self.locks.lock(lock).await;
+        let differ = match &parity {
+            Some((parity, stripe)) => self.compare_rows(parity, *stripe, range, repair).await?,
+            None => self.compare_copies(range, repair).await?,
+        };
+        if repair {
+            self.copy_again(range).await?
         }
+        Ok(differ)
     }
 
     async fn resync(&self) -> IoResult {
@@ -281,7 +277,7 @@ impl State {
             self.intent.settle(run)
         }
         self.flush_members().await?;
-        self.log.resynced(self).await?;
+        self.log.begin_anew(self).await?;
         self.watch();
         if let Some(record) = &self.record {
             record.update(self).await?

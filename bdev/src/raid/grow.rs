@@ -1,7 +1,7 @@
 //! Members that give more than before: because all of them are larger than those that were there when the array was made, or have grown.
 //!
 //! ```text
-//!   bits of what is new ──► superblocks with the new length, which say that members may differ there ──► compare it ──► hosts are told
+//!   bits of what is new, or a log that says so ──► superblocks with the new length, which say that members may differ there ──► compare it ──► hosts are told
 //! ```
 //!
 //! A crash leaves the old length or the new one. What lies where does not change, so hosts go on meanwhile.
@@ -48,12 +48,14 @@ impl State {
         }
         let grown = places.with_used(used)?;
         self.intent.grow(places.span(), grown.span(), per)?;
-        let failed = |_| "no member took it: its metadata could not be written".to_owned();
-        self.intent.write_whole(self).await.map_err(failed)?;
-        record.grow(used * per, &rooms);
+        // At once: whoever compares what may differ from now on must see where it is.
         self.used.set(used);
         self.set_places(grown);
         self.lengthen();
+        let failed = |_| "no member took it: its metadata could not be written".to_owned();
+        self.intent.write_whole(self).await.map_err(failed)?;
+        self.log.begin_anew(self).await.map_err(failed)?;
+        record.grow(used * per, &rooms);
         record.update(self).await.map_err(failed)?;
         tracing::info!(array = self.name, blocks = grown.blocks(), "is longer from now on");
         self.ask(Work::Resync);

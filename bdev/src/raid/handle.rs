@@ -224,7 +224,9 @@ impl Array {
         let Ok(places) = plan.shape.places(plan.members.len(), plan.used) else {
             return false;
         };
-        if places != state.places() || plan.bitmap.is_some() != state.intent.is_on_disk() {
+        // It may be from before the array has grown.
+        let grown = plan.used <= state.used.get() && places.with_used(state.used.get()) == Ok(state.places());
+        if !(grown || places == state.places()) || plan.bitmap.is_some() != state.intent.is_on_disk() {
             return false;
         }
         let seats = plan.all();

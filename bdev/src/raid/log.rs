@@ -102,8 +102,8 @@ impl Log {
         }
     }
 
-    /// All members are alike, or as they should be.
-    pub async fn resynced(&self, array: &State) -> IoResult {
+    /// Members have become alike, or there is something where they may not be: what is logged from now on says so.
+    pub async fn begin_anew(&self, array: &State) -> IoResult {
         match self {
             Log::Partial(log) => log.begin_anew(array).await,
             Log::None | Log::Redo(_) => Ok(()),
