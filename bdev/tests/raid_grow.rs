@@ -6,7 +6,7 @@ use bdev::{
     module::raid::{Array, Command},
     raid::{MemberState, Shape},
 };
-use machine::{Keeps, Machine, USED, Versions, read_all, rest, stamp, together, writers};
+use machine::{Keeps, Machine, USED, Versions, check, read_all, rest, stamp, together, writers};
 use reactor::{Buf, testing::Rng};
 use spec::BlockRange;
 use std::{
@@ -32,16 +32,6 @@ fn shapes() -> Vec<(Shape, usize, Keeps)> {
         (ten(0x102), 4, Keeps::Bitmap),
         (ten(0x1_0201), 3, Keeps::Bitmap),
     ]
-}
-
-fn check(bytes: &[u8], versions: &Versions, what: &str) {
-    for (block, (bytes, may_be)) in bytes.chunks(512).zip(versions.borrow().iter()).enumerate() {
-        assert!(
-            may_be.iter().any(|version| bytes == stamp(block as u64, *version)),
-            "{what}: block {block} is none of {may_be:?}: {:?}",
-            &bytes[..8]
-        )
-    }
 }
 
 async fn fill(disk: &Disk, from: u64) {
@@ -183,17 +173,7 @@ async fn cut(shape: Shape, members: usize, keeps: Keeps, seed: u64, cut: u64) ->
     let what = format!("{shape:?} of {members}, {keeps:?}, seed {seed}, cut at {cut}");
     let (machine, array, disk, versions) = settled(shape, members, keeps, seed).await;
     let before = disk.blocks();
-    let (count, over) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
-    for sim in &machine.sims {
-        let (count, over, machine) = (count.clone(), over.clone(), machine.clone());
-        sim.watch(move |_| {
-            count.set(count.get() + 1);
-            if count.get() == cut {
-                over.set(true);
-                machine.cut()
-            }
-        })
-    }
+    let over = machine.cut_at(cut);
     let mut both = writers(&disk, &versions, &over, seed);
     let asked = array.clone();
     let done = Rc::new(Cell::new(false));
@@ -213,10 +193,7 @@ async fn cut(shape: Shape, members: usize, keeps: Keeps, seed: u64, cut: u64) ->
         machine.cut()
     }
     drop((array, disk));
-    machine.sims.iter().for_each(|sim| {
-        sim.mend();
-        sim.watch(|_| ())
-    });
+    machine.power_up();
     let (array, disk) = machine.start(&[]);
     let longer = disk.blocks() > before;
     assert!(longer || !done, "{what}: what was promised is gone");

@@ -6,7 +6,7 @@ use bdev::{
     module::raid::{Array, Command},
     raid::{MemberState, Shape},
 };
-use machine::{Keeps, Machine, SUPER, USED, Versions, read_all, rest, stamp, together, writers};
+use machine::{Keeps, Machine, SUPER, USED, Versions, check, read_all, rest, stamp, together, writers};
 use reactor::{Buf, testing::Rng};
 use spec::{BlockRange, md::superblock::Superblock};
 use std::{
@@ -59,17 +59,6 @@ async fn write(disk: &Disk, versions: &Versions, start: u64, count: u64) {
     }
     let range = BlockRange::new(start, count as u32);
     assert_eq!(disk.write(range, Buf::from_slice(&bytes)).await, Ok(()))
-}
-
-fn check(bytes: &[u8], versions: &Versions, what: &str) {
-    for (block, bytes) in bytes.chunks(512).enumerate() {
-        let may_be = &versions.borrow()[block];
-        assert!(
-            may_be.iter().any(|version| bytes == stamp(block as u64, *version)),
-            "{what}: block {block} is none of {may_be:?}: {:?}",
-            &bytes[..8]
-        )
-    }
 }
 
 /// All is alike, whoever is asked.
@@ -250,17 +239,7 @@ async fn cut(shape: Shape, members: usize, seed: u64, writes: bool, fresh: bool,
         true => machine.replace(lost, seed),
         false => machine.sims[lost].mend(),
     }
-    let (count, over) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
-    for sim in &machine.sims {
-        let (count, over, machine) = (count.clone(), over.clone(), machine.clone());
-        sim.watch(move |_| {
-            count.set(count.get() + 1);
-            if count.get() == cut {
-                over.set(true);
-                machine.cut()
-            }
-        })
-    }
+    let over = machine.cut_at(cut);
     let (array, disk) = machine.start(&[]);
     if writes {
         // Slow enough for hosts to rest and to go on meanwhile.
@@ -278,10 +257,7 @@ async fn cut(shape: Shape, members: usize, seed: u64, writes: bool, fresh: bool,
         machine.cut()
     }
     drop((array, disk));
-    machine.sims.iter().for_each(|sim| {
-        sim.mend();
-        sim.watch(|_| ())
-    });
+    machine.power_up();
     let (array, disk) = machine.start(&[]);
     let found = read_all(&disk).await;
     check(&found, &versions, &format!("{what}, at once"));

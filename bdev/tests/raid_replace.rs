@@ -6,7 +6,7 @@ use bdev::{
     module::raid::{Array, Command},
     raid::{MemberState, Shape},
 };
-use machine::{Keeps, Machine, Versions, read_all, rest, stamp, together, writers};
+use machine::{Keeps, Machine, Versions, check, read_all, rest, stamp, together, writers};
 use reactor::{Buf, testing::Rng};
 use spec::BlockRange;
 use std::{
@@ -50,17 +50,6 @@ fn shapes() -> Vec<(Shape, usize, Keeps)> {
         (ten(0x201), 3, Keeps::Nothing),
         (ten(0x1_0201), 3, Keeps::Bitmap),
     ]
-}
-
-fn check(bytes: &[u8], versions: &Versions, what: &str) {
-    for (block, bytes) in bytes.chunks(512).enumerate() {
-        let may_be = &versions.borrow()[block];
-        assert!(
-            may_be.iter().any(|version| bytes == stamp(block as u64, *version)),
-            "{what}: block {block} is none of {may_be:?}: {:?}",
-            &bytes[..8]
-        )
-    }
 }
 
 /// A machine whose array holds version 0 everywhere.
@@ -231,17 +220,7 @@ async fn cut(shape: Shape, members: usize, keeps: Keeps, seed: u64, writes: bool
     array.stop().await;
     drop((array, disk));
     machine.join(place, seed);
-    let (count, over) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
-    for sim in &machine.sims {
-        let (count, over, machine) = (count.clone(), over.clone(), machine.clone());
-        sim.watch(move |_| {
-            count.set(count.get() + 1);
-            if count.get() == cut {
-                over.set(true);
-                machine.cut()
-            }
-        })
-    }
+    let over = machine.cut_at(cut);
     let (array, disk) = machine.start(&away);
     if writes {
         // Done long after them, among them, or before most of them.
@@ -260,10 +239,7 @@ async fn cut(shape: Shape, members: usize, keeps: Keeps, seed: u64, writes: bool
         machine.cut()
     }
     drop((array, disk));
-    machine.sims.iter().for_each(|sim| {
-        sim.mend();
-        sim.watch(|_| ())
-    });
+    machine.power_up();
     let (array, disk) = machine.start(&away);
     let found = read_all(&disk).await;
     check(&found, &versions, &format!("{what}, at once"));

@@ -263,6 +263,30 @@ impl Machine {
         self.sims[at].vanish()
     }
 
+    /// The power fails at this I/O from now on; tells when it has.
+    pub fn cut_at(&self, cut: u64) -> Rc<Cell<bool>> {
+        let (count, over) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        for sim in &self.sims {
+            let (count, over, machine) = (count.clone(), over.clone(), self.clone());
+            sim.watch(move |_| {
+                count.set(count.get() + 1);
+                if count.get() == cut {
+                    over.set(true);
+                    machine.cut()
+                }
+            })
+        }
+        over
+    }
+
+    /// There is power again.
+    pub fn power_up(&self) {
+        self.sims.iter().for_each(|sim| {
+            sim.mend();
+            sim.watch(|_| ())
+        })
+    }
+
     /// The power fails, after which nobody who ran on it does anything.
     pub fn cut(&self) {
         self.sims.iter().for_each(|sim| {
@@ -358,6 +382,17 @@ pub async fn together(mut futures: Vec<Pin<Box<dyn Future<Output = ()>>>>) {
         }
     })
     .await
+}
+
+/// Each block is a version that it may be.
+pub fn check(bytes: &[u8], versions: &Versions, what: &str) {
+    for (block, (bytes, may_be)) in bytes.chunks(512).zip(versions.borrow().iter()).enumerate() {
+        assert!(
+            may_be.iter().any(|version| bytes == stamp(block as u64, *version)),
+            "{what}: block {block} is none of {may_be:?}: {:?}",
+            &bytes[..8]
+        )
+    }
 }
 
 pub async fn read_all(disk: &Disk) -> Vec<u8> {
