@@ -17,7 +17,7 @@ pub mod visit;
 
 pub use guest::{Guest, Helper};
 pub use loops::Loops;
-pub use serve::{Ports, Server};
+pub use serve::{Ports, Server, ashlar, wait_for};
 pub use tool::{Tool, needs, skip};
 
 /// An error of a host, a tool or the machine, told in words.

@@ -1,17 +1,9 @@
 //! Disks that come late, grow and go while the target runs: only what they touch is looked at again, and hosts get what can be had.
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
-use blackbox::serve::binary;
-use blackbox::{Ports, Server, Tool, needs, rpc};
+use blackbox::{Ports, Server, Tool, ashlar, needs, rpc, wait_for};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// `ashlar` of the server in `dir`.
-fn ashlar(dir: &Path, args: &[&str]) -> Tool {
-    let tool = Tool::new(&binary().to_string_lossy());
-    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
-}
 
 fn disk(dir: &Path, name: &str) -> Value {
     let told = rpc::call(&dir.join("rpc.sock"), "ashlar_get_disks", json!({ "name": name }));
@@ -26,14 +18,6 @@ fn served(dir: &Path) -> Vec<String> {
     reached
         .filter_map(|volume| volume["name"].as_str().map(str::to_owned))
         .collect()
-}
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! Arrays of Linux MD: what mdadm has made is served as it is, and Linux takes back what was written to it here; arrays that RPC makes.
 use blackbox::config::Config;
 use blackbox::image::{self, MIB, sha256};
-use blackbox::serve::binary;
-use blackbox::{Guest, Ports, Server, Tool, needs, rpc};
+use blackbox::{Guest, Ports, Server, Tool, ashlar, needs, rpc, wait_for};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// An array that the guest made: its name, what it held, and its members as parts of the disk.
 struct Made {
@@ -384,20 +383,6 @@ const WRITTEN: [(&str, &[u16], u16); 16] = [
 fn url(made: &Made, ports: Ports) -> String {
     let iqn = format!("iqn.2026-11.io.ashlar:{}", made.disk().replace('/', ":"));
     format!("iscsi://127.0.0.1:{}/{iqn}/0", ports.iscsi)
-}
-
-/// `ashlar` of the server in `dir`.
-fn ashlar(dir: &Path, args: &[&str]) -> Tool {
-    let tool = Tool::new(&binary().to_string_lossy());
-    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
-}
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 #[test]

@@ -1,25 +1,8 @@
 //! Arrays that change while hosts use them: a member is replaced by another disk and is missed at no time; larger members make the array longer.
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
-use blackbox::serve::binary;
-use blackbox::{Ports, Server, Tool, needs, rpc};
+use blackbox::{Ports, Server, Tool, ashlar, needs, rpc, wait_for};
 use serde_json::{Value, json};
-use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// `ashlar` of the server in `dir`.
-fn ashlar(dir: &Path, args: &[&str]) -> Tool {
-    let tool = Tool::new(&binary().to_string_lossy());
-    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
-}
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
 
 #[test]
 fn members_are_replaced_by_larger_ones_and_the_array_grows() {

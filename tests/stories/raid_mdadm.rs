@@ -3,20 +3,11 @@ use blackbox::config::Config;
 use blackbox::image::{self, MIB};
 use blackbox::serve::ashlar;
 use blackbox::tool::tree;
-use blackbox::{Ports, Server, Tool, needs, rpc};
+use blackbox::{Ports, Server, Tool, needs, rpc, wait_for};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
 
 /// The words before the colons.
 fn keys(text: &str) -> Vec<String> {

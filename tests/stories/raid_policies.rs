@@ -2,20 +2,12 @@
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
 use blackbox::serve::ashlar;
-use blackbox::{Ports, Server, Tool, needs, rpc};
+use blackbox::{Ports, Server, Tool, needs, rpc, wait_for};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
 
 /// A folder with disks `d0`, `d1` and so on.
 struct House {
