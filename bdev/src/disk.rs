@@ -14,15 +14,15 @@ use std::{
     task::{Context, Poll},
 };
 
-/// What the stack stores: a device and the count of frames that stand on it.
+/// What the stack stores: a device and the count of frames that stand on it, which whoever asks for it with each I/O has at hand.
 struct Node<T> {
-    frames: Frames,
+    frames: Rc<Frames>,
     device: T,
 }
 
 /// The one adapter that erases a device's type; implemented once, below.
 trait AnyDevice {
-    fn frames(&self) -> &Frames;
+    fn frames(&self) -> &Rc<Frames>;
     fn geometry(&self) -> Geometry;
     fn map(&self, io: &mut Io) -> Mapped<'_>;
     fn submit(self: Rc<Self>, io: Io) -> IoFuture<IoResult>;
@@ -32,7 +32,7 @@ trait AnyDevice {
 }
 
 impl<T: BlockDevice> AnyDevice for Node<T> {
-    fn frames(&self) -> &Frames {
+    fn frames(&self) -> &Rc<Frames> {
         &self.frames
     }
     fn geometry(&self) -> Geometry {
@@ -142,7 +142,7 @@ impl Disk {
         let geometry = device.geometry();
         Self {
             device: Rc::new(Node {
-                frames: Frames::default(),
+                frames: Rc::default(),
                 device,
             }),
             base: 0,
@@ -318,6 +318,11 @@ impl Disk {
     /// Frames that stand on this very device now: what [`drain`](Self::drain) would wait for here.
     pub fn standing(&self) -> u32 {
         self.device.frames().standing()
+    }
+
+    /// The same for whoever asks with each I/O.
+    pub(crate) fn frames(&self) -> Rc<Frames> {
+        self.device.frames().clone()
     }
 
     /// `submit(Io::read(..))`.

@@ -53,6 +53,7 @@ impl Frames {
     }
 
     /// How many stand here now.
+    #[inline]
     pub fn standing(&self) -> u32 {
         self.standing[0].get() + self.standing[1].get()
     }

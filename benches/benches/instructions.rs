@@ -65,12 +65,12 @@ fn eight_static_layers() -> u64 {
 }
 
 // A healthy array maps: what it costs is to know where the block is.
-#[library_benchmark(config = limit(580))]
+#[library_benchmark(config = limit(565))]
 fn reads_of_a_raid_5() -> u64 {
     reads(|| array(Shape::Raid5 { layout: 2, chunk: 128 }, 4))
 }
 
-#[library_benchmark(config = limit(690))]
+#[library_benchmark(config = limit(570))]
 fn reads_of_a_mirror() -> u64 {
     reads(|| array(Shape::Raid1, 2))
 }
@@ -97,8 +97,7 @@ fn reads_of_a_stripe_of_files() -> u64 {
     reads(|| Stripe::build(&files(4), 128).expect("a stripe"))
 }
 
-// A sixth: it looks at each of its members to see which answers soonest.
-#[library_benchmark(config = limit(BARE * 117 / 100))]
+#[library_benchmark(config = limit(BARE * 11 / 10))]
 fn reads_of_a_mirror_of_files() -> u64 {
     reads(|| array_of(Shape::Raid1, files(2)).1)
 }

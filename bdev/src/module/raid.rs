@@ -6,9 +6,10 @@
 //! ```
 use crate::{
     Allocation, BlockDevice, Disk, Geometry, Io, IoError, IoResult, Mapped, Op, fan,
-    raid::{Parts, Places, Shape, State, split, zeros},
+    frames::Frames,
+    raid::{Member, Parts, Places, Shape, State, cost, split, zeros},
 };
-use spec::{BlockRange, Lba};
+use spec::{BlockRange, Lba, md::parity::Parity};
 use std::rc::Rc;
 
 pub use crate::raid::{Array, Command, MemberReport, Plan, Report, Seat};
@@ -50,11 +51,17 @@ pub fn geometry(
     })
 }
 
+/// What is asked of a member when a read is mapped.
+struct Known {
+    disk: Disk,
+    frames: Rc<Frames>,
+}
+
 /// See the [module](self).
 pub struct Raid {
     array: Array,
     /// As the plan has them, for those who map.
-    members: Box<[Option<Disk>]>,
+    members: Box<[Option<Known>]>,
     /// Where everything was when it was built: an array that grows only has more of it.
     places: Places,
     geometry: Geometry,
@@ -66,10 +73,17 @@ impl Array {
     /// The device, over members that may have been built anew.
     pub fn device(&self, parts: Vec<Option<Parts>>, geometry: Geometry) -> Disk {
         self.0.set_parts(parts.clone());
+        let known = |parts: Option<Parts>| {
+            let disk = parts?.data;
+            Some(Known {
+                frames: disk.frames(),
+                disk,
+            })
+        };
         Disk::new(Raid {
             array: self.clone(),
             places: self.0.places(),
-            members: parts.into_iter().map(|parts| parts.map(|parts| parts.data)).collect(),
+            members: parts.into_iter().map(known).collect(),
             geometry,
             parts: Disk::new(Inner {
                 array: self.0.clone(),
@@ -91,36 +105,11 @@ impl BlockDevice for Raid {
         if io.op != Op::Read || io.range.count == 0 || !state.is_ready() {
             return Mapped::Stay;
         }
-        let (member, at) = match &self.places {
-            Places::Parity { parity, .. } => {
-                if !within(io.range, parity.chunk()) {
-                    return Mapped::Stay;
-                }
-                let place = parity.place(io.range.start.0);
-                let (member, at) = (&state.members[usize::from(place.member)], place.sector);
-                if !member.reads(at, at + u64::from(io.range.count)) {
-                    return Mapped::Stay;
-                }
-                (member, at)
-            }
-            places => {
-                if places.chunk().is_some_and(|chunk| !within(io.range, chunk)) {
-                    return Mapped::Stay;
-                }
-                let Some((member, at)) = state.copy_to_read(io.range, |_| false) else {
-                    return Mapped::Stay;
-                };
-                state.was_read(member, at, io.range.count);
-                (&state.members[usize::from(member)], at)
-            }
-        };
-        match &self.members[usize::from(member.slot.get())] {
-            Some(disk) => {
-                state.ios.set(state.ios.get() + 1);
-                io.range.start = Lba(at);
-                Mapped::To(disk)
-            }
-            None => Mapped::Stay,
+        // Each apart, so that each is short.
+        match &self.places {
+            Places::Parity { parity, .. } => self.to_chunk(parity, io),
+            Places::Mirror { .. } => self.to_plain(io),
+            Places::Raid10(_) => self.to_copy(io),
         }
     }
 
@@ -151,11 +140,80 @@ impl BlockDevice for Raid {
     }
 
     fn below(&self, visit: &mut dyn FnMut(&Disk)) {
-        self.members.iter().flatten().for_each(visit)
+        self.members.iter().flatten().for_each(|known| visit(&known.disk))
     }
 }
 
 impl Raid {
+    /// On to the member that has it, if it holds what it should.
+    #[inline(never)]
+    fn to_chunk(&self, parity: &Parity, io: &mut Io) -> Mapped<'_> {
+        if !within(io.range, parity.chunk()) {
+            return Mapped::Stay;
+        }
+        let place = parity.place(io.range.start.0);
+        let (member, at) = (&self.array.0.members[usize::from(place.member)], place.sector);
+        match member.reads(at, at + u64::from(io.range.count)) {
+            true => self.to(member, at, io),
+            false => Mapped::Stay,
+        }
+    }
+
+    /// On to the copy that costs least to read, of a mirror of whose members there is nothing to say: all are there, hold what they should and are meant to be read.
+    #[inline(never)]
+    fn to_plain(&self, io: &mut Io) -> Mapped<'_> {
+        let state = &*self.array.0;
+        let start = io.range.start.0;
+        if state.intent.is_any_needed() {
+            return self.to_copy(io);
+        }
+        let (mut least, mut best) = (u64::MAX, None);
+        for member in state.seats() {
+            let known = match self.members.get(usize::from(member.slot.get())) {
+                Some(Some(known)) if member.is_plain() => known,
+                _ => return self.to_copy(io),
+            };
+            let cost = cost(known.frames.standing(), member.next.get(), start);
+            if cost < least {
+                (least, best) = (cost, Some((member, &known.disk)))
+            }
+        }
+        let Some((member, disk)) = best else {
+            return Mapped::Stay;
+        };
+        member.next.set(start + u64::from(io.range.count));
+        state.ios.set(state.ios.get() + 1);
+        Mapped::To(disk)
+    }
+
+    /// On to the copy that costs least to read, whatever there is to say of the members.
+    #[inline(never)]
+    fn to_copy(&self, io: &mut Io) -> Mapped<'_> {
+        let state = &*self.array.0;
+        if self.places.chunk().is_some_and(|chunk| !within(io.range, chunk)) {
+            return Mapped::Stay;
+        }
+        let Some((member, at)) = state.copy_to_read(io.range, |_| false) else {
+            return Mapped::Stay;
+        };
+        state.was_read(member, at, io.range.count);
+        self.to(&state.members[usize::from(member)], at, io)
+    }
+
+    /// On to where a member has it.
+    #[inline]
+    fn to(&self, member: &Member, at: u64, io: &mut Io) -> Mapped<'_> {
+        let state = &*self.array.0;
+        match self.members.get(usize::from(member.slot.get())) {
+            Some(Some(known)) => {
+                state.ios.set(state.ios.get() + 1);
+                io.range.start = Lba(at);
+                Mapped::To(&known.disk)
+            }
+            _ => Mapped::Stay,
+        }
+    }
+
     async fn in_parts(&self, io: &Io, size: u32) -> IoResult {
         fan::all(io.range.chunks(size).map(|part| self.parts.submit(io.part(part)))).await
     }

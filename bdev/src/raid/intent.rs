@@ -163,12 +163,18 @@ impl Intent {
     /// True if members may differ somewhere there, from before.
     #[inline]
     pub fn is_needed(&self, blocks: &Range<u64>) -> bool {
-        self.needed.get() > 0 && {
+        self.is_any_needed() && {
             let bits = self.bits(blocks);
             self.regions.borrow()[bits]
                 .iter()
                 .any(|region| region.flags & NEEDED != 0)
         }
+    }
+
+    /// True if members may differ anywhere, from before.
+    #[inline]
+    pub fn is_any_needed(&self) -> bool {
+        self.needed.get() > 0
     }
 
     /// How many blocks may differ, from before.

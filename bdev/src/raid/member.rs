@@ -66,6 +66,8 @@ pub(crate) struct Member {
     state: Cell<MemberState>,
     /// It holds everything everywhere: what is asked for each read.
     is_sound: Cell<bool>,
+    /// And it is not write-mostly.
+    is_plain: Cell<bool>,
     /// While it is brought up to date: before this block what was done is not only in its cache.
     durable: Cell<u64>,
     /// It has gone away by itself: it may come back by itself.
@@ -85,12 +87,14 @@ impl Member {
             Some(_) => state,
             None => MemberState::Missing,
         };
+        let sound = state == MemberState::InSync && bad.is_empty();
         Self {
             slot: Cell::new(slot),
             parts: RefCell::new(parts),
             pair: RefCell::default(),
             state: Cell::new(state),
-            is_sound: Cell::new(state == MemberState::InSync && bad.is_empty()),
+            is_sound: Cell::new(sound),
+            is_plain: Cell::new(sound && !write_mostly),
             durable: Cell::new(state.to().unwrap_or(0)),
             gone: Cell::new(state == MemberState::Missing),
             write_mostly: Cell::new(write_mostly),
@@ -106,7 +110,9 @@ impl Member {
 
     pub fn set_state(&self, to: MemberState) {
         self.state.set(to);
-        self.is_sound.set(self.in_sync() && self.bad.borrow().is_empty())
+        let sound = self.in_sync() && self.bad.borrow().is_empty();
+        self.is_sound.set(sound);
+        self.is_plain.set(sound && !self.write_mostly.get())
     }
 
     /// Nobody knows any more what of it is right.
@@ -118,10 +124,10 @@ impl Member {
     /// Another has the place from now on, or the same one again.
     pub fn seat(&self, state: MemberState, write_mostly: bool, bad: &[(u64, u64)]) {
         *self.bad.borrow_mut() = ranges(bad);
+        self.write_mostly.set(write_mostly);
         self.set_state(state);
         self.durable.set(state.to().unwrap_or(0));
         self.corrected.set(0);
-        self.write_mostly.set(write_mostly);
         self.gone.set(false)
     }
 
@@ -131,6 +137,7 @@ impl Member {
         self.parts.swap(&other.parts);
         self.state.swap(&other.state);
         self.is_sound.swap(&other.is_sound);
+        self.is_plain.swap(&other.is_plain);
         self.durable.swap(&other.durable);
         self.gone.swap(&other.gone);
         self.write_mostly.swap(&other.write_mostly);
@@ -180,6 +187,12 @@ impl Member {
     #[inline]
     pub fn reads(&self, start: u64, end: u64) -> bool {
         self.is_sound.get() || self.reads_here(start, end)
+    }
+
+    /// True if it holds all that it should, and is meant to be read.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.is_plain.get()
     }
 
     fn reads_here(&self, start: u64, end: u64) -> bool {

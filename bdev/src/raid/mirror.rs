@@ -14,13 +14,16 @@ use spec::{BlockRange, Lba};
 
 /// I/Os fewer under way that a member is credited with if a read goes on where its last one ended.
 const SEQUENTIAL: u32 = 8;
-/// How little a copy is wanted: whether it is write-mostly, then I/Os under way, then how far it is from where it was read last. In one number, for it is asked for each
-/// read.
-fn cost(write_mostly: bool, busy: u32, far: u64) -> u64 {
-    const FAR: u32 = 40;
-    let busy = u64::from(busy.min((1 << (63 - FAR)) - 2));
-    u64::from(write_mostly) << 63 | busy << FAR | far.min((1 << FAR) - 1)
+/// How little a copy is wanted: I/Os under way, then how far it is from where it was read last. In one number, for it is asked for each read: 2^40 blocks are more than a
+/// disk has.
+#[inline(always)]
+pub(crate) fn cost(busy: u32, next: u64, at: u64) -> u64 {
+    let far = next.abs_diff(at);
+    let credit = if far == 0 { SEQUENTIAL } else { 0 };
+    u64::from(busy.saturating_sub(credit)) << 40 | far
 }
+/// More than any other.
+const WRITE_MOSTLY: u64 = 1 << 63;
 
 /// A member, and where on it.
 type Spot = (u16, u64);
@@ -67,9 +70,8 @@ impl State {
             if unless(member) || !this.reads(at, at + u64::from(count)) {
                 continue;
             }
-            let far = this.next.get().abs_diff(at);
-            let credit = if far == 0 { SEQUENTIAL } else { 0 };
-            let cost = cost(this.write_mostly.get(), this.standing().saturating_sub(credit), far);
+            let mostly = if this.write_mostly.get() { WRITE_MOSTLY } else { 0 };
+            let cost = cost(this.standing(), this.next.get(), at) | mostly;
             if cost < least {
                 (least, best) = (cost, Some((member, at)))
             }

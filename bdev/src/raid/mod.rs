@@ -45,6 +45,7 @@ pub use handle::{Array, Command, MemberReport, Report};
 pub(crate) use intent::{Intent, Place};
 pub(crate) use log::Log;
 pub(crate) use member::Member;
+pub(crate) use mirror::cost;
 pub use member::{MemberState, Parts};
 pub(crate) use partial::Partial;
 pub use plan::{Plan, Seat};

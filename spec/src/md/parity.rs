@@ -302,7 +302,7 @@ impl Parity {
     }
 
     /// Where a sector of the array is. It lies below [`sectors`](Self::sectors).
-    #[inline]
+    #[inline(always)]
     pub fn place(&self, sector: u64) -> Place {
         debug_assert!(sector < self.sectors());
         let chunk = u64::from(self.chunk);
@@ -319,12 +319,18 @@ impl Parity {
                 // Below the number of members.
                 (if member >= members { member - members } else { member }) as u16
             }
-            _ => self.row(row).member(data as u16),
+            _ => self.member_of(row, data as u16),
         };
         Place {
             member,
             sector: row * chunk + within,
         }
+    }
+
+    /// Apart, so that [`place`](Self::place) is short.
+    #[inline(never)]
+    fn member_of(&self, row: u64, data: u16) -> u16 {
+        self.row(row).member(data)
     }
 
     /// Which sector of the array is there, or which parity; nothing past the last row.
