@@ -24,6 +24,8 @@ struct Array {
     progress: Option<Progress>,
     mismatched_bytes: u64,
     #[serde(default)]
+    unreadable_bytes: u64,
+    #[serde(default)]
     mismatches: Vec<(u64, u64)>,
     last_scrub: Option<LastScrub>,
     next_scrub: Option<u64>,
@@ -42,6 +44,8 @@ struct Member {
     rebuilt_bytes: Option<u64>,
     write_mostly: bool,
     corrected_reads: u32,
+    #[serde(default)]
+    lacking_bytes: u64,
     replacement: Option<Replacement>,
 }
 
@@ -63,6 +67,8 @@ struct LastScrub {
     seconds: f64,
     repair: bool,
     mismatched_bytes: u64,
+    #[serde(default)]
+    unreadable_bytes: u64,
     cancelled: bool,
 }
 
@@ -160,13 +166,24 @@ fn progress(progress: &Progress) -> String {
 /// When it was, and what came of it.
 fn last_scrub(last: &LastScrub) -> String {
     let work = if last.repair { "repair" } else { "check" };
-    let found = match (last.cancelled, last.mismatched_bytes) {
+    let mut found = match (last.cancelled, last.mismatched_bytes) {
         (true, _) => "ended before it was done".to_owned(),
         (false, 0) => "nothing different".to_owned(),
         (false, bytes) => format!("{} different", human::size(bytes)),
     };
+    if last.unreadable_bytes > 0 {
+        found += &format!(", {} unreadable", human::size(last.unreadable_bytes))
+    }
     let seconds = last.seconds.ceil();
     format!("{} UTC, {work} of {seconds:.0} s, {found}", human::utc(last.time))
+}
+
+/// Nothing if it is nothing.
+fn amount(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        some => human::size(some),
+    }
 }
 
 fn show(array: &Array) -> String {
@@ -186,28 +203,15 @@ fn show(array: &Array) -> String {
             "layout",
             array.layout.map(|number| number.to_string()).unwrap_or_default(),
         ),
-        (
-            "chunk",
-            if array.chunk_bytes > 0 {
-                human::size(array.chunk_bytes)
-            } else {
-                String::new()
-            },
-        ),
+        ("chunk", amount(array.chunk_bytes)),
         ("size", human::size(array.bytes)),
         (
             "state",
             array.state.clone() + if array.read_only { ", read-only" } else { "" },
         ),
         ("progress", array.progress.as_ref().map(progress).unwrap_or_default()),
-        (
-            "different",
-            if array.mismatched_bytes > 0 {
-                human::size(array.mismatched_bytes)
-            } else {
-                String::new()
-            },
-        ),
+        ("different", amount(array.mismatched_bytes)),
+        ("unreadable", amount(array.unreadable_bytes)),
         (
             "last check",
             array.last_scrub.as_ref().map(last_scrub).unwrap_or_default(),
@@ -255,6 +259,7 @@ fn show(array: &Array) -> String {
                 String::new()
             },
             member.corrected_reads.to_string(),
+            amount(member.lacking_bytes),
         ]);
         if let Some(other) = &member.replacement {
             members.push(vec![
@@ -264,6 +269,7 @@ fn show(array: &Array) -> String {
                 human::size(other.copied_bytes),
                 String::new(),
                 String::new(),
+                String::new(),
             ])
         }
     }
@@ -271,7 +277,7 @@ fn show(array: &Array) -> String {
         let rows = array.mismatches.iter();
         let rows = rows.map(|(start, count)| vec![start.to_string(), human::size(*count)]);
         text.push('\n');
-        text += &human::table(&[">DIFFERENT AT BYTE", ">SIZE"], rows)
+        text += &human::table(&[">DIFFERENT OR UNREADABLE AT BYTE", ">SIZE"], rows)
     }
     let extras = array.extras.iter().map(|extra| {
         let empty = String::new;
@@ -282,11 +288,12 @@ fn show(array: &Array) -> String {
             empty(),
             empty(),
             empty(),
+            empty(),
         ]
     });
     text.push('\n');
     text += &human::table(
-        &["PLACE", "DISK", "STATE", ">REBUILT", "READS", ">MENDED"],
+        &["PLACE", "DISK", "STATE", ">REBUILT", "READS", ">MENDED", ">LACKING"],
         members.into_iter().chain(extras),
     );
     text
@@ -303,12 +310,12 @@ mod tests {
             "read_only": false, "superblocks": true, "bitmap": true, "mismatched_bytes": 0, "noted_bytes": 1 << 26, "noted_unit_bytes": 1 << 26,
             "events": 17, "mismatches": [[1048576, 196608]], "stripes_written": 10, "full_stripes_written": 9,
             "members": [
-                {"place": 0, "disk": "a", "state": "in_sync", "write_mostly": false, "corrected_reads": 3},
+                {"place": 0, "disk": "a", "state": "in_sync", "write_mostly": false, "corrected_reads": 3, "lacking_bytes": 1536},
                 {"place": 1, "state": "missing", "write_mostly": false, "corrected_reads": 0},
                 {"place": 2, "disk": "c", "state": "rebuilding", "rebuilt_bytes": 1u64 << 29, "write_mostly": false, "corrected_reads": 0},
             ],
             "extras": [{"disk": "e", "state": "spare"}], "next_scrub": 86_400,
-            "last_scrub": {"time": 0, "seconds": 1.2, "repair": false, "mismatched_bytes": 4096, "cancelled": false},
+            "last_scrub": {"time": 0, "seconds": 1.2, "repair": false, "mismatched_bytes": 4096, "unreadable_bytes": 512, "cancelled": false},
             "progress": {"work": "rebuild", "done_bytes": 1u64 << 29, "of_bytes": 1u64 << 30, "mismatched_bytes": 0, "paused": false, "seconds": 5.0, "seconds_left": 5.0},
         }))
         .unwrap();
@@ -318,11 +325,13 @@ mod tests {
             "{text}"
         );
         for told in [
-            "last check     1970-01-01 00:00:00 UTC, check of 2 s, 4 KiB different",
+            "last check     1970-01-01 00:00:00 UTC, check of 2 s, 4 KiB different, 512 B unreadable",
             "next check     1970-01-02 00:00:00 UTC",
         ] {
             assert!(text.lines().any(|line| line == told), "{told}: {text}");
         }
+        let first = text.lines().find(|line| line.starts_with("0 ")).unwrap();
+        assert!(first.ends_with("1.5 KiB"), "{first}");
         let spare: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(spare, ["-", "e", "spare"]);
         let line = list(&[array]).lines().nth(1).unwrap().to_owned();

@@ -85,10 +85,10 @@ impl IoError {
             Unsupported => IoError::Unsupported,
             UnexpectedEof => IoError::Medium,
             NotFound => IoError::Gone,
-            // ENXIO, EBADF, ENODEV, EIO: std has no kinds for them.
+            // ENXIO, EBADF, ENODEV; EIO, ENODATA (what Linux makes of a medium error) and EILSEQ (of a wrong checksum): std has no kinds for them.
             _ => match error.raw_os_error() {
                 Some(6 | 9 | 19) => IoError::Gone,
-                Some(5) => IoError::Medium,
+                Some(5 | 61 | 84) => IoError::Medium,
                 _ => IoError::Device,
             },
         }

@@ -17,8 +17,10 @@ pub mod md;
 pub mod nvme;
 pub mod scsi;
 pub mod sgi;
+pub mod spans;
 pub mod sun;
 pub mod units;
 
 pub use extent::Extent;
+pub use spans::Spans;
 pub use units::{BlockRange, Lba};

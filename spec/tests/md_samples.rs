@@ -1,7 +1,10 @@
 //! Superblocks that mdadm and Linux wrote (md/samples, made by tests/guest/scripts/md_samples.sh), and what `mdadm --examine` says of them and of ours.
-use spec::md::{
-    Level, bad_blocks, bitmap, journal, parity, ppl, raid10, v0,
-    v1::{self, Features, Minor, Role, Superblock, Time},
+use spec::{
+    Spans,
+    md::{
+        Level, bad_blocks, bitmap, journal, parity, ppl, raid10, v0,
+        v1::{self, Features, Minor, Role, Superblock, Time},
+    },
 };
 use std::{
     collections::BTreeMap,
@@ -277,9 +280,9 @@ fn what_the_samples_were_made_to_have() {
     assert!(bad.features.has(Features::BAD_BLOCKS));
     let log = &all["raid1-bad-blocks.0"]["bblog"];
     let ranges = bad_blocks::parse(log, bad.bad_blocks.shift).unwrap();
-    let starts: Vec<_> = ranges.iter().map(|range| (range.start, range.count)).collect();
-    assert_eq!(starts, [(2500, 8), (4096, 3), (9000, 512)]);
-    assert_eq!(bad_blocks::to_bytes(&ranges, log.len()).unwrap(), *log);
+    assert_eq!(ranges, [2500..2508, 4096..4099, 9000..9512]);
+    let mut made = bad_blocks::Log::new(log.len());
+    assert_eq!(made.change(&ranges.into_iter().collect()).unwrap(), [log.clone()]);
 
     // Chunks of 64 KiB; writes of 4 KiB at 16, 800, 816 and 1584 times 4 KiB.
     let bytes = &all["raid1-dirty.0"]["bitmap"];
@@ -513,21 +516,18 @@ fn every_bit_counts() {
 
 #[test]
 fn bad_blocks_that_do_not_fit_or_make_no_sense() {
-    use bad_blocks::{BadRange, Error};
-    let range = |start, count| BadRange { start, count };
-    let long = bad_blocks::to_bytes(&[range(10, 3000)], 64).unwrap();
-    let back = bad_blocks::parse(&long, 0).unwrap();
-    assert_eq!(back, [range(10, 1023), range(1033, 1023), range(2056, 954)]);
-    assert_eq!(bad_blocks::parse(&long, 3).unwrap()[0], range(80, 8184));
-    let many: Vec<_> = (0..513).map(|n| range(n * 2, 1)).collect();
-    assert_eq!(bad_blocks::to_bytes(&many, 4096), Err(Error::Room(513, 512)));
-    for bad in [
-        vec![range(5, 0)],
-        vec![range(5, 2), range(6, 1)],
-        vec![range(u64::MAX, 1)],
-    ] {
-        assert_eq!(bad_blocks::to_bytes(&bad, 4096), Err(Error::Entry(bad.len() - 1)));
-    }
+    use bad_blocks::{Error, Log};
+    let mut log = Log::new(64);
+    let long = log.change(&Spans::from_iter([10..3010])).unwrap();
+    let back = bad_blocks::parse(&long[0], 0).unwrap();
+    assert_eq!(back, [10..1033, 1033..2056, 2056..3010]);
+    assert_eq!(bad_blocks::parse(&long[0], 3).unwrap()[0], 80..8264);
+    let many = Spans::from_iter((0..513).map(|n| n * 2..n * 2 + 1));
+    assert_eq!(Log::new(4096).change(&many), Err(Error::Room(512)));
+    assert_eq!(
+        Log::new(4096).change(&Spans::from_iter([5..u64::MAX])),
+        Err(Error::Room(512))
+    );
     let zero = [0; 8];
     assert_eq!(bad_blocks::parse(&zero, 0), Err(Error::Entry(0)));
     assert_eq!(bad_blocks::parse(&zero, 10), Err(Error::Shift(10)));

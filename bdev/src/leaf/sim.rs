@@ -13,7 +13,7 @@ use reactor::testing::Rng;
 use spec::BlockRange;
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
     time::Duration,
 };
@@ -44,6 +44,8 @@ struct State {
     started: Cell<u64>,
     ios: Cell<u64>,
     broken: RefCell<Vec<BlockRange>>,
+    /// Blocks that cannot be read until they are written.
+    spoiled: RefCell<BTreeSet<u64>>,
     gone: Cell<bool>,
     watcher: RefCell<Option<Watcher>>,
 }
@@ -68,6 +70,7 @@ impl Sim {
             started: Cell::new(0),
             ios: Cell::new(0),
             broken: RefCell::default(),
+            spoiled: RefCell::default(),
             gone: Cell::new(false),
             watcher: RefCell::default(),
         }))
@@ -95,7 +98,13 @@ impl Sim {
         self.0.broken.borrow_mut().push(range)
     }
 
-    /// All is well again.
+    /// What lies there cannot be read any more; what is written there from now on can.
+    pub fn spoil_blocks(&self, range: BlockRange) {
+        let blocks = range.start.0..range.start.0 + u64::from(range.count);
+        self.0.spoiled.borrow_mut().extend(blocks)
+    }
+
+    /// All is well again, but for what was spoiled.
     pub fn mend(&self) {
         self.0.broken.borrow_mut().clear();
         self.0.gone.set(false)
@@ -131,7 +140,12 @@ impl Sim {
     /// Puts bytes on the medium directly, without anybody's doing.
     pub fn store(&self, block: u64, bytes: &[u8]) {
         let at = (block << self.0.geometry.block_shift()) as usize;
-        self.0.medium.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes)
+        self.0.medium.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+        let blocks = bytes.len().div_ceil(self.0.geometry.block_size as usize) as u64;
+        self.0
+            .spoiled
+            .borrow_mut()
+            .retain(|at| !(block..block + blocks).contains(at))
     }
 
     /// The power fails and comes back: of everything that was not flushed, chance decides block by block what is there now.
@@ -215,6 +229,7 @@ impl Sim {
                     let block = io.range.start.0 + at as u64;
                     match cache.get(&block).and_then(|versions| versions.last()) {
                         Some((_, bytes)) => io.data.write_at(at * size, bytes),
+                        None if self.0.spoiled.borrow().contains(&block) => return Err(IoError::Medium),
                         None => io.data.write_at(at * size, &medium[block as usize * size..][..size]),
                     }
                 }

@@ -11,7 +11,7 @@ use super::{
     record::Record,
     shape::Places,
 };
-use crate::{Disk, Io, IoError, IoResult};
+use crate::{Disk, Io, IoError, IoResult, Op};
 use reactor::{Buf, Notify};
 use spec::BlockRange;
 use std::{
@@ -320,14 +320,31 @@ impl State {
     /// The same for rows that are logged, which is over when they are written.
     pub async fn to_members_held(&self, parts: impl IntoIterator<Item = (u16, Io)>, held: Held<'_>) -> IoResult {
         let mut done = Ok(());
-        let send = |(member, io): (u16, Io)| Some((usize::from(member), self.data(member)?.submit(io)));
+        // Mostly nobody lacks anything.
+        let (lacks, mut written) = (self.members.iter().any(Member::lacks_any), Vec::new());
+        let send = |(member, io): (u16, Io)| {
+            let disk = self.data(member)?;
+            if lacks && matches!(io.op, Op::Write | Op::WriteZeroes { .. }) {
+                let slot = self.members[usize::from(member)].slot.get();
+                written.push((member, slot, io.range))
+            }
+            Some((usize::from(member), disk.submit(io)))
+        };
+        let mut failed = Vec::new();
         each(parts.into_iter().filter_map(send), |member, error| {
             // It was a u16.
-            if !self.fault(member as u16, error) {
+            let member = member as u16;
+            failed.push(member);
+            if !self.fault(member, error) {
                 done = Err(error)
             }
         })
         .await;
+        for (member, slot, range) in written {
+            if self.members[usize::from(member)].slot.get() == slot && !failed.contains(&member) {
+                self.have_again(member, range)
+            }
+        }
         drop(held);
         self.recorded().await?;
         done
@@ -428,8 +445,10 @@ impl State {
                 let Some(array) = me.upgrade() else { return };
                 let left = array.intent.tidy(&array).await;
                 // What is noted stays noted while a member is away, but nothing is under way.
+                let have = array.have_lately();
                 if array.intent.is_idle() && array.flush_members().await.is_ok() && array.intent.is_idle() {
                     array.intent.watched(false);
+                    array.settle(have).await;
                     array.clean().await;
                     if array.intent.is_idle() && (!left || !array.is_whole()) {
                         return;
@@ -454,6 +473,9 @@ impl State {
             Some(disk) => disk.submit(Io::write(range, data)).await,
             None => Err(error),
         };
+        if rewritten.is_ok() {
+            self.have_again(member, range)
+        }
         let count = this.corrected.get().saturating_add(1);
         if rewritten.is_ok() && count <= CORRECTED_MAX {
             this.corrected.set(count);

@@ -132,6 +132,16 @@ enum Way {
     Recover,
 }
 
+/// What came of bands that were to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    All,
+    /// Members are others than when they were planned.
+    Otherwise,
+    /// Something of their rows cannot be read: not all of it, perhaps.
+    Narrower,
+}
+
 /// What a read of a write's first half is for.
 enum What {
     Data(usize),
@@ -159,8 +169,8 @@ impl State {
         self.gather.result(ticket).unwrap_or(done)
     }
 
-    /// Stretches of rows in which the same chunks are written.
-    fn bands(&self, parity: &Parity, stripe: u64, batch: &[(u64, Io)]) -> Bands<'_> {
+    /// Stretches of rows in which the same chunks are written; `narrow` ones, of a block, where something cannot be read.
+    fn bands(&self, parity: &Parity, stripe: u64, batch: &[(u64, Io)], narrow: bool) -> Bands<'_> {
         let (chunk, data) = (parity.chunk(), usize::from(parity.data()));
         let first = stripe * u64::from(chunk) * u64::from(parity.data());
         let scratch = &self.scratch;
@@ -174,6 +184,9 @@ impl State {
                 cuts.extend([rows.start, rows.end]);
                 pieces.push((n, rows, io.part(piece).data))
             }
+        }
+        if narrow {
+            cuts.extend(0..chunk)
         }
         cuts.sort_unstable();
         cuts.dedup();
@@ -211,7 +224,7 @@ impl State {
     }
 
     /// Which way reads less.
-    fn way(&self, parity: &Parity, row: &Row, band: &Band) -> Result<Way, IoError> {
+    fn way(&self, parity: &Parity, row: &Row, band: &Band) -> Way {
         let reads = |member: u16| self.reads(member, band.range);
         let member = |n: usize| row.member(n as u16);
         let sums = usize::from(reads(row.p)) + usize::from(row.q.is_some_and(reads));
@@ -228,7 +241,7 @@ impl State {
             }
         }
         if lost > sums {
-            return Err(IoError::Medium);
+            return Way::Recover;
         }
         let data = usize::from(parity.data());
         let writes = self.writes_sums(row);
@@ -237,14 +250,14 @@ impl State {
         // A sum that is written and cannot be read is made of everything: its member is on its way, and may have passed here already.
         let blind = |sum: u16| self.members[usize::from(sum)].writes() && !reads(sum);
         modifies &= !blind(row.p) && !row.q.is_some_and(blind);
-        Ok(match (modifies, rebuilds) {
+        match (modifies, rebuilds) {
             _ if !writes => Way::Plain,
             // Where two sums are kept, everything may be less than the old of a few and both.
             (true, false) if sums > 0 && written + sums <= data => Way::Modify,
             (true, true) if written + sums < data - written && sums > 0 && !doubtful => Way::Modify,
             (_, true) => Way::Rebuild,
             (_, false) => Way::Recover,
-        })
+        }
     }
 
     fn writes_sums(&self, row: &Row) -> bool {
@@ -257,29 +270,31 @@ impl State {
         let row = parity.row(stripe);
         self.stripes.set(self.stripes.get() + 1);
         let fua = batch.iter().any(|(_, io)| io.fua);
-        let mut read = false;
-        // Once more if a member was lost meanwhile: then others have to be logged, or in other steps.
+        let (mut read, mut narrow) = (false, false);
+        // Once more if a member was lost meanwhile: then others have to be logged, or in other steps. Or if something cannot be read: then no more is given up than has to be.
         loop {
-            let mut bands = self.bands(parity, stripe, batch);
+            let mut bands = self.bands(parity, stripe, batch, narrow);
             let bound = self.log.bound(self, parity, &row);
-            let mut done = true;
+            let mut written = Written::All;
             match bound {
                 None => {
-                    done = self
+                    written = self
                         .write_bands(parity, &row, &mut bands, bound, fua, &mut read)
                         .await?
                 }
                 Some(limit) => {
                     for mut step in self.bounded(&row, &bands, limit) {
-                        done = self.write_bands(parity, &row, &mut step, bound, fua, &mut read).await?;
-                        if !done {
+                        written = self.write_bands(parity, &row, &mut step, bound, fua, &mut read).await?;
+                        if written != Written::All {
                             break;
                         }
                     }
                 }
             }
-            if done {
-                break;
+            match written {
+                Written::All => break,
+                Written::Otherwise => (),
+                Written::Narrower => narrow = true,
             }
         }
         if !read {
@@ -288,7 +303,7 @@ impl State {
         Ok(())
     }
 
-    /// Writes bands of one row. False if they have to be planned anew.
+    /// Writes bands of one row, or says that they have to be planned anew.
     async fn write_bands(
         &self,
         parity: &Parity,
@@ -297,20 +312,26 @@ impl State {
         bound: Option<Bound>,
         fua: bool,
         read: &mut bool,
-    ) -> Result<bool, IoError> {
+    ) -> Result<Written, IoError> {
         for band in bands.iter_mut() {
-            band.way = self.way(parity, row, band)?
+            band.way = self.way(parity, row, band)
         }
-        *read |= self.read_old(parity, row, bands).await?;
+        match self.read_old(parity, row, bands).await? {
+            Some(some) => *read |= some,
+            None => {
+                *read = true;
+                return Ok(Written::Narrower);
+            }
+        }
         bands.iter_mut().for_each(|band| self.sum(parity, row, band));
         let each = || bands.iter().map(|band| super::intent::range(band.range));
         let (Some(first), Some(last)) = (each().map(|rows| rows.start).min(), each().map(|rows| rows.end).max()) else {
-            return Ok(true);
+            return Ok(Written::All);
         };
         let rows = first..last;
         self.intent.begin(self, rows.clone()).await?;
         let done = match self.log.enter(self, parity, row, bands, bound).await {
-            Ok(None) => Ok(false),
+            Ok(None) => Ok(Written::Otherwise),
             Ok(Some(held)) => {
                 let writes = bands.iter().flat_map(|band| {
                     band.strips(row).map(|(member, buf)| {
@@ -318,7 +339,7 @@ impl State {
                         (member, Io { fua, ..io })
                     })
                 });
-                self.to_members_held(writes, held).await.map(|()| true)
+                self.to_members_held(writes, held).await.map(|()| Written::All)
             }
             Err(error) => Err(error),
         };
@@ -391,8 +412,8 @@ impl State {
         runs
     }
 
-    /// Reads what the new sums are made of. True if anything was read.
-    async fn read_old(&self, parity: &Parity, row: &Row, bands: &mut [Band]) -> Result<bool, IoError> {
+    /// Reads what the new sums are made of. True if anything was read; nothing if something of a band cannot be, that is not as small as can be.
+    async fn read_old(&self, parity: &Parity, row: &Row, bands: &mut [Band]) -> Result<Option<bool>, IoError> {
         let mut asked = self.scratch.asked.lend();
         for (at, band) in bands.iter_mut().enumerate() {
             let len = self.bytes(band.range.count);
@@ -447,7 +468,14 @@ impl State {
                 continue;
             }
             let range = band.range;
-            let strips = self.reconstruct(parity, row, range, &mut bad).await?;
+            let strips = match self.reconstruct(parity, row, range, &mut bad).await {
+                Err(IoError::Medium) if range.count > 1 => return Ok(None),
+                Err(IoError::Medium) if self.does_without_sums(row, band).await? => {
+                    band.way = Way::Plain;
+                    continue;
+                }
+                strips => strips?,
+            };
             // Data that are written anyway are mended by that, and sums are made anew.
             bad.retain(|(member, _)| {
                 (0..band.new.len()).any(|n| row.member(n as u16) == *member && band.new[n].is_empty())
@@ -458,7 +486,29 @@ impl State {
                 *old = strips.data[usize::from(row.coefficient(row.member(n as u16)))].clone()
             }
         }
-        Ok(!asked.is_empty() || bands.iter().any(|band| band.way == Way::Recover))
+        Ok(Some(
+            !asked.is_empty() || bands.iter().any(|band| band.way == Way::Recover),
+        ))
+    }
+
+    /// The sums of a band cannot be made, because nobody can read something of its rows. Those who have sums lack them from now on; false if that does not do, for
+    /// there is nobody else who gets what is written.
+    async fn does_without_sums(&self, row: &Row, band: &Band) -> Result<bool, IoError> {
+        let mut written = band.new.iter().enumerate().filter(|(_, new)| !new.is_empty());
+        if !written.all(|(n, _)| self.members[usize::from(row.member(n as u16))].writes()) {
+            return Ok(false);
+        }
+        let mut new = false;
+        for sum in [Some(row.p), row.q].into_iter().flatten() {
+            if self.members[usize::from(sum)].writes() && !self.lacks_all(sum, band.range) {
+                self.lack(sum, band.range).await?;
+                new = true
+            }
+        }
+        if let (true, Some(record)) = (new, &self.record) {
+            record.update(self).await?
+        }
+        Ok(true)
     }
 
     /// The sums of a band, once everything they are made of is there.

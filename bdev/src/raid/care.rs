@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{IoError, IoResult};
 use serde::{Deserialize, Serialize};
-use spec::{BlockRange, md::parity::Parity};
+use spec::{BlockRange, Spans, md::parity::Parity};
 use std::{
     cell::{Cell, RefCell},
+    ops::Range,
     time::Duration,
 };
 
@@ -59,8 +60,9 @@ pub(crate) struct Care {
     pub pace: Pace,
     running: Cell<Option<Progress>>,
     began: Cell<reactor::Time>,
-    /// What the last check or repair found: how many blocks, and the first places.
+    /// What the last check or repair found: how many blocks that differ, how many that nobody could read, and the first places.
     pub mismatches: Cell<u64>,
+    pub unreadable: Cell<u64>,
     pub places: RefCell<Vec<(u64, u64)>>,
     /// From which block on the next scrub compares.
     pub from: Cell<u64>,
@@ -256,25 +258,34 @@ impl State {
 
     async fn resync(&self) -> IoResult {
         let mut from = 0;
+        // What nobody can read cannot be compared, and stays noted.
+        let left = RefCell::new(Spans::default());
+        let unreadable = |range: BlockRange| {
+            left.borrow_mut().add(super::intent::range(range));
+            Ok(())
+        };
         while let Some(mut run) = self.intent.next_needed(from) {
             while let Some(next) = self.intent.next_needed(run.end).filter(|next| next.start == run.end) {
                 run.end = next.end
             }
             from = run.end;
             let mut settled = run.start;
-            let compare = |range| self.compare(range, true);
+            let compare = |range| {
+                let compare = async |range| self.compare(range, true).await;
+                self.piecewise(range, compare, unreadable)
+            };
             self.steps(run.start..run.end.min(self.whole_span()), compare, async |range, _| {
                 // Whole regions.
                 let unit = self.intent.unit();
                 let done = (range.start.0 + u64::from(range.count)) / unit * unit;
                 if done > settled {
-                    self.intent.settle(settled..done);
+                    self.settle_but(settled..done, &left.borrow());
                     settled = done
                 }
                 Ok(())
             })
             .await?;
-            self.intent.settle(run)
+            self.settle_but(settled..run.end, &left.borrow())
         }
         self.flush_members().await?;
         self.log.begin_anew(self).await?;
@@ -282,8 +293,37 @@ impl State {
         if let Some(record) = &self.record {
             record.update(self).await?
         }
+        let left = left.into_inner();
+        if !left.is_empty() {
+            tracing::warn!(
+                array = self.name,
+                blocks = left.count(),
+                "nobody can read what should be compared after a crash: it is compared at the next start, or once it was written"
+            );
+            // It would be no better now.
+            if self.is_rebuilding() {
+                self.ask(Work::Rebuild)
+            }
+            return Ok(());
+        }
         self.tend();
         Ok(())
+    }
+
+    /// Members are alike in these regions, but for those of which something was left out.
+    fn settle_but(&self, blocks: Range<u64>, left: &Spans) {
+        if !left.meets(&blocks) {
+            return self.intent.settle(blocks);
+        }
+        let unit = self.intent.unit();
+        let mut at = blocks.start;
+        while at < blocks.end {
+            let next = (at / unit + 1).saturating_mul(unit).min(blocks.end);
+            if !left.meets(&(at..next)) {
+                self.intent.settle(at..next)
+            }
+            at = next
+        }
     }
 
     /// Where the next scrub begins: with a whole chunk.
@@ -293,8 +333,17 @@ impl State {
     }
 
     async fn scrub(&self, from: u64, repair: bool) -> IoResult {
-        let compare = |range| self.compare(range, repair);
+        let compare = |range| {
+            let compare = async |range| self.compare(range, repair).await;
+            self.piecewise(range, compare, |range| {
+                let care = &self.care;
+                care.unreadable.set(care.unreadable.get() + u64::from(range.count));
+                self.note_place(range);
+                Ok(())
+            })
+        };
         self.care.places.borrow_mut().clear();
+        self.care.unreadable.set(0);
         let differs = async |range: BlockRange, differ| {
             if differ > 0 {
                 self.note_place(range)
@@ -304,6 +353,8 @@ impl State {
         self.steps(from..self.whole_span(), compare, differs).await?;
         let found = self.care.running.get().map_or(0, |progress| progress.differ);
         self.care.mismatches.set(found);
+        // Members may have again what they lacked.
+        self.watch();
         Ok(())
     }
 
@@ -358,10 +409,13 @@ impl State {
                 .next_multiple_of(u64::from(self.places().chunk().unwrap_or(1))),
         };
         let mut noted = reactor::now();
-        let rebuild = async |range| match (returns, replaces) {
-            (true, _) => self.return_stretch(member, range).await,
-            (false, Some(place)) => self.copy_stretch(place, range).await,
-            (false, None) => self.rebuild_stretch(member, range).await,
+        let rebuild = |range| {
+            let rebuild = async |range| match (returns, replaces) {
+                (true, _) => self.return_stretch(member, range).await,
+                (false, Some(place)) => self.copy_stretch(place, range).await,
+                (false, None) => self.rebuild_stretch(member, range).await,
+            };
+            self.piecewise(range, rebuild, |_| Err(IoError::Medium))
         };
         self.steps(from..end, rebuild, async |range, _| {
             let to = range.start.0 + u64::from(range.count);
@@ -397,29 +451,33 @@ impl State {
         Ok(())
     }
 
-    /// Makes one stretch of a member what it should be. What is written there from the moment the lock is free is written to this member as well.
+    /// Makes one stretch of a member what it should be. What is written there from the moment the lock is free is written to this member as well. A block that
+    /// nobody can read it lacks then, or whoever replaces it.
     pub(super) async fn rebuild_stretch(&self, member: u16, range: BlockRange) -> Result<u64, IoError> {
-        match &self.places() {
+        let Some((lock, _)) = self.spot(member, range) else {
+            return Ok(0);
+        };
+        let _guard = self.locks.lock(lock).await;
+        let done = match &self.places() {
             Places::Parity { parity, .. } => {
                 let stripe = range.start.0 / u64::from(parity.chunk());
-                let _guard = self.locks.lock(stripe..stripe + 1).await;
-                self.rebuild_rows(parity, stripe, member, range).await?
+                self.rebuild_rows(parity, stripe, member, range).await
             }
-            Places::Mirror { .. } => {
-                let _guard = self.locks.lock(super::intent::range(range)).await;
-                self.copy_to(member, range).await?
-            }
+            Places::Mirror { .. } => self.copy_to(member, range).await,
             Places::Raid10(raid10) => {
-                let place = spec::md::Place {
-                    member,
-                    sector: range.start.0,
-                };
-                if let Some((at, _)) = raid10.find(place) {
-                    let range = BlockRange::new(at, range.count);
-                    let _guard = self.locks.lock(super::intent::range(range)).await;
-                    self.copy_to(member, range).await?
+                let sector = range.start.0;
+                match raid10.find(spec::md::Place { member, sector }) {
+                    Some((at, _)) => self.copy_to(member, BlockRange::new(at, range.count)).await,
+                    None => Ok(()),
                 }
             }
+        };
+        match done {
+            Err(IoError::Medium) if range.count == 1 => match self.members[usize::from(member)].in_sync() {
+                true => self.lack(self.behind(member), range).await?,
+                false => self.lack(member, range).await?,
+            },
+            done => done?,
         }
         match self.members[usize::from(member)].writes() {
             true => Ok(0),

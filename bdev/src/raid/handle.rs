@@ -21,7 +21,10 @@ pub struct Report {
     pub progress: Option<Progress>,
     /// Blocks that the last check or repair found different.
     pub mismatches: u64,
-    /// Where, as blocks of the array and how many; only the first few.
+    /// Blocks that it could read from nobody: they are lost until they are written.
+    #[serde(default)]
+    pub unreadable: u64,
+    /// Where both were, as blocks of the array and how many; only the first few.
     #[serde(default)]
     pub places: Vec<(u64, u64)>,
     /// Blocks that are compared after a crash now.
@@ -51,6 +54,9 @@ pub struct MemberReport {
     pub write_mostly: bool,
     /// Read errors that were mended.
     pub corrected: u32,
+    /// Blocks of its data that it lacks: its bad-block log has them.
+    #[serde(default)]
+    pub lacking: u64,
 }
 
 /// What may be asked of an array.
@@ -189,10 +195,12 @@ impl Array {
                     replacement: state.replacement(place).map(Member::state),
                     write_mostly: member.write_mostly.get(),
                     corrected: member.corrected.get(),
+                    lacking: member.lacking.borrow().lost.count(),
                 })
                 .collect(),
             progress: state.care.progress(),
             mismatches: state.care.mismatches.get(),
+            unreadable: state.care.unreadable.get(),
             places: state.care.places.borrow().clone(),
             noted: state.intent.noted(),
             unit: state.intent.unit(),
@@ -362,7 +370,9 @@ impl Array {
         for _ in 0..2 {
             self.0.intent.tidy(&self.0).await;
         }
+        let have = self.0.have_lately();
         if self.0.intent.is_idle() && self.0.flush_members().await.is_ok() {
+            self.0.settle(have).await;
             self.0.clean().await
         }
     }

@@ -1,10 +1,8 @@
 //! A member of an array, and how things stand with it.
+use super::lacking::Lacking;
 use crate::Disk;
 use serde::{Deserialize, Serialize};
-use std::{
-    cell::{Cell, RefCell},
-    ops::Range,
-};
+use std::cell::{Cell, RefCell};
 
 /// How things stand with a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +74,9 @@ pub(crate) struct Member {
     /// Read errors that were mended by writing.
     pub corrected: Cell<u32>,
     /// Blocks of its data that it does not have.
-    bad: RefCell<Box<[Range<u64>]>>,
+    pub lacking: RefCell<Lacking>,
+    /// There are some.
+    lacks: Cell<bool>,
     /// Where a sequential reader would go on: whoever read last from here.
     pub next: Cell<u64>,
 }
@@ -99,7 +99,8 @@ impl Member {
             gone: Cell::new(state == MemberState::Missing),
             write_mostly: Cell::new(write_mostly),
             corrected: Cell::new(0),
-            bad: RefCell::new(ranges(bad)),
+            lacking: RefCell::new(Lacking::of(bad)),
+            lacks: Cell::new(!bad.is_empty()),
             next: Cell::new(0),
         }
     }
@@ -110,7 +111,14 @@ impl Member {
 
     pub fn set_state(&self, to: MemberState) {
         self.state.set(to);
-        let sound = self.in_sync() && self.bad.borrow().is_empty();
+        self.knows()
+    }
+
+    /// Something else is known of it.
+    pub fn knows(&self) {
+        let lacks = !self.lacking.borrow().lost.is_empty();
+        let sound = self.in_sync() && !lacks;
+        self.lacks.set(lacks);
         self.is_sound.set(sound);
         self.is_plain.set(sound && !self.write_mostly.get())
     }
@@ -123,7 +131,7 @@ impl Member {
 
     /// Another has the place from now on, or the same one again.
     pub fn seat(&self, state: MemberState, write_mostly: bool, bad: &[(u64, u64)]) {
-        *self.bad.borrow_mut() = ranges(bad);
+        *self.lacking.borrow_mut() = Lacking::of(bad);
         self.write_mostly.set(write_mostly);
         self.set_state(state);
         self.durable.set(state.to().unwrap_or(0));
@@ -142,7 +150,8 @@ impl Member {
         self.gone.swap(&other.gone);
         self.write_mostly.swap(&other.write_mostly);
         self.corrected.swap(&other.corrected);
-        self.bad.swap(&other.bad)
+        self.lacking.swap(&other.lacking);
+        self.lacks.swap(&other.lacks)
     }
 
     /// The same as is to be said on disk: a member is up to date as far as it still is after a power cut.
@@ -204,8 +213,13 @@ impl Member {
     }
 
     fn lacks(&self, start: u64, end: u64) -> bool {
-        let bad = self.bad.borrow();
-        !bad.is_empty() && bad.iter().any(|bad| bad.start < end && start < bad.end)
+        self.lacks.get() && self.lacking.borrow().lost.meets(&(start..end))
+    }
+
+    /// There is something that it does not have.
+    #[inline]
+    pub fn lacks_any(&self) -> bool {
+        self.lacks.get()
     }
 
     /// True if it gets what is written.
@@ -217,10 +231,4 @@ impl Member {
     pub fn in_sync(&self) -> bool {
         self.state.get() == MemberState::InSync
     }
-}
-
-fn ranges(bad: &[(u64, u64)]) -> Box<[Range<u64>]> {
-    bad.iter()
-        .map(|(start, count)| *start..start.saturating_add(*count))
-        .collect()
 }

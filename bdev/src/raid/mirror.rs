@@ -168,9 +168,13 @@ impl State {
         // As they are read while it is not known whether they are alike.
         copies.sort_by_key(|(member, _)| !self.members[usize::from(*member)].in_sync());
         let bytes = self.bytes(range.count);
+        let mut lacking: Vec<(u16, BlockRange)> = Vec::new();
         for (member, at) in copies {
             let here = BlockRange::new(at, range.count);
             let Some(disk) = self.data(member).filter(|_| self.reads(member, here)) else {
+                if repair && self.members[usize::from(member)].in_sync() {
+                    lacking.push((member, here))
+                }
                 continue;
             };
             let data = Buf::alloc(bytes);
@@ -193,10 +197,12 @@ impl State {
                 }
             }
         }
-        match first {
-            Some(_) => Ok(differ),
-            None => Err(IoError::Medium),
-        }
+        let good = first.ok_or(IoError::Medium)?;
+        let again = lacking
+            .into_iter()
+            .map(|(member, here)| (member, Io::write(here, good.clone())));
+        self.to_members(again).await?;
+        Ok(differ)
     }
 
     /// Copies what a member should hold in a range within a chunk, which the caller has locked.

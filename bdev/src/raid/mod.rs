@@ -11,6 +11,7 @@
 //!   grow      members give more than before
 //!   log       what is written before rows are: partial, redo                     plan, handle   what it is built from, and what others have of it
 //!   returning members that were away                       replacing   members that others replace
+//!   lacking   blocks that members do not have, and their bad-block logs
 //! ```
 //!
 //! The order of things is what makes it safe: a region is noted before it is written; who failed is recorded before a write that it lacks is acknowledged; a region
@@ -23,6 +24,7 @@ mod gather;
 mod grow;
 mod handle;
 mod intent;
+mod lacking;
 mod locks;
 mod log;
 mod member;
@@ -45,8 +47,8 @@ pub use handle::{Array, Command, MemberReport, Report};
 pub(crate) use intent::{Intent, Place};
 pub(crate) use log::Log;
 pub(crate) use member::Member;
-pub(crate) use mirror::cost;
 pub use member::{MemberState, Parts};
+pub(crate) use mirror::cost;
 pub(crate) use partial::Partial;
 pub use plan::{Plan, Seat};
 pub(crate) use record::{Label, Record};

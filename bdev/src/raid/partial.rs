@@ -9,7 +9,7 @@
 //! Only the newest unit counts, so one begins when the one before it is durable. Where there is room for several they lie one behind the other, and then from the start again; each life begins
 //! at the start, above all generations of those before it. Where a member is missing, its chunk is written by itself, with nothing but parity: a
 //! block of it is the old one or the new one then, and what the others of the row hold stays what the log says.
-use super::{array::State, bands::Band, log::Held as Logged};
+use super::{Member, array::State, bands::Band, log::Held as Logged};
 use crate::{Disk, Io, IoError, IoResult};
 use reactor::{Buf, Notify, parity as sums};
 use spec::{
@@ -344,6 +344,9 @@ impl Partial {
             array.intent.need(0..array.places().span())
         }
         array.flush_members().await?;
+        if let (Some(record), true) = (&array.record, array.members.iter().any(Member::lacks_any)) {
+            record.update(array).await?
+        }
         // What was replayed must not be once more: by then data that it takes for unchanged may have changed.
         self.begin_anew(array).await
     }
@@ -454,7 +457,15 @@ impl Partial {
                     all = false;
                     break;
                 };
-                disk.submit(Io::read(here, data.clone()).careful()).await?;
+                match disk.submit(Io::read(here, data.clone()).careful()).await {
+                    // The sum there is may be that of before or of after, and nobody can tell.
+                    Err(IoError::Medium) => {
+                        array.lack(place, here).await?;
+                        all = false;
+                        break;
+                    }
+                    done => done?,
+                }
                 sums::xor_in(&made, &[data])
             }
             if !any || !all {

@@ -1,5 +1,5 @@
 //! What an array is built from, and what follows from it: where members have their bitmaps and logs.
-use super::{Label, Log, MemberState, Partial, Places, Redo, Shape};
+use super::{Label, Log, MemberState, Partial, Places, Redo, Shape, lacking};
 use spec::md::{SECTOR, bitmap::Header, redo, superblock::Superblock, v1::Features};
 use std::ops::Range;
 
@@ -128,10 +128,15 @@ pub(super) fn labels(
             return Err("the bitmap does not begin with a block".to_owned());
         }
         let log = log_at(&superblock, *at, bitmap_sectors, block_size)?;
+        let bad_blocks = match &superblock {
+            Superblock::V1(own) => lacking::log_at(own, bitmap_sectors, block_size),
+            Superblock::V0(_) => None,
+        };
         Ok(Some(Label {
             at: *at,
             superblock,
             log,
+            bad_blocks,
             bitmap: bitmap.map(|at| at / sectors),
         }))
     };

@@ -4,6 +4,7 @@
 //! others say that this member is not to be trusted any more. Changes that come while others are being written go together.
 use super::{
     array::State,
+    lacking,
     log::Log,
     member::{Member, MemberState},
 };
@@ -28,6 +29,8 @@ pub(crate) struct Label {
     pub bitmap: Option<u64>,
     /// Where a partial parity log is, or where there is room for a redo log.
     pub log: Option<Range<u64>>,
+    /// The bad-block log, if there is one that can be written.
+    pub bad_blocks: Option<Range<u64>>,
 }
 
 /// A superblock as it is to be written, in blocks of the member, and what goes before it into the redo log.
@@ -131,6 +134,13 @@ impl Record {
         }
     }
 
+    /// What a member's bad-block log is about, and where it is.
+    pub fn bad_blocks(&self, place: u16) -> Option<lacking::Place> {
+        let supers = self.supers.borrow();
+        let label = supers.get(usize::from(place))?.as_ref()?;
+        lacking::place(&label.superblock, label.bad_blocks.clone())
+    }
+
     /// Members give so many sectors from now on, of as many as each has. To be written by the caller.
     pub fn grow(&self, size: u64, rooms: &[u64]) {
         for (one, room) in self.supers.borrow_mut().iter_mut().zip(rooms) {
@@ -192,6 +202,7 @@ impl Record {
             let events = self.events.get() + 1;
             self.events.set(events);
             array.intent.write_header(array, events).await?;
+            array.write_logs(|member| self.bad_blocks(member)).await;
             let whole = array.is_whole();
             let all = self.made(array, events);
             if all.iter().flatten().any(|one| one.anchor.is_some()) {
@@ -249,7 +260,12 @@ impl Record {
         let members: Vec<_> = array.members.iter().zip(numbers).map(stands).collect();
         let block = array.block_size() as usize;
         let make = |(this, one): (usize, &mut Option<Label>)| {
-            let Label { at, superblock, .. } = one.as_mut()?;
+            let Label {
+                at,
+                superblock,
+                bad_blocks,
+                ..
+            } = one.as_mut()?;
             let old = superblock.to_bytes()?;
             superblock.update(&Update {
                 events,
@@ -260,6 +276,9 @@ impl Record {
                 this,
                 corrected: array.members[this].corrected.get(),
             });
+            if let (Some(any), true) = (array.members[this].log_has_any(), bad_blocks.is_some()) {
+                superblock.has_bad_blocks(any)
+            }
             let mut bytes = superblock.to_bytes()?;
             let anchor = match &array.log {
                 // Places are u16 in every shape.

@@ -238,7 +238,9 @@ impl State {
             }
         }
         let mut differ = 0;
-        let is_bad = |member: u16| bad.iter().any(|(other, _)| *other == member);
+        // What a member lacks, though it belongs to the array, it is given.
+        let lacks = |member: u16| repair && self.members[usize::from(member)].in_sync() && !self.reads(member, range);
+        let is_bad = |member: u16| lacks(member) || bad.iter().any(|(other, _)| *other == member);
         if strips.stripe().check(0).is_some() {
             differ = u64::from(range.count)
         }
@@ -262,13 +264,24 @@ impl State {
         }
         bad.retain(|(member, _)| *member != row.p && Some(*member) != row.q);
         self.mend_all(&row, range, &strips, bad).await?;
+        let again = (0..parity.data())
+            .map(|n| row.member(n))
+            .filter(|member| lacks(*member));
+        let again: Vec<_> = again
+            .map(|member| (member, strips.data[usize::from(row.coefficient(member))].clone()))
+            .map(|(member, data)| (member, Io::write(range, data)))
+            .collect();
+        if !again.is_empty() {
+            self.to_members(again).await?
+        }
         Ok(differ)
     }
 
     /// Makes what a member should hold in rows of a stripe that the caller has locked, and writes it there.
     pub(crate) async fn rebuild_rows(&self, parity: &Parity, stripe: u64, target: u16, range: BlockRange) -> IoResult {
         let row = parity.row(stripe);
-        let mut bad = vec![(target, IoError::Gone)];
+        // It is not to be asked, and is no reason why nothing comes of it.
+        let mut bad = vec![(target, IoError::Medium)];
         let strips = self.reconstruct(parity, &row, range, &mut bad).await?;
         let data = match target {
             sum if sum == row.p || Some(sum) == row.q => {

@@ -8,9 +8,9 @@ use bdev::{
 };
 use reactor::{Buf, testing::Rng};
 use spec::{
-    BlockRange,
+    BlockRange, Spans,
     md::{
-        Level, assembly, bitmap, redo,
+        Level, assembly, bad_blocks, bitmap, redo,
         superblock::{Standing, Superblock, Update},
         v1,
     },
@@ -80,6 +80,42 @@ impl Machine {
         }
     }
 
+    /// Where bad-block logs are.
+    pub fn log(&self) -> u64 {
+        match self.keeps {
+            Keeps::Partial { several: true } => 528,
+            Keeps::Partial { several: false } => 40,
+            Keeps::Bitmap | Keeps::Nothing => 24,
+        }
+    }
+
+    /// Members have no bad-block logs any more.
+    pub fn forget_logs(&self) {
+        for (at, sim) in self.sims.iter().enumerate() {
+            let Superblock::V1(mut own) = self.superblock(at) else {
+                panic!("of version 1")
+            };
+            own.bad_blocks = v1::BadBlockLog::default();
+            sim.store(SUPER, &own.to_bytes().expect("few roles"))
+        }
+    }
+
+    /// What a member's bad-block log says it lacks, in blocks of its data.
+    pub fn lacks(&self, at: usize) -> Spans {
+        let Superblock::V1(own) = self.superblock(at) else {
+            panic!("of version 1")
+        };
+        if !own.features.has(v1::Features::BAD_BLOCKS) {
+            return Spans::default();
+        }
+        let bytes = &self.sims[at].bytes()[(self.log() * 512) as usize..][..4096];
+        let all = bad_blocks::parse(bytes, own.bad_blocks.shift).expect("a bad-block log");
+        let data = self.data();
+        all.into_iter()
+            .map(|range| range.start - data..range.end - data)
+            .collect()
+    }
+
     /// The superblock of a member that is as new as the others.
     pub fn label(&self, at: usize, events: u64) {
         let id = uuid::Uuid::from_u128(0xa5);
@@ -98,6 +134,12 @@ impl Machine {
         new.data_offset = self.data();
         new.data_size = USED;
         new.super_offset = SUPER;
+        // As mdadm has it where it is empty.
+        new.bad_blocks = v1::BadBlockLog {
+            offset: (self.log() - SUPER) as i32,
+            size: 8,
+            shift: 9,
+        };
         new.number = at as u32;
         new.device = uuid::Uuid::from_u128(at as u128 + 1);
         new.events = events;
@@ -214,7 +256,11 @@ impl Machine {
                     _ => MemberState::InSync,
                 },
                 write_mostly: false,
-                bad: Vec::new(),
+                bad: self
+                    .lacks(sim)
+                    .iter()
+                    .map(|lost| (lost.start, lost.end - lost.start))
+                    .collect(),
                 superblock: Some((SUPER, at(sim, SUPER, 8))),
             });
             let whole = Disk::new(self.sims[sim].clone());
@@ -416,6 +462,7 @@ impl Machine {
         new.roles[at] = v1::Role::Active(place as u16);
         new.features.set(v1::Features::REPLACEMENT, true);
         new.features.set(v1::Features::RECOVERY, true);
+        new.features.set(v1::Features::BAD_BLOCKS, false);
         new.recovery_offset = 0;
         sim.store(SUPER, &new.to_bytes().expect("few roles"));
         let partial = spec::md::ppl::Header::new(new.array, 0);
@@ -464,6 +511,7 @@ impl Machine {
             };
             if let (Superblock::V1(new), true) = (&mut new, lost.contains(&this)) {
                 new.number = this as u32;
+                new.features.set(v1::Features::BAD_BLOCKS, false);
                 new.device = uuid::Uuid::from_u128(1000 + u128::from(seed) * 10 + this as u128);
             }
             new.update(&Update {

@@ -534,7 +534,7 @@ fn array(
             bad: device
                 .bad
                 .iter()
-                .map(|bad| (bad.start / per, (bad.start % per + bad.count).div_ceil(per)))
+                .map(|bad| (bad.start / per, bad.end.div_ceil(per) - bad.start / per))
                 .collect(),
             superblock: Some((blocks(device.at, per)?, Bytes(bytes))),
         })

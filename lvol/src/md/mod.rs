@@ -9,10 +9,9 @@ use crate::{
     probe::{Probe, ReadError},
 };
 use spec::{
-    Extent,
+    Extent, Spans,
     md::{
         SECTOR, bad_blocks,
-        bad_blocks::BadRange,
         bitmap::{self, Header},
         redo::{self, Anchor},
         superblock::{Error, Superblock, Version},
@@ -69,7 +68,7 @@ pub struct Device {
     /// The bitmap, if there is one that can be used.
     pub bitmap: Option<Bitmap>,
     /// What it does not have, from where its data begin.
-    pub bad: Vec<BadRange>,
+    pub bad: Spans,
     /// A redo log of ours goes with its superblock: what was being written while a member was missing is in it.
     pub redo: bool,
     /// What else an administrator should know.
@@ -144,7 +143,10 @@ async fn taste(disk: &Probe<'_>) -> Result<Taste, ReadError> {
             }
             _ => continue,
         }
-        return member(disk, version, at, superblock).await.map(Taste::Mine);
+        return Ok(match member(disk, version, at, superblock).await? {
+            Ok(mine) => Taste::Mine(mine),
+            Err(why) => Taste::Traces(why),
+        });
     }
     Ok(traces.map_or(Taste::No, Taste::Traces))
 }
@@ -166,7 +168,13 @@ async fn sectors_of(disk: &Probe<'_>, at: u64, count: u64) -> Result<Option<Vec<
     Ok(bytes.get(from..from + (count * SECTOR) as usize).map(<[u8]>::to_vec))
 }
 
-async fn member(disk: &Probe<'_>, version: Version, at: u64, superblock: Superblock) -> Result<Mine, ReadError> {
+/// Says in words what is wrong with one that cannot be used.
+async fn member(
+    disk: &Probe<'_>,
+    version: Version,
+    at: u64,
+    superblock: Superblock,
+) -> Result<Result<Mine, String>, ReadError> {
     let mut notes = Vec::new();
     let bitmap = match read_bitmap(disk, at, &superblock).await? {
         Some(Ok(bitmap)) => Some(bitmap),
@@ -179,16 +187,13 @@ async fn member(disk: &Probe<'_>, version: Version, at: u64, superblock: Superbl
     let bad = match &superblock {
         Superblock::V1(own) => match read_bad_blocks(disk, at, own).await? {
             Ok(bad) => bad,
-            Err(why) => {
-                notes.push(why);
-                Vec::new()
-            }
+            // Nobody knows what of its data is what it should be.
+            Err(why) => return Ok(Err(why)),
         },
-        Superblock::V0(_) => Vec::new(),
+        Superblock::V0(_) => Spans::default(),
     };
     if !bad.is_empty() {
-        let count: u64 = bad.iter().map(|bad| bad.count).sum();
-        notes.push(format!("it lacks {count} sectors of its data (bad-block log)"))
+        notes.push(format!("it lacks {} sectors of its data (bad-block log)", bad.count()))
     }
     let data = superblock.data_offset();
     let bitmap_sectors = bitmap.as_ref().map_or(0, |bitmap| bitmap.header.len().div_ceil(SECTOR));
@@ -215,7 +220,7 @@ async fn member(disk: &Probe<'_>, version: Version, at: u64, superblock: Superbl
             .notes
             .push(format!("its data end at sector {end}, but it has {sectors}"))
     }
-    Ok(Mine {
+    Ok(Ok(Mine {
         what: format!("member of the MD array {}", assembly::title(&device.superblock)),
         // What lies there is in the array.
         covers: Vec::from([Range {
@@ -225,7 +230,7 @@ async fn member(disk: &Probe<'_>, version: Version, at: u64, superblock: Superbl
         member: Some(Member::Md(Arc::new(device))),
         notes,
         ..Mine::default()
-    })
+    }))
 }
 
 async fn read_bitmap(
@@ -282,27 +287,17 @@ async fn read_bitmap(
     Ok(Some(Ok(Bitmap { header, set })))
 }
 
-async fn read_bad_blocks(
-    disk: &Probe<'_>,
-    at: u64,
-    own: &v1::Superblock,
-) -> Result<Result<Vec<BadRange>, String>, ReadError> {
+async fn read_bad_blocks(disk: &Probe<'_>, at: u64, own: &v1::Superblock) -> Result<Result<Spans, String>, ReadError> {
     let log = own.bad_blocks;
     let place = at.checked_add_signed(log.offset.into());
     let (Some(place), true) = (place, log.size > 0 && own.features.has(v1::Features::BAD_BLOCKS)) else {
-        return Ok(Ok(Vec::new()));
+        return Ok(Ok(Spans::default()));
     };
     let Some(bytes) = sectors_of(disk, place, u64::from(log.size).min(8)).await? else {
         return Ok(Err("its bad-block log would lie beyond the end".into()));
     };
     let parsed = bad_blocks::parse(&bytes, log.shift).map_err(|why| why.to_string());
     let (data, end) = (own.data_offset, own.data_offset.saturating_add(own.data_size));
-    let inside = |bad: BadRange| {
-        let range: Range<u64> = bad.start.max(data)..(bad.start + bad.count).min(end);
-        (range.start < range.end).then(|| BadRange {
-            start: range.start - data,
-            count: range.end - range.start,
-        })
-    };
-    Ok(parsed.map(|all| all.into_iter().filter_map(inside).collect()))
+    let inside = |bad: Range<u64>| bad.start.clamp(data, end) - data..bad.end.clamp(data, end) - data;
+    Ok(parsed.map(|all| all.into_iter().map(inside).collect()))
 }

@@ -85,6 +85,7 @@ mod tests {
             took: 6,
             repair: true,
             mismatched_bytes: 7,
+            unreadable_bytes: 8,
             cancelled: false,
         };
         let past = Past {

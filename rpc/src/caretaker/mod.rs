@@ -79,6 +79,7 @@ impl Tended {
             whole: self.is_whole() && work.is_none(),
             scrubbing: matches!(work, Some(Work::Check | Work::Repair)),
             mismatched_bytes: self.report.mismatches * u64::from(self.node.geometry.block_size),
+            unreadable_bytes: self.report.unreadable * u64::from(self.node.geometry.block_size),
         }
     }
 }
@@ -296,6 +297,7 @@ impl Context {
                         repair: running.repair,
                         at: progress.at,
                         mismatched_bytes: running.found + progress.differ * u64::from(array.node.geometry.block_size),
+                        unreadable_bytes: running.unreadable + state.unreadable_bytes,
                     })
                 }
             }
@@ -358,6 +360,13 @@ impl Context {
                         bytes = done.mismatched_bytes,
                         repaired = done.repair,
                         "its members differed"
+                    )
+                }
+                if done.unreadable_bytes > 0 {
+                    tracing::error!(
+                        array = name,
+                        bytes = done.unreadable_bytes,
+                        "some of it can be read from no member: it is lost until it is written"
                     )
                 }
                 let past = Past {

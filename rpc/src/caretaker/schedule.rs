@@ -31,6 +31,9 @@ pub(crate) struct Scrubbed {
     pub repair: bool,
     /// Bytes that differed.
     pub mismatched_bytes: u64,
+    /// Bytes that nobody could read.
+    #[serde(default)]
+    pub unreadable_bytes: u64,
     /// Somebody has ended it: it has not seen everything, and counts all the same.
     pub cancelled: bool,
 }
@@ -58,6 +61,9 @@ pub(crate) struct UnderWay {
     pub at: u64,
     /// Bytes that differed there.
     pub mismatched_bytes: u64,
+    /// Bytes that nobody could read there.
+    #[serde(default)]
+    pub unreadable_bytes: u64,
 }
 
 /// A scrub that runs, as far as is known.
@@ -66,8 +72,9 @@ pub(crate) struct Running {
     pub began: u64,
     /// When the array was told to: later, if it goes on from an earlier life.
     pub asked: u64,
-    /// Bytes that differed in what an earlier life has done.
+    /// Bytes that differed in what an earlier life has done, and bytes that nobody could read.
     pub found: u64,
+    pub unreadable: u64,
     /// When it was written down how far it is.
     pub noted: u64,
     pub repair: bool,
@@ -84,6 +91,7 @@ impl Running {
             began: now,
             asked: now,
             found: 0,
+            unreadable: 0,
             noted: now,
             repair,
             seen: false,
@@ -96,6 +104,7 @@ impl Running {
         Self {
             began: under_way.began,
             found: under_way.mismatched_bytes,
+            unreadable: under_way.unreadable_bytes,
             ..Self::new(now, under_way.repair)
         }
     }
@@ -108,8 +117,9 @@ pub(crate) struct Now {
     pub whole: bool,
     /// It is being scrubbed.
     pub scrubbing: bool,
-    /// Bytes that the last scrub found different.
+    /// Bytes that the last scrub found different, and those that it could read from nobody.
     pub mismatched_bytes: u64,
+    pub unreadable_bytes: u64,
 }
 
 /// What is to be done.
@@ -158,6 +168,7 @@ pub(crate) fn step(scrub: Option<&Scrub>, past: &Past, running: Option<&Running>
             took: time.saturating_sub(running.began),
             repair: running.repair,
             mismatched_bytes: running.found + array.mismatched_bytes,
+            unreadable_bytes: running.unreadable + array.unreadable_bytes,
             cancelled: running.cancelled,
         });
     }
@@ -208,6 +219,7 @@ mod tests {
             took: HOUR,
             repair: false,
             mismatched_bytes: 0,
+            unreadable_bytes: 0,
             cancelled: false,
         };
         Past {
@@ -221,6 +233,7 @@ mod tests {
         whole: true,
         scrubbing: false,
         mismatched_bytes: 4096,
+        unreadable_bytes: 512,
     };
     const DEGRADED: Now = Now { whole: false, ..WHOLE };
     const SCRUBBED: Now = Now {
@@ -300,6 +313,7 @@ mod tests {
             repair: false,
             at: 77,
             mismatched_bytes: 512,
+            unreadable_bytes: 1024,
         };
         (array.running, array.past.under_way) = (None, Some(under_way));
         assert_eq!(array.turn(5 * HOUR, DEGRADED), Step::Wait(5 * HOUR + 5_000));
@@ -309,7 +323,8 @@ mod tests {
         let Step::End(done) = array.turn(6 * HOUR, WHOLE) else {
             panic!("it has ended")
         };
-        assert_eq!((done.began, done.mismatched_bytes), (4 * HOUR, 512 + 4096))
+        assert_eq!((done.began, done.mismatched_bytes), (4 * HOUR, 512 + 4096));
+        assert_eq!(done.unreadable_bytes, 1024 + 512)
     }
 
     #[test]

@@ -57,7 +57,9 @@ struct Array {
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
     mismatched_bytes: u64,
-    /// Where the last check found differences, as far as that is kept: first byte and how many, of the array; with parity whole stripes.
+    /// What the last check or repair could read from nobody.
+    unreadable_bytes: u64,
+    /// Where the last check found either, as far as that is kept: first byte and how many, of the array; with parity whole stripes.
     mismatches: Vec<(u64, u64)>,
     /// The last check or repair that has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,6 +86,8 @@ struct Member {
     rebuilt_bytes: Option<u64>,
     write_mostly: bool,
     corrected_reads: u32,
+    /// What it does not have of its data: its bad-block log has it.
+    lacking_bytes: u64,
     /// Who replaces it, if somebody does.
     #[serde(skip_serializing_if = "Option::is_none")]
     replacement: Option<Replacement>,
@@ -125,6 +129,7 @@ struct LastScrub {
     seconds: f64,
     repair: bool,
     mismatched_bytes: u64,
+    unreadable_bytes: u64,
     /// Somebody has ended it before it had seen everything.
     cancelled: bool,
 }
@@ -136,6 +141,7 @@ impl From<Scrubbed> for LastScrub {
             seconds: done.took as f64 / 1000.0,
             repair: done.repair,
             mismatched_bytes: done.mismatched_bytes,
+            unreadable_bytes: done.unreadable_bytes,
             cancelled: done.cancelled,
         }
     }
@@ -203,6 +209,7 @@ async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
             rebuilt_bytes: member.state.to().map(|to| to * block),
             write_mostly: member.write_mostly,
             corrected_reads: member.corrected,
+            lacking_bytes: member.lacking * block,
         });
         let scrubs = context.caretaker.scrubs(&context, &node);
         let its = extras.iter().filter(|extra| extra.array == node.name);
@@ -239,6 +246,7 @@ async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
                 }
             }),
             mismatched_bytes: report.mismatches * block,
+            unreadable_bytes: report.unreadable * block,
             mismatches: report
                 .places
                 .iter()

@@ -1,5 +1,10 @@
 //! The bad-block log of a member: sectors whose content is lost there, because they could not be written or rebuilt. Up to 512 entries of 64 bits:
-//! 54 for where and 10 for how many, in units of a power of two of sectors (`drivers/md/md.c`, `super_1_load`).
+//! 54 for where and 10 for how many, in units of a power of two of sectors, up to one that is all ones (`drivers/md/md.c`, `super_1_load`). In which order does not
+//! matter, nor whether they overlap.
+//!
+//! A page is torn at any sector when the power fails. So a [`Log`] is changed entry by entry, and none moves: what is lost before and after is so in every mix.
+use crate::Spans;
+use std::ops::Range;
 
 /// Most sectors of one entry, before the shift.
 pub const COUNT_MAX: u64 = (1 << 10) - 1;
@@ -8,35 +13,27 @@ pub const ENTRIES_MAX: usize = 512;
 /// Marks an entry that is not in use, and the end.
 const END: u64 = u64::MAX;
 
-/// Some sectors of the device, from its start and not from where its data begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BadRange {
-    /// First sector.
-    pub start: u64,
-    /// Number of sectors.
-    pub count: u64,
-}
-
 /// The log does not make sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// No sectors, sectors beyond any disk, or not behind the one before it.
+    /// No sectors, or sectors beyond any disk.
     #[error("entry {0} of the bad-block log makes no sense")]
     Entry(usize),
     /// An unknown unit.
     #[error("a bad-block log in units of 2^{0} sectors")]
     Shift(u8),
     /// More than there is room for.
-    #[error("{0} ranges are too many for a bad-block log with room for {1}")]
-    Room(usize, usize),
+    #[error("the bad-block log has room for {0} ranges")]
+    Room(usize),
 }
 
-/// What is in the sectors of a log whose units are 2^`shift` sectors, up to its end.
-pub fn parse(bytes: &[u8], shift: u8) -> Result<Vec<BadRange>, Error> {
+/// The entries in the sectors of a log whose units are 2^`shift` sectors, up to its end, as they lie there: sectors of the device, from its start and not from where
+/// its data begin.
+pub fn parse(bytes: &[u8], shift: u8) -> Result<Vec<Range<u64>>, Error> {
     if shift > 9 {
         return Err(Error::Shift(shift));
     }
-    let mut all: Vec<BadRange> = Vec::new();
+    let mut all = Vec::new();
     let entries = bytes.as_chunks::<8>().0.iter().take(ENTRIES_MAX);
     for (at, entry) in entries.map(|entry| u64::from_le_bytes(*entry)).enumerate() {
         if entry == END {
@@ -44,40 +41,161 @@ pub fn parse(bytes: &[u8], shift: u8) -> Result<Vec<BadRange>, Error> {
         }
         let (start, count) = (entry >> 10, (entry & COUNT_MAX) << shift);
         let start = start.checked_mul(1 << shift).ok_or(Error::Entry(at))?;
-        let behind = all.last().is_none_or(|last| last.start + last.count <= start);
-        if count == 0 || start.saturating_add(count) > super::SECTORS_MAX || !behind {
-            return Err(Error::Entry(at));
-        }
-        all.push(BadRange { start, count })
+        let end = start
+            .checked_add(count)
+            .filter(|end| count > 0 && *end <= super::SECTORS_MAX);
+        all.push(start..end.ok_or(Error::Entry(at))?)
     }
     Ok(all)
 }
 
-/// The log with these ranges, which are in order and apart, in units of one sector: `len` bytes, unused entries all ones. Longer ranges take several
-/// entries.
-pub fn to_bytes(ranges: &[BadRange], len: usize) -> Result<Vec<u8>, Error> {
-    let room = (len / 8).min(ENTRIES_MAX);
-    let mut bytes = Vec::with_capacity(len);
-    let mut end = 0;
-    for (at, range) in ranges.iter().enumerate() {
-        let last = range
-            .start
-            .checked_add(range.count)
-            .filter(|last| *last <= super::SECTORS_MAX);
-        let Some(last) = last.filter(|_| range.count > 0 && range.start >= end) else {
-            return Err(Error::Entry(at));
-        };
-        end = last;
-        let mut start = range.start;
-        while start < last {
-            let count = (last - start).min(COUNT_MAX);
-            if bytes.len() / 8 == room {
-                return Err(Error::Room(ranges.len(), room));
-            }
-            bytes.extend((start << 10 | count).to_le_bytes());
-            start += count
+/// A log in units of one sector, as it lies on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    entries: Vec<Range<u64>>,
+    len: usize,
+}
+
+impl Log {
+    /// An empty one of so many bytes.
+    pub fn new(len: usize) -> Self {
+        Self {
+            entries: Vec::new(),
+            len,
         }
     }
-    bytes.resize(len, 0xff);
-    Ok(bytes)
+
+    /// The one in these bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        Ok(Self {
+            entries: parse(bytes, 0)?,
+            len: bytes.len(),
+        })
+    }
+
+    /// What it says is lost.
+    pub fn lost(&self) -> Spans {
+        self.entries.iter().cloned().collect()
+    }
+
+    /// As it is written: unused entries are all ones.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let entry = |range: &Range<u64>| (range.start << 10 | (range.end - range.start)).to_le_bytes();
+        let mut bytes: Vec<u8> = self.entries.iter().flat_map(entry).collect();
+        bytes.resize(self.len, 0xff);
+        bytes
+    }
+
+    /// Makes it say that this is lost. What is to be written for it, one after the other, each durable before the next.
+    pub fn change(&mut self, lost: &Spans) -> Result<Vec<Vec<u8>>, Error> {
+        let stays = |entry: &Range<u64>| lost.contains(entry);
+        let known: Spans = self.entries.iter().filter(|entry| stays(entry)).cloned().collect();
+        let mut new = lost.clone();
+        known.iter().for_each(|known| new.remove(&known));
+        let (mut next, mut pages) = (self.clone(), Vec::new());
+        let mut free = next.needless(stays).into_iter();
+        for range in new.iter().flat_map(pieces) {
+            match free.next() {
+                Some(at) => next.entries[at] = range,
+                None if next.entries.len() < (self.len / 8).min(ENTRIES_MAX) => next.entries.push(range),
+                None => return Err(Error::Room((self.len / 8).min(ENTRIES_MAX))),
+            }
+        }
+        if next != *self {
+            pages.push(next.to_bytes())
+        }
+        // What has all of that may lose the rest.
+        let grown = next.clone();
+        while next.entries.last().is_some_and(|last| !stays(last)) {
+            next.entries.pop();
+        }
+        if let Some(some) = next.entries.last().cloned() {
+            let gone = next.entries.iter_mut().filter(|entry| !stays(entry));
+            gone.for_each(|entry| *entry = some.clone())
+        }
+        if next != grown {
+            pages.push(next.to_bytes())
+        }
+        *self = next;
+        Ok(pages)
+    }
+
+    /// Entries that say nothing which another that stays does not say.
+    fn needless(&self, stays: impl Fn(&Range<u64>) -> bool) -> Vec<usize> {
+        let mut gone = Vec::new();
+        for (at, entry) in self.entries.iter().enumerate() {
+            let says = |(other, range): (usize, &Range<u64>)| {
+                let covers = range.start <= entry.start && range.end >= entry.end;
+                other != at && covers && !gone.contains(&other) && stays(range)
+            };
+            if self.entries.iter().enumerate().any(says) {
+                gone.push(at)
+            }
+        }
+        gone
+    }
+}
+
+/// A range as entries: longer ones take several.
+fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end = range.end;
+    range
+        .step_by(COUNT_MAX as usize)
+        .map(move |start| start..end.min(start + COUNT_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What two logs are, where some of the sectors are of one and the others of the other.
+    fn torn(old: &[u8], new: &[u8], sector: usize, mix: u32) -> Vec<u8> {
+        let chunks = old.chunks(sector).zip(new.chunks(sector)).enumerate();
+        let of = |(at, (old, new))| if mix >> at & 1 == 1 { new } else { old };
+        chunks.flat_map(of).copied().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_torn_write_forgets_nothing_that_is_lost_before_and_after(
+            steps in prop::collection::vec((any::<bool>(), 0_u64..60, 1_u64..12), 1..40),
+        ) {
+            const SECTOR: usize = 16;
+            let (mut log, mut lost) = (Log::new(6 * SECTOR), Spans::default());
+            for (put, start, count) in steps {
+                let before = (lost.clone(), log.clone());
+                match put {
+                    true => lost.add(start..start + count),
+                    false => lost.remove(&(start..start + count)),
+                }
+                let pages = match log.change(&lost) {
+                    Ok(pages) => pages,
+                    Err(why) => {
+                        // Nothing has changed.
+                        prop_assert_eq!((why, &log), (Error::Room(12), &before.1));
+                        lost = before.0;
+                        continue;
+                    }
+                };
+                prop_assert_eq!(pages.is_empty(), log == before.1);
+                let mut was = before.1.to_bytes();
+                for page in pages {
+                    for mix in 0..1 << 6 {
+                        let found = Log::parse(&torn(&was, &page, SECTOR, mix)).expect("entries").lost();
+                        for at in 0..80 {
+                            let (one, two) = (before.0.contains(&(at..at + 1)), lost.contains(&(at..at + 1)));
+                            let here = found.contains(&(at..at + 1));
+                            prop_assert!(here || !(one && two), "{} is forgotten", at);
+                            prop_assert!(!here || one || two, "{} was never lost", at);
+                        }
+                    }
+                    was = page
+                }
+                prop_assert_eq!(&was, &log.to_bytes());
+                prop_assert_eq!(log.lost(), lost.clone());
+                prop_assert_eq!(Log::parse(&was), Ok(log.clone()));
+            }
+        }
+    }
 }

@@ -345,6 +345,14 @@ impl Superblock {
         }
     }
 
+    /// Whether there is anything in its bad-block log, which counts sectors.
+    pub fn has_bad_blocks(&mut self, any: bool) {
+        if let Self::V1(own) = self {
+            own.features.set(Features::BAD_BLOCKS, any);
+            own.bad_blocks.shift = 0
+        }
+    }
+
     /// What changes while an array runs. The rest stays as it is.
     pub fn update(&mut self, update: &Update<'_>) {
         match self {

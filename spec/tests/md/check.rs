@@ -110,14 +110,22 @@ pub fn logs(data: &[u8]) {
             let Ok(read) = bad_blocks::parse(bytes, shift) else {
                 return;
             };
-            assert!(
-                read.windows(2)
-                    .all(|pair| pair[0].start + pair[0].count <= pair[1].start)
-            );
+            let in_range = |range: &std::ops::Range<u64>| range.start < range.end;
+            assert!(read.len() <= bad_blocks::ENTRIES_MAX && read.iter().all(in_range));
             if shift == 0 {
-                let again = bad_blocks::to_bytes(&read, bytes.len()).expect("what was read can be written");
-                assert_eq!(bad_blocks::parse(&again, 0), Ok(read.clone()));
-                assert_eq!(again[..8 * read.len()], bytes[..8 * read.len()]);
+                let mut log = bad_blocks::Log::parse(bytes).expect("it was read before");
+                assert_eq!(log.to_bytes()[..8 * read.len()], bytes[..8 * read.len()]);
+                let mut lost = log.lost();
+                assert!(read.iter().all(|range| lost.contains(range)));
+                // The half of what is first, and something new.
+                if let Some(first) = read.first() {
+                    lost.remove(&(first.start..first.end.div_ceil(2).max(first.start + 1)))
+                }
+                lost.add(7..9);
+                if log.change(&lost).is_ok() {
+                    assert_eq!(log.lost(), lost);
+                    assert_eq!(bad_blocks::Log::parse(&log.to_bytes()), Ok(log))
+                }
             }
         }
         2 => {

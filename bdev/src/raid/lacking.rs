@@ -1,0 +1,300 @@
+//! Blocks that members lack although they belong to the array: what nobody could read when they were rebuilt, and what their bad-block logs have.
+//!
+//! ```text
+//!   rebuild ── nobody can read it ──► it is lacked ──► the log on disk ──► a superblock that says it is rebuilt
+//!   write ──► the member has it again ──► its cache is emptied ──► the log on disk forgets it
+//! ```
+//!
+//! So a log has what is lacked for at least as long as it is lacked. Who has no log cannot lack anything: then a rebuild ends where something cannot be read.
+use super::{State, member::Member};
+use crate::{Io, IoError, IoResult};
+use reactor::Buf;
+use spec::{
+    BlockRange, Spans,
+    md::{
+        SECTOR,
+        bad_blocks::Log,
+        superblock::Superblock,
+        v1::{self, Features},
+    },
+};
+use std::ops::Range;
+
+/// Bytes of a log that are used: a page.
+const PAGE: u64 = 4096;
+
+/// What a member lacks, in blocks of its data.
+#[derive(Default)]
+pub(crate) struct Lacking {
+    /// Now.
+    pub lost: Spans,
+    /// What it has again, though perhaps only in its cache.
+    again: Spans,
+    /// Its log, as it lies on disk; nothing as long as nobody has looked.
+    log: Option<Log>,
+    /// The log says something else.
+    stale: bool,
+}
+
+impl Lacking {
+    pub fn of(bad: &[(u64, u64)]) -> Self {
+        let ranges = bad.iter().map(|(start, count)| *start..start.saturating_add(*count));
+        Self {
+            lost: ranges.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// What its log has to say, in sectors of the member, whose data are there and whose blocks have so many sectors.
+    fn recorded(&self, log: &Log, data: Range<u64>, sectors: u64) -> Spans {
+        let mut all = log.lost();
+        all.remove(&data);
+        for span in self.lost.iter().chain(self.again.iter()) {
+            all.add(data.start + span.start * sectors..data.start + span.end * sectors)
+        }
+        all
+    }
+}
+
+/// Where a member's log is, in blocks of the member; nothing if it has none that could be written. `bitmap` says how many sectors a bitmap takes.
+pub(super) fn log_at(own: &v1::Superblock, bitmap: u64, block_size: u32) -> Option<Range<u64>> {
+    let (log, sectors) = (own.bad_blocks, u64::from(block_size) / SECTOR);
+    // Units of several sectors are for one that is empty, and an empty one may have others.
+    if log.size == 0 || own.features.has(Features::BAD_BLOCKS) && log.shift > 0 {
+        return None;
+    }
+    let start = own.relative(log.offset.into())?;
+    let end = start.checked_add(u64::from(log.size).min(PAGE / SECTOR))?;
+    let behind = |start: u64, count: u64| Some(start..start.checked_add(count)?);
+    let taken = [
+        behind(own.super_offset, v1::LEN_MAX as u64 / SECTOR)?,
+        behind(own.data_offset, own.data_size)?,
+        match own.bitmap_offset() {
+            Some(offset) => behind(own.relative(offset.into())?, bitmap)?,
+            None => 0..0,
+        },
+        match own.ppl() {
+            Some((offset, size)) => behind(own.relative(offset.into())?, size.into())?,
+            None => 0..0,
+        },
+    ];
+    let free = taken.iter().all(|taken| end <= taken.start || taken.end <= start);
+    let whole = start.is_multiple_of(sectors) && end.is_multiple_of(sectors);
+    (free && whole).then(|| start / sectors..end / sectors)
+}
+
+/// What a member's log is about and where it is: in sectors of its data, and blocks of all of it.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub data: Range<u64>,
+    pub at: Range<u64>,
+    /// There is something in it.
+    pub used: bool,
+}
+
+impl State {
+    /// Does something with a range; with ever smaller parts of it, where some of it cannot be read. The blocks of which nothing comes even so are told.
+    pub(super) async fn piecewise(
+        &self,
+        range: BlockRange,
+        step: impl AsyncFn(BlockRange) -> Result<u64, IoError>,
+        unreadable: impl Fn(BlockRange) -> IoResult,
+    ) -> Result<u64, IoError> {
+        let (mut todo, mut sum) = (vec![range], 0);
+        while let Some(part) = todo.pop() {
+            match step(part).await {
+                Ok(count) => sum += count,
+                Err(IoError::Medium) if part.count <= 1 => unreadable(part)?,
+                Err(IoError::Medium) => {
+                    let half = part.count / 2;
+                    todo.push(BlockRange::new(part.start.0 + u64::from(half), part.count - half));
+                    todo.push(BlockRange::new(part.start.0, half))
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sum)
+    }
+
+    /// A member lacks this from now on, which the caller has locked: it is on disk with the next superblocks. An error if it has no log, or no room in it.
+    pub(super) async fn lack(&self, member: u16, range: BlockRange) -> IoResult {
+        let this = &self.members[usize::from(member)];
+        let slot = this.slot.get();
+        let place = self.record.as_ref().and_then(|record| record.bad_blocks(member));
+        let Some(place) = place else {
+            tracing::warn!(
+                array = self.name,
+                member,
+                "has no bad-block log: what nobody can read cannot be left out"
+            );
+            return Err(IoError::Medium);
+        };
+        self.read_log(this, &place).await?;
+        if this.slot.get() != slot {
+            return Err(IoError::Gone);
+        }
+        let range = range.start.0..range.start.0 + u64::from(range.count);
+        let mut lacking = this.lacking.borrow_mut();
+        let Lacking { lost, again, .. } = &*lacking;
+        let (mut lost, mut again) = (lost.clone(), again.clone());
+        lost.add(range.clone());
+        again.remove(&range);
+        let next = Lacking {
+            lost,
+            again,
+            log: None,
+            stale: true,
+        };
+        let sectors = u64::from(self.block_size()) / SECTOR;
+        let mut log = lacking.log.clone().ok_or(IoError::Medium)?;
+        if let Err(why) = log.change(&next.recorded(&log, place.data, sectors)) {
+            tracing::warn!(array = self.name, member, %why, "lacks too much");
+            return Err(IoError::Medium);
+        }
+        let log = lacking.log.take();
+        *lacking = Lacking { log, ..next };
+        drop(lacking);
+        this.knows();
+        tracing::warn!(
+            array = self.name,
+            member,
+            at = range.start,
+            blocks = range.end - range.start,
+            "nobody can read what the member should hold there: it is lost until it is written"
+        );
+        Ok(())
+    }
+
+    /// True if a member lacks all of this, and its log says so or will.
+    pub(super) fn lacks_all(&self, member: u16, range: BlockRange) -> bool {
+        let lacking = self.members[usize::from(member)].lacking.borrow();
+        lacking
+            .lost
+            .contains(&(range.start.0..range.start.0 + u64::from(range.count)))
+    }
+
+    /// Members hold something there that was written to them.
+    pub(super) fn have_again(&self, member: u16, range: BlockRange) {
+        let range = range.start.0..range.start.0 + u64::from(range.count);
+        for member in [member, self.behind(member)] {
+            let Some(this) = self.members.get(usize::from(member)).filter(|this| this.writes()) else {
+                continue;
+            };
+            let mut lacking = this.lacking.borrow_mut();
+            let Lacking { lost, again, .. } = &mut *lacking;
+            lost.within(range.clone()).for_each(|part| again.add(part));
+            lost.remove(&range);
+            drop(lacking);
+            this.knows()
+        }
+    }
+
+    /// What members have again, by their slots: to be told to [`settle`](Self::settle) once their caches are empty.
+    pub(super) fn have_lately(&self) -> Vec<(u16, Spans)> {
+        let some = self.members.iter().filter(|this| this.has_lately());
+        some.map(|this| (this.slot.get(), this.lacking.borrow().again.clone()))
+            .collect()
+    }
+
+    /// It is not only in their caches any more: their logs forget it.
+    pub(super) async fn settle(&self, have: Vec<(u16, Spans)>) {
+        let mut some = false;
+        for (slot, spans) in have {
+            for this in self.members.iter().filter(|this| this.slot.get() == slot) {
+                let mut lacking = this.lacking.borrow_mut();
+                spans.iter().for_each(|span| lacking.again.remove(&span));
+                lacking.stale = true;
+                some = true
+            }
+        }
+        if let (Some(record), true) = (&self.record, some)
+            && record.update(self).await.is_err()
+        {
+            tracing::warn!(
+                array = self.name,
+                "bad-block logs could not be written: what they have is more than is lost"
+            )
+        }
+    }
+
+    async fn read_log(&self, this: &Member, place: &Place) -> IoResult {
+        if this.lacking.borrow().log.is_some() {
+            return Ok(());
+        }
+        let count = place.at.end - place.at.start;
+        // A page at most.
+        let len = self.bytes(count as u32);
+        let log = match (place.used, this.whole()) {
+            (false, _) => Log::new(len),
+            (true, Some(whole)) => {
+                let bytes = Buf::alloc(len);
+                let range = BlockRange::new(place.at.start, count as u32);
+                whole.submit(Io::read(range, bytes.clone()).careful()).await?;
+                Log::parse(&bytes.to_vec()).map_err(|_| IoError::Medium)?
+            }
+            (true, None) => return Err(IoError::Gone),
+        };
+        this.lacking.borrow_mut().log.get_or_insert(log);
+        Ok(())
+    }
+
+    /// Writes the logs that are to say something else, before superblocks that rely on it. Who fails is lost to the array, which the caller records.
+    pub(super) async fn write_logs(&self, place: impl Fn(u16) -> Option<Place>) {
+        let sectors = u64::from(self.block_size()) / SECTOR;
+        for (at, this) in (0..).zip(&self.members) {
+            if !this.lacking.borrow().stale || !this.writes() {
+                continue;
+            }
+            let Some(place) = place(at) else { continue };
+            let slot = this.slot.get();
+            if let Err(error) = self.read_log(this, &place).await {
+                self.fault_of(slot, error);
+                continue;
+            }
+            let (pages, whole) = {
+                let mut lacking = this.lacking.borrow_mut();
+                if this.slot.get() != slot {
+                    continue;
+                }
+                lacking.stale = false;
+                let Some(mut log) = lacking.log.take() else { continue };
+                // There was room for it when it was put in.
+                let wanted = lacking.recorded(&log, place.data, sectors);
+                let pages = log.change(&wanted).unwrap_or_default();
+                lacking.log = Some(log);
+                (pages, this.whole())
+            };
+            let Some(whole) = whole else { continue };
+            for page in pages {
+                // A page at most.
+                let range = BlockRange::new(place.at.start, (place.at.end - place.at.start) as u32);
+                if let Err(error) = whole.submit(Io::write(range, Buf::from_slice(&page)).fua()).await {
+                    self.fault_of(slot, error);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Whether its log has anything; nothing if nobody has looked.
+    pub(super) fn log_has_any(&self) -> Option<bool> {
+        let lacking = self.lacking.borrow();
+        lacking.log.as_ref().map(|log| !log.lost().is_empty())
+    }
+
+    fn has_lately(&self) -> bool {
+        !self.lacking.borrow().again.is_empty()
+    }
+}
+
+/// Where a superblock has its member's log.
+pub(super) fn place(superblock: &Superblock, at: Option<Range<u64>>) -> Option<Place> {
+    let Superblock::V1(own) = superblock else { return None };
+    Some(Place {
+        data: own.data_offset..own.data_offset.saturating_add(own.data_size),
+        at: at?,
+        used: own.features.has(Features::BAD_BLOCKS),
+    })
+}
