@@ -439,6 +439,15 @@ impl State {
         if !this.writes() || this.slot.get() != slot {
             return Err(IoError::Gone);
         }
+        let lost = this.lacking.borrow().lost.count();
+        if lost > 0 {
+            tracing::warn!(
+                array = self.name,
+                member,
+                blocks = lost,
+                "was rebuilt without what nobody could read"
+            )
+        }
         if let Some(place) = replaces {
             return self.take_place(place).await;
         }

@@ -136,6 +136,7 @@ impl State {
         let range = range.start.0..range.start.0 + u64::from(range.count);
         let mut lacking = this.lacking.borrow_mut();
         let Lacking { lost, again, .. } = &*lacking;
+        let goes_on = range.start > 0 && lost.contains(&(range.start - 1..range.start));
         let (mut lost, mut again) = (lost.clone(), again.clone());
         lost.add(range.clone());
         again.remove(&range);
@@ -155,13 +156,15 @@ impl State {
         *lacking = Lacking { log, ..next };
         drop(lacking);
         this.knows();
-        tracing::warn!(
-            array = self.name,
-            member,
-            at = range.start,
-            blocks = range.end - range.start,
-            "nobody can read what the member should hold there: it is lost until it is written"
-        );
+        // Once for what is in a row.
+        if !goes_on {
+            tracing::warn!(
+                array = self.name,
+                member,
+                at = range.start,
+                "nobody can read what the member should hold from here on: it is lost until it is written"
+            )
+        }
         Ok(())
     }
 
