@@ -84,7 +84,7 @@ fn guest_made_arrays_are_served_as_they_are() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     let big = dir.join("big.img");
-    image::sparse(&big, 720 * MIB);
+    image::sparse(&big, 800 * MIB);
     let ports = Ports::free();
     let config = Config::new(dir, ports).file("big", &big).volumes(&["big"]);
     let server = Server::start(dir, &config.yaml());
@@ -197,7 +197,8 @@ fn guest_made_arrays_are_served_as_they_are() {
             });
         list = lines.map(|line| line + "\n").collect()
     }
-    let ours = make_here(dir, 520);
+    let mut ours = make_here(dir, 520);
+    ours.extend(lose_here(dir, 720));
     for (made, sum) in &ours {
         let offsets: Vec<String> = made.members.iter().map(u64::to_string).collect();
         list += &format!("array {} {sum} {} | {} | 0\n", made.name, offsets.join(" "), made.mib);
@@ -295,6 +296,89 @@ fn make_here(dir: &Path, mut at: u64) -> Vec<(Made, String)> {
             .ok();
         wait_for("a rebuild", || array(&made)["state"] == "whole");
         let sum = made.read(dir, ports);
+        (made, sum)
+    });
+    let made = made.collect();
+    server.stop();
+    made
+}
+
+/// Arrays that we make, and of which a member was rebuilt while another had sectors that could not be read: its bad-block log has them, and they hold something else there.
+/// What can be read of each by somebody who can read them, and heeds the log.
+fn lose_here(dir: &Path, mut at: u64) -> Vec<(Made, String)> {
+    const MIB_EACH: u64 = 12;
+    let ports = Ports::free();
+    let (mut config, mut tables) = (Config::new(dir, ports), "tables:\n".to_owned());
+    let all = [("raid1", 2), ("raid5", 3)].map(|(level, members)| {
+        let made = Made {
+            name: format!("bad-{level}"),
+            sha256: String::new(),
+            // The last one is rebuilt in the place of the one before it.
+            members: (0..members).map(|n| at + n * MIB_EACH).collect(),
+            mib: MIB_EACH,
+        };
+        at += members * MIB_EACH;
+        (made, level, members)
+    });
+    for (made, _, members) in &all {
+        let disks = (0..*members)
+            .map(|n| format!("{}-{n}", made.name))
+            .chain([format!("{}-old", made.name)]);
+        for name in disks {
+            let file = dir.join(format!("{name}.img"));
+            image::sparse(&file, MIB_EACH * MIB);
+            config = config.file(&name, &file)
+        }
+        let inject = "{on: read, range: {start: 9000, count: 72}, effect: {fail: {error: medium}}}";
+        tables += &format!(
+            "  - {{name: {0}-worn, error: {{on: {0}-0, inject: [{inject}]}}}}\n",
+            made.name
+        );
+        config = config.volumes(&[&made.disk()])
+    }
+    let server = Server::start(dir, &(config.yaml() + &tables));
+    let array = |made: &Made| {
+        let params = json!({ "name": made.disk() });
+        let told = rpc::call(&dir.join("rpc.sock"), "ashlar_get_arrays", params);
+        told.map_or(Value::Null, |all| all[0].clone())
+    };
+    let made = all.into_iter().map(|(made, level, members)| {
+        let name = |n: u64| format!("{}-{n}", made.name);
+        let between: String = (1..members - 1).map(|n| name(n) + ",").collect();
+        let disks = format!("disks={0}-worn,{between}{0}-old", made.name);
+        let level = format!("level={level}");
+        ashlar(
+            dir,
+            &[
+                "do",
+                "raid-create",
+                &made.name,
+                &disks,
+                &level,
+                "chunk=16k",
+                "clean=true",
+            ],
+        )
+        .ok();
+        wait_for("the array", || array(&made)["state"] == "whole");
+        wait_for("a target", || {
+            let told = rpc::call(&dir.join("rpc.sock"), "ashlar_get_volumes", json!({}));
+            told.is_ok_and(|all| all.to_string().contains(&made.disk().replace('/', ":")))
+        });
+        let bytes = array(&made)["bytes"].as_u64().expect("a length");
+        let whole = format!("write -P 0x61 0 {bytes}");
+        Tool::new("qemu-io")
+            .args(["-f", "raw", "-c", &whole])
+            .arg(url(&made, ports))
+            .ok();
+        ashlar(dir, &["raid", "fail", &made.disk(), &format!("{}-old", made.name)]).ok();
+        let spare = format!("disks={}", name(members - 1));
+        ashlar(dir, &["do", "raid-add", &made.disk(), &spare]).ok();
+        wait_for("a rebuild", || array(&made)["state"] == "whole");
+        assert_eq!(array(&made)["members"][members as usize - 1]["lacking_bytes"], 72 * 512);
+        let copy = dir.join("copy.img");
+        std::fs::write(&copy, vec![0x61; bytes as usize]).expect("a file");
+        let sum = sha256(&copy);
         (made, sum)
     });
     let made = made.collect();

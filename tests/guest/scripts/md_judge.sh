@@ -25,7 +25,11 @@ while read -r _ name sum rest; do
   fi
   now=$(sha256sum < /dev/md0 | cut -d' ' -f1)
   [ "$now" = "$sum" ] || { mdadm --detail /dev/md0; die "$name holds something else"; }
-  case $name in made-*) run e2fsck -fn /dev/md0 >&2 ;; esac
+  case $name in
+    made-*) run e2fsck -fn /dev/md0 >&2 ;;
+    # One of its members lacks something, which was read from the others.
+    bad-*) cat /sys/block/md0/md/dev-*/bad_blocks | grep -q ' 72$' || die "$name lacks nothing: $(cat /sys/block/md0/md/dev-*/bad_blocks)" ;;
+  esac
   if [ -e /sys/block/md0/md/sync_action ] && [ $degraded = 0 ]; then
     echo check > /sys/block/md0/md/sync_action; wait_for 30 idle || die "$name: the check does not end"
     [ "$(md mismatch_cnt)" = 0 ] || die "$name: $(md mismatch_cnt) sectors disagree"
