@@ -46,6 +46,12 @@ impl Made {
         sha256(&copy)
     }
 
+    /// For md_judge.sh, if nobody is missing.
+    fn line(&self, sum: &str) -> String {
+        let offsets: Vec<String> = self.members.iter().map(u64::to_string).collect();
+        format!("array {} {sum} {} | {} | 0\n", self.name, offsets.join(" "), self.mib)
+    }
+
     /// Its members back into the disk they are parts of.
     fn put_back(&self, dir: &Path, to: &Path) {
         for (at, offset) in self.members.iter().enumerate() {
@@ -84,7 +90,7 @@ fn guest_made_arrays_are_served_as_they_are() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     let big = dir.join("big.img");
-    image::sparse(&big, 800 * MIB);
+    image::sparse(&big, 820 * MIB);
     let ports = Ports::free();
     let config = Config::new(dir, ports).file("big", &big).volumes(&["big"]);
     let server = Server::start(dir, &config.yaml());
@@ -187,8 +193,13 @@ fn guest_made_arrays_are_served_as_they_are() {
         );
     }
     server.stop();
+    let grown = grow_here(dir, 784);
     let killed: Vec<&Made> = all.iter().filter(|made| made.name.starts_with("ppl-")).collect();
+    let killed: Vec<&Made> = killed.into_iter().chain([&grown]).collect();
     for (made, sum) in killed.iter().zip(die_while_they_are_written(dir, &killed)) {
+        if made.name == grown.name {
+            list += &made.line(&sum)
+        }
         let lines = list
             .lines()
             .map(|line| match Made::parse(line.rsplit_once(" | ").expect("a line").0) {
@@ -200,10 +211,10 @@ fn guest_made_arrays_are_served_as_they_are() {
     let mut ours = make_here(dir, 520);
     ours.extend(lose_here(dir, 720));
     for (made, sum) in &ours {
-        let offsets: Vec<String> = made.members.iter().map(u64::to_string).collect();
-        list += &format!("array {} {sum} {} | {} | 0\n", made.name, offsets.join(" "), made.mib);
+        list += &made.line(sum);
         made.put_back(dir, &big)
     }
+    grown.put_back(dir, &big);
     for made in all.iter().filter(|made| WRITTEN.iter().any(|plan| plan.0 == made.name)) {
         made.put_back(dir, &big)
     }
@@ -299,6 +310,65 @@ fn make_here(dir: &Path, mut at: u64) -> Vec<(Made, String)> {
         (made, sum)
     });
     let made = made.collect();
+    server.stop();
+    made
+}
+
+/// A RAID-5 with partial parity logs whose smallest member was replaced, after which it has grown.
+fn grow_here(dir: &Path, at: u64) -> Made {
+    let made = Made {
+        name: "ppl-grown".into(),
+        sha256: String::new(),
+        members: (0..3).map(|n| at + n * 12).collect(),
+        mib: 12,
+    };
+    let ports = Ports::free();
+    let mut config = Config::new(dir, ports);
+    for (name, mib) in [("0", 12), ("1", 12), ("2", 12), ("small", 8)] {
+        let name = format!("{}-{name}", made.name);
+        let file = dir.join(format!("{name}.img"));
+        // Rubbish where it will grow.
+        let bytes: Vec<u8> = (0..mib * MIB)
+            .map(|n| (n.wrapping_mul(0x9e37_79b9) >> 13) as u8)
+            .collect();
+        std::fs::write(&file, bytes).expect("a file");
+        config = config.file(&name, &file)
+    }
+    let server = Server::start(dir, &config.yaml());
+    let array = || {
+        let params = json!({ "name": made.disk() });
+        let told = rpc::call(&dir.join("rpc.sock"), "ashlar_get_arrays", params);
+        told.map_or(Value::Null, |all| all[0].clone())
+    };
+    let name = |n: &str| format!("{}-{n}", made.name);
+    let disks = format!("disks={},{},{}", name("0"), name("1"), name("small"));
+    let create = [
+        "do",
+        "raid-create",
+        &made.name,
+        &disks,
+        "level=raid5",
+        "chunk=16k",
+        "ppl=true",
+        "force=true",
+    ];
+    ashlar(dir, &create).ok();
+    wait_for("the array", || array()["state"] == "whole");
+    let (old, new) = (format!("disk={}", name("small")), format!("with={}", name("2")));
+    ashlar(dir, &["do", "raid-replace", &made.disk(), &old, &new, "force=true"]).ok();
+    wait_for("another in its place", || {
+        array()["state"] == "whole" && array()["members"][2]["disk"] == name("2")
+    });
+    ashlar(
+        dir,
+        &["do", "raid-remove", &made.disk(), &format!("disks={}", name("small"))],
+    )
+    .ok();
+    let before = array()["bytes"].as_u64();
+    ashlar(dir, &["raid", "grow", &made.disk()]).ok();
+    wait_for("a longer array", || {
+        array()["bytes"].as_u64() > before && array()["state"] == "whole"
+    });
     server.stop();
     made
 }
@@ -405,8 +475,10 @@ fn die_while_they_are_written(dir: &Path, arrays: &[&Made]) -> Vec<String> {
     let write = |made: &&Made| {
         let mut tool = std::process::Command::new("qemu-io");
         tool.args(["-f", "raw", &url(made, ports)]);
+        // Where it has grown.
+        let from = if made.name == "ppl-grown" { 13_000 } else { 0 };
         for n in 0..2000u32 {
-            tool.args(["-c", &format!("write -P {} {}k 20k", n % 250 + 1, n * 37 % 8000)]);
+            tool.args(["-c", &format!("write -P {} {}k 20k", n % 250 + 1, from + n * 37 % 8000)]);
         }
         tool.stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null());

@@ -107,11 +107,11 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
     let level = superblocks
         .first()
         .map_or(Level::Other(0), |superblock| superblock.level());
-    let stand = |disk: &str, verdict: Verdict, reason: String, device: &Device| {
+    let stand = |disk: &str, verdict: Verdict, reason: String| {
         let standing = Standing {
             verdict,
             reason,
-            notes: device.notes.clone(),
+            notes: Vec::new(),
         };
         (disk.to_owned(), standing)
     };
@@ -147,59 +147,58 @@ fn group(name: &str, id: Uuid, disks: &[Disk<'_>], given: Given<'_>, standings: 
             };
             group.reason = format!("cannot be put together: {why}");
             let verdict = if split { Verdict::Ambiguous } else { Verdict::Claimed };
-            for (disk, device) in disks {
+            for (disk, _) in disks {
                 let reason = format!("member of the MD array {name:?}, which cannot be put together: {why}");
-                standings.push(stand(disk.disk, verdict, reason, device))
+                standings.push(stand(disk.disk, verdict, reason))
             }
             return group;
         }
     };
     for (at, why) in take_back(disks, &mut found) {
-        let (disk, device) = disks[at];
+        let (disk, _) = disks[at];
         let reason =
             format!("of the MD array {name:?}, and was away: {why}; `raid-add` with `force` makes a new member of it");
         group.notes.push(format!("{} is not taken back: {why}", disk.disk));
-        standings.push(stand(disk.disk, Verdict::Claimed, reason, device))
+        standings.push(stand(disk.disk, Verdict::Claimed, reason))
     }
     for (place, seat) in found.places.iter().enumerate() {
         if let Some((at, standing)) = seat {
-            let (disk, device) = disks[*at];
+            let (disk, _) = disks[*at];
             let how = match standing {
                 Stands::Rebuilding(to) => format!(", rebuilt up to sector {to}"),
                 Stands::Returning(_) => ", was away, and gets what it has missed".to_owned(),
                 _ => String::new(),
             };
             let reason = format!("member {place} of {} of the MD array {name:?}{how}", found.places.len());
-            standings.push(stand(disk.disk, Verdict::Claimed, reason, device))
+            standings.push(stand(disk.disk, Verdict::Claimed, reason))
         }
     }
     for (at, place, standing) in &found.replacing {
-        let (disk, device) = disks[*at];
+        let (disk, _) = disks[*at];
         let how = match standing {
             Stands::Rebuilding(to) => format!(", and has its first {to} sectors"),
             _ => String::new(),
         };
         let reason = format!("replaces member {place} of the MD array {name:?}{how}");
-        standings.push(stand(disk.disk, Verdict::Claimed, reason, device))
+        standings.push(stand(disk.disk, Verdict::Claimed, reason))
     }
     for at in &found.spares {
-        let (disk, device) = disks[*at];
+        let (disk, _) = disks[*at];
         standings.push(stand(
             disk.disk,
             Verdict::Claimed,
             format!("spare of the MD array {name:?}"),
-            device,
         ))
     }
     for (at, why) in &found.left_out {
-        let (disk, device) = disks[*at];
+        let (disk, _) = disks[*at];
         let verdict = if matches!(why, Why::Twice { .. }) {
             Verdict::Ambiguous
         } else {
             Verdict::Claimed
         };
         let reason = format!("of the MD array {name:?}, but not used: {why}");
-        standings.push(stand(disk.disk, verdict, reason, device));
+        standings.push(stand(disk.disk, verdict, reason));
         group.notes.push(format!("{} is not used: {why}", disk.disk))
     }
     let copies = found.left_out.iter().any(|(_, why)| matches!(why, Why::Twice { .. }));

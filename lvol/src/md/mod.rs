@@ -71,8 +71,6 @@ pub struct Device {
     pub bad: Spans,
     /// A redo log of ours goes with its superblock: what was being written while a member was missing is in it.
     pub redo: bool,
-    /// What else an administrator should know.
-    pub notes: Vec<String>,
 }
 
 /// A write-intent bitmap as it was read.
@@ -204,21 +202,18 @@ async fn member(
             .is_some_and(|anchor| anchor.goes_with(&superblock)),
         None => false,
     };
-    let mut device = Device {
+    let device = Device {
         version,
         at,
         superblock,
         bitmap,
         bad,
         redo,
-        notes: notes.clone(),
     };
     let end = data.saturating_add(device.room());
     let sectors = disk.bytes() / SECTOR;
     if end > sectors {
-        device
-            .notes
-            .push(format!("its data end at sector {end}, but it has {sectors}"))
+        notes.push(format!("its data end at sector {end}, but it has {sectors}"))
     }
     Ok(Ok(Mine {
         what: format!("member of the MD array {}", assembly::title(&device.superblock)),

@@ -73,14 +73,23 @@ impl Tended {
             .all(|member| member.state == MemberState::InSync)
     }
 
-    fn now(&self) -> Now {
+    fn now(&self, free: bool) -> Now {
         let work = self.report.progress.map(|progress| progress.work);
         Now {
             whole: self.is_whole() && work.is_none(),
+            free,
             scrubbing: matches!(work, Some(Work::Check | Work::Repair)),
             mismatched_bytes: self.report.mismatches * u64::from(self.node.geometry.block_size),
             unreadable_bytes: self.report.unreadable * u64::from(self.node.geometry.block_size),
         }
+    }
+}
+
+/// The disks that a disk lies on in the end.
+fn bottoms(tables: &BTreeMap<&str, &Table>, name: &str) -> BTreeSet<String> {
+    match tables.get(name).map(|table| table.below()) {
+        Some(below) if !below.is_empty() => below.into_iter().flat_map(|name| bottoms(tables, name)).collect(),
+        _ => BTreeSet::from([name.to_owned()]),
     }
 }
 
@@ -246,18 +255,28 @@ impl Context {
         if idle && self.base().arrays.is_empty() {
             return SLEEP;
         }
-        let nodes = self.graph.list().into_iter();
+        let nodes = self.graph.list();
+        let tables = nodes.iter().map(|node| (node.name.as_str(), &node.table)).collect();
         let mut arrays = Vec::new();
-        for node in nodes.filter(|node| matches!(node.table, Table::Raid { .. })) {
+        for node in nodes.iter().filter(|node| matches!(node.table, Table::Raid { .. })) {
             // One that goes away at this moment is looked at no more.
             if let Ok(report) = self.graph.array(&node.name).await {
+                let node = node.clone();
                 arrays.push(Tended { node, report })
             }
         }
+        // Those on the same disks would only keep each other from reading in a row.
+        let works = |array: &&Tended| array.report.progress.is_some_and(|progress| !progress.paused);
+        let on = |array: &Tended| bottoms(&tables, &array.node.name);
+        let mut busy: BTreeSet<String> = arrays.iter().filter(works).flat_map(on).collect();
         let mut next = SLEEP;
         for array in &arrays {
             self.limit(&array.node).await;
-            next = next.min(self.scrub(array).await)
+            let disks = on(array);
+            next = next.min(self.scrub(array, busy.is_disjoint(&disks)).await);
+            if self.caretaker.known().running.contains_key(&array.node.name) {
+                busy.extend(disks)
+            }
         }
         next.min(self.share_spares(&arrays).await)
     }
@@ -277,11 +296,11 @@ impl Context {
         };
     }
 
-    /// Has the members of an array compared if that is due.
-    async fn scrub(&self, array: &Tended) -> Duration {
+    /// Has the members of an array compared if that is due, and the disks that it is on are free.
+    async fn scrub(&self, array: &Tended, free: bool) -> Duration {
         let (id, name, now) = (array.node.uuid, &array.node.name, now());
         let scrub = policy(&self.base().arrays, name).scrub.cloned();
-        let state = array.now();
+        let state = array.now(free);
         let (past, running, far) = {
             let mut known = self.caretaker.known();
             let mut far = None;
@@ -394,5 +413,31 @@ impl Context {
         }
         self.caretaker.known().running.insert(name.clone(), running);
         Duration::from_millis(schedule::RUNNING)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_share_disks_through_whatever_lies_between() {
+        let passthru = |on: &str| Table::Passthru { on: on.into() };
+        let stripe = |on: &[&str]| Table::Stripe {
+            on: on.iter().map(|name| name.to_string()).collect(),
+            chunk: 8,
+        };
+        let all = [
+            ("a1", passthru("a")),
+            ("a2", passthru("a")),
+            ("one", stripe(&["a1", "b"])),
+            ("two", stripe(&["a2", "c"])),
+            ("three", stripe(&["d"])),
+        ];
+        let tables = all.iter().map(|(name, table)| (*name, table)).collect();
+        let on = |name| bottoms(&tables, name);
+        assert_eq!(on("one"), BTreeSet::from(["a".into(), "b".into()]));
+        assert!(!on("one").is_disjoint(&on("two")));
+        assert!(on("one").is_disjoint(&on("three")))
     }
 }

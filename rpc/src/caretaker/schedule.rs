@@ -1,7 +1,8 @@
 //! When members of an array are compared. It takes the time as an argument, in milliseconds since 1970, and knows no clock.
 //!
 //! ```text
-//!   since ── every ──► due ─ whole? ─► begins ─ ends ─► done ── every, from where it began ──► due …
+//!   since ── every ──► due ─ whole, ─► begins ─ ends ─► done ── every, from where it began ──► due …
+//!                            free?
 //!                       ▲                  │
 //!                       └── cut off ◄──────┤  a member failed: that one does not count
 //!                                          └  the process ended: it goes on where it was
@@ -115,6 +116,8 @@ impl Running {
 pub(crate) struct Now {
     /// All members are there, hold what they should, and nothing else is done to it.
     pub whole: bool,
+    /// No other array on the same disks is scrubbed or rebuilt.
+    pub free: bool,
     /// It is being scrubbed.
     pub scrubbing: bool,
     /// Bytes that the last scrub found different, and those that it could read from nobody.
@@ -173,7 +176,7 @@ pub(crate) fn step(scrub: Option<&Scrub>, past: &Past, running: Option<&Running>
         });
     }
     if let Some(under_way) = past.under_way {
-        return match array.whole {
+        return match array.whole && array.free {
             true => Step::GoOn(under_way),
             false => Step::Wait(time + OVERDUE),
         };
@@ -183,7 +186,7 @@ pub(crate) fn step(scrub: Option<&Scrub>, past: &Past, running: Option<&Running>
     };
     match next(scrub, past) {
         due if due > time => Step::Wait(due),
-        _ if array.whole => Step::Begin,
+        _ if array.whole && array.free => Step::Begin,
         _ => Step::Wait(time + OVERDUE),
     }
 }
@@ -231,11 +234,13 @@ mod tests {
 
     const WHOLE: Now = Now {
         whole: true,
+        free: true,
         scrubbing: false,
         mismatched_bytes: 4096,
         unreadable_bytes: 512,
     };
     const DEGRADED: Now = Now { whole: false, ..WHOLE };
+    const BUSY: Now = Now { free: false, ..WHOLE };
     const SCRUBBED: Now = Now {
         whole: false,
         scrubbing: true,
@@ -301,6 +306,8 @@ mod tests {
             time: 0,
         };
         assert_eq!(array.turn(2 * HOUR, DEGRADED), Step::Wait(2 * HOUR + 5_000));
+        // Another array has its disks.
+        assert_eq!(array.turn(2 * HOUR, BUSY), Step::Wait(2 * HOUR + 5_000));
         assert_eq!(array.turn(3 * HOUR, WHOLE), Step::Begin);
         assert_eq!(array.turn(3 * HOUR + 10, SCRUBBED), Step::Wait(3 * HOUR + 1_010));
         // A member fails meanwhile.
@@ -317,6 +324,7 @@ mod tests {
         };
         (array.running, array.past.under_way) = (None, Some(under_way));
         assert_eq!(array.turn(5 * HOUR, DEGRADED), Step::Wait(5 * HOUR + 5_000));
+        assert_eq!(array.turn(5 * HOUR, BUSY), Step::Wait(5 * HOUR + 5_000));
         assert_eq!(array.turn(5 * HOUR + 10, WHOLE), Step::GoOn(under_way));
         assert_eq!(array.turn(5 * HOUR + 20, WHOLE), Step::Wait(5 * HOUR + 1_020));
         array.turn(5 * HOUR + 30, SCRUBBED);
