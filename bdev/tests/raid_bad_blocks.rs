@@ -293,3 +293,31 @@ fn where_nothing_can_be_left_out_the_rebuild_ends() {
         assert!(errors(&disk, &versions, "no log").await.is_empty())
     })
 }
+
+/// Each of some members cannot read something else: all of it is somewhere.
+#[test]
+fn what_one_cannot_read_another_has_and_the_other_way() {
+    for (shape, members, keeps, _) in shapes() {
+        reactor::sim::run(async {
+            let what = format!("{shape:?} of {members}, {keeps:?}");
+            let machine = lost(shape, members, keeps, &[], 5).await;
+            for at in 0..members {
+                let range = BlockRange::new(machine.data() + 3 + 5 * at as u64, 2);
+                machine.sims[at].spoil_blocks(range)
+            }
+            let (array, disk) = machine.start(&[]);
+            let data = Buf::alloc((disk.blocks() * 512) as usize);
+            let io = Io::read(BlockRange::new(0, disk.blocks() as u32), data.clone());
+            assert_eq!(disk.perform(io).await, Ok(()), "{what}");
+            for (block, bytes) in (0..).zip(data.to_vec().chunks(512)) {
+                assert!(bytes == stamp(block, 0), "{what}: block {block}")
+            }
+            assert_eq!(scrub(&array, true).await, (0, 0), "{what}");
+            assert!(
+                array.report().members.iter().all(|member| member.corrected > 0),
+                "{what}: {:?}",
+                array.report()
+            );
+        })
+    }
+}

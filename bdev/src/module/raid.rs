@@ -264,6 +264,16 @@ struct Inner {
     geometry: Geometry,
 }
 
+impl Inner {
+    async fn read(&self, io: Io) -> IoResult {
+        let state = &*self.array;
+        match &state.places() {
+            Places::Parity { parity, .. } => state.read_chunk(parity, io).await,
+            Places::Mirror { .. } | Places::Raid10(_) => state.read_copy(io).await,
+        }
+    }
+}
+
 impl BlockDevice for Inner {
     fn geometry(&self) -> Geometry {
         self.geometry
@@ -275,9 +285,16 @@ impl BlockDevice for Inner {
             state.ready().await?
         }
         match (&state.places(), io.op) {
-            (Places::Parity { parity, .. }, Op::Read) => state.read_chunk(parity, io).await,
+            (_, Op::Read) => match self.read(io.clone()).await {
+                // What one member cannot read of it another may have, and that one something else.
+                Err(IoError::Medium) if io.range.count > 1 => {
+                    let part = async |part| self.read(io.part(part)).await.map(|()| 0);
+                    let whole = state.piecewise(io.range, part, |_| Err(IoError::Medium)).await;
+                    whole.map(|_| ())
+                }
+                done => done,
+            },
             (Places::Parity { parity, .. }, Op::Write) => state.write_stripe(parity, io).await,
-            (Places::Mirror { .. } | Places::Raid10(_), Op::Read) => state.read_copy(io).await,
             (Places::Mirror { .. } | Places::Raid10(_), op) if op.changes() => state.write_copies(io).await,
             // Nothing else is sent here.
             _ => Err(IoError::Unsupported),

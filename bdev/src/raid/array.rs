@@ -476,6 +476,12 @@ impl State {
         if rewritten.is_ok() {
             self.have_again(member, range)
         }
+        self.mended(member, range, rewritten, error).await
+    }
+
+    /// What a member could not read was written there, or could not be.
+    pub async fn mended(&self, member: u16, range: BlockRange, rewritten: IoResult, error: IoError) -> IoResult {
+        let this = &self.members[usize::from(member)];
         let count = this.corrected.get().saturating_add(1);
         if rewritten.is_ok() && count <= CORRECTED_MAX {
             this.corrected.set(count);

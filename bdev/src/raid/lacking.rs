@@ -54,6 +54,21 @@ impl Lacking {
         }
         all
     }
+
+    /// What has to be written for its log to say what it should. Nothing if nobody has looked at it.
+    fn pages(&mut self, data: Range<u64>, sectors: u64) -> Option<Vec<Vec<u8>>> {
+        let mut log = self.log.take()?;
+        let wanted = self.recorded(&log, data, sectors);
+        let pages = log.change(&wanted).or_else(|_| {
+            // What is left of a range may be more ranges: then it forgets nothing. There was room for it when it was put in.
+            let mut all = log.lost();
+            wanted.iter().for_each(|span| all.add(span));
+            log.change(&all)
+        });
+        self.stale = false;
+        self.log = Some(log);
+        pages.ok()
+    }
 }
 
 /// Where a member's log is, in blocks of the member; nothing if it has none that could be written. `bitmap` says how many sectors a bitmap takes.
@@ -94,7 +109,7 @@ pub(crate) struct Place {
 
 impl State {
     /// Does something with a range; with ever smaller parts of it, where some of it cannot be read. The blocks of which nothing comes even so are told.
-    pub(super) async fn piecewise(
+    pub(crate) async fn piecewise(
         &self,
         range: BlockRange,
         step: impl AsyncFn(BlockRange) -> Result<u64, IoError>,
@@ -241,8 +256,9 @@ impl State {
         Ok(())
     }
 
-    /// Writes the logs that are to say something else, before superblocks that rely on it. Who fails is lost to the array, which the caller records.
-    pub(super) async fn write_logs(&self, place: impl Fn(u16) -> Option<Place>) {
+    /// Writes the logs that are to say something else, before superblocks that rely on it. Who fails is lost to the array, which the caller records; an error if the array cannot do
+    /// without one of them.
+    pub(super) async fn write_logs(&self, place: impl Fn(u16) -> Option<Place>) -> IoResult {
         let sectors = u64::from(self.block_size()) / SECTOR;
         for (at, this) in (0..).zip(&self.members) {
             if !this.lacking.borrow().stale || !this.writes() {
@@ -250,33 +266,27 @@ impl State {
             }
             let Some(place) = place(at) else { continue };
             let slot = this.slot.get();
-            if let Err(error) = self.read_log(this, &place).await {
-                self.fault_of(slot, error);
+            let mut done = self.read_log(this, &place).await;
+            if this.slot.get() != slot {
                 continue;
             }
-            let (pages, whole) = {
-                let mut lacking = this.lacking.borrow_mut();
-                if this.slot.get() != slot {
-                    continue;
-                }
-                lacking.stale = false;
-                let Some(mut log) = lacking.log.take() else { continue };
-                // There was room for it when it was put in.
-                let wanted = lacking.recorded(&log, place.data, sectors);
-                let pages = log.change(&wanted).unwrap_or_default();
-                lacking.log = Some(log);
-                (pages, this.whole())
-            };
+            let (pages, whole) = (this.lacking.borrow_mut().pages(place.data, sectors), this.whole());
             let Some(whole) = whole else { continue };
-            for page in pages {
+            for page in pages.unwrap_or_default() {
                 // A page at most.
                 let range = BlockRange::new(place.at.start, (place.at.end - place.at.start) as u32);
-                if let Err(error) = whole.submit(Io::write(range, Buf::from_slice(&page)).fua()).await {
-                    self.fault_of(slot, error);
-                    break;
+                if done.is_ok() {
+                    done = whole.submit(Io::write(range, Buf::from_slice(&page)).fua()).await
                 }
             }
+            if let Err(error) = done
+                && !self.fault_of(slot, error)
+            {
+                this.lacking.borrow_mut().stale = true;
+                return Err(error);
+            }
         }
+        Ok(())
     }
 }
 
@@ -300,4 +310,50 @@ pub(super) fn place(superblock: &Superblock, at: Option<Range<u64>>) -> Option<P
         at: at?,
         used: own.features.has(Features::BAD_BLOCKS),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of a range may be two: a log without room for both keeps all of it, and what has come since.
+    #[test]
+    fn a_log_that_is_full_forgets_nothing_that_is_lost() {
+        let (data, room) = (1000..2000, 8);
+        let mut lacking = Lacking {
+            log: Some(Log::new(room * 8)),
+            ..Lacking::default()
+        };
+        let said = |lacking: &Lacking| lacking.log.as_ref().map(Log::lost).unwrap_or_default();
+        for at in 0..room as u64 - 1 {
+            lacking.lost.add(at * 10..at * 10 + 3)
+        }
+        assert_eq!(lacking.pages(data.clone(), 1).map(|pages| pages.len()), Some(1));
+        // In a member's sectors.
+        assert!(said(&lacking).contains(&(1010..1013)));
+        // Something more, and of two ranges the middle is there again.
+        lacking.lost.add(90..93);
+        lacking.lost.remove(&(11..12));
+        lacking.lost.remove(&(21..22));
+        assert_eq!(lacking.pages(data.clone(), 1).map(|pages| pages.len()), Some(1));
+        assert!(
+            lacking
+                .lost
+                .iter()
+                .all(|lost| said(&lacking).contains(&(lost.start + 1000..lost.end + 1000)))
+        );
+        assert!(said(&lacking).contains(&(1010..1013)), "there was no room to forget it");
+        // And when there is room, it does.
+        lacking.lost.remove(&(0..10));
+        lacking.lost.remove(&(30..60));
+        for _ in 0..2 {
+            assert!(lacking.pages(data.clone(), 1).is_some())
+        }
+        let exact: Spans = lacking
+            .lost
+            .iter()
+            .map(|lost| lost.start + 1000..lost.end + 1000)
+            .collect();
+        assert_eq!(said(&lacking), exact)
+    }
 }

@@ -2,7 +2,10 @@
 use super::lacking::Lacking;
 use crate::Disk;
 use serde::{Deserialize, Serialize};
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    ops::Range,
+};
 
 /// How things stand with a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +217,11 @@ impl Member {
 
     fn lacks(&self, start: u64, end: u64) -> bool {
         self.lacks.get() && self.lacking.borrow().lost.meets(&(start..end))
+    }
+
+    /// There is something in these of its blocks that it does not have.
+    pub fn lacks_some(&self, range: Range<u64>) -> bool {
+        self.lacks(range.start, range.end)
     }
 
     /// There is something that it does not have.

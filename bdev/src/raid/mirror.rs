@@ -168,22 +168,21 @@ impl State {
         // As they are read while it is not known whether they are alike.
         copies.sort_by_key(|(member, _)| !self.members[usize::from(*member)].in_sync());
         let bytes = self.bytes(range.count);
-        let mut lacking: Vec<(u16, BlockRange)> = Vec::new();
+        let (mut lacking, mut bad) = (Vec::<(u16, BlockRange)>::new(), Vec::new());
         for (member, at) in copies {
             let here = BlockRange::new(at, range.count);
             let Some(disk) = self.data(member).filter(|_| self.reads(member, here)) else {
-                if repair && self.members[usize::from(member)].in_sync() {
-                    lacking.push((member, here))
+                match self.members[usize::from(member)].in_sync() {
+                    // Perhaps not all of it: it is compared block by block.
+                    true if range.count > 1 => return Err(IoError::Medium),
+                    true if repair => lacking.push((member, here)),
+                    _ => (),
                 }
                 continue;
             };
             let data = Buf::alloc(bytes);
             if let Err(error) = disk.read(here, data.clone()).await {
-                match &first {
-                    Some(good) => self.mend(member, here, good.clone(), error).await?,
-                    // It is mended by whoever reads it, or when another copy was read first.
-                    None => tracing::debug!(array = self.name, member, %error, "a copy cannot be read"),
-                }
+                bad.push((member, here, error));
                 continue;
             }
             let Some(good) = &first else {
@@ -198,6 +197,9 @@ impl State {
             }
         }
         let good = first.ok_or(IoError::Medium)?;
+        for (member, here, error) in bad {
+            self.mend(member, here, good.clone(), error).await?
+        }
         let again = lacking
             .into_iter()
             .map(|(member, here)| (member, Io::write(here, good.clone())));

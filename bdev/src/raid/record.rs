@@ -202,7 +202,7 @@ impl Record {
             let events = self.events.get() + 1;
             self.events.set(events);
             array.intent.write_header(array, events).await?;
-            array.write_logs(|member| self.bad_blocks(member)).await;
+            array.write_logs(|member| self.bad_blocks(member)).await?;
             let whole = array.is_whole();
             let all = self.made(array, events);
             if all.iter().flatten().any(|one| one.anchor.is_some()) {

@@ -88,45 +88,63 @@ impl Log {
 
     /// Makes it say that this is lost. What is to be written for it, one after the other, each durable before the next.
     pub fn change(&mut self, lost: &Spans) -> Result<Vec<Vec<u8>>, Error> {
-        let stays = |entry: &Range<u64>| lost.contains(entry);
-        let known: Spans = self.entries.iter().filter(|entry| stays(entry)).cloned().collect();
-        let mut new = lost.clone();
-        known.iter().for_each(|known| new.remove(&known));
-        let (mut next, mut pages) = (self.clone(), Vec::new());
-        let mut free = next.needless(stays).into_iter();
-        for range in new.iter().flat_map(pieces) {
-            match free.next() {
-                Some(at) => next.entries[at] = range,
-                None if next.entries.len() < (self.len / 8).min(ENTRIES_MAX) => next.entries.push(range),
-                None => return Err(Error::Room((self.len / 8).min(ENTRIES_MAX))),
+        let (mut steps, mut next) = (Vec::new(), self.clone());
+        if next.grow(lost).is_err() {
+            // What is not lost at all any more makes room.
+            next = self.clone();
+            next.forget(|entry| !lost.meets(entry));
+            steps.push(next.clone());
+            next.grow(lost)?
+        }
+        steps.push(next.clone());
+        // What has all of that may lose the rest.
+        next.forget(|entry| !lost.contains(entry));
+        steps.push(next);
+        let mut pages = Vec::new();
+        for step in steps {
+            if step != *self {
+                pages.push(step.to_bytes());
+                *self = step
             }
         }
-        if next != *self {
-            pages.push(next.to_bytes())
-        }
-        // What has all of that may lose the rest.
-        let grown = next.clone();
-        while next.entries.last().is_some_and(|last| !stays(last)) {
-            next.entries.pop();
-        }
-        if let Some(some) = next.entries.last().cloned() {
-            let gone = next.entries.iter_mut().filter(|entry| !stays(entry));
-            gone.for_each(|entry| *entry = some.clone())
-        }
-        if next != grown {
-            pages.push(next.to_bytes())
-        }
-        *self = next;
         Ok(pages)
     }
 
-    /// Entries that say nothing which another that stays does not say.
+    /// More is lost: in entries of its own.
+    fn grow(&mut self, lost: &Spans) -> Result<(), Error> {
+        let stays = |entry: &Range<u64>| lost.contains(entry);
+        let mut new = lost.clone();
+        let known = self.entries.iter().filter(|entry| stays(entry));
+        known.for_each(|known| new.remove(known));
+        let (mut free, room) = (self.needless(stays).into_iter(), (self.len / 8).min(ENTRIES_MAX));
+        for range in new.iter().flat_map(pieces) {
+            match free.next() {
+                Some(at) => self.entries[at] = range,
+                None if self.entries.len() < room => self.entries.push(range),
+                None => return Err(Error::Room(room)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Some entries say no more what they say.
+    fn forget(&mut self, gone: impl Fn(&Range<u64>) -> bool) {
+        while self.entries.last().is_some_and(&gone) {
+            self.entries.pop();
+        }
+        if let Some(some) = self.entries.last().cloned() {
+            let gone = self.entries.iter_mut().filter(|entry| gone(entry));
+            gone.for_each(|entry| *entry = some.clone())
+        }
+    }
+
+    /// Entries that say nothing which another does not say, which stays if they do.
     fn needless(&self, stays: impl Fn(&Range<u64>) -> bool) -> Vec<usize> {
         let mut gone = Vec::new();
         for (at, entry) in self.entries.iter().enumerate() {
             let says = |(other, range): (usize, &Range<u64>)| {
                 let covers = range.start <= entry.start && range.end >= entry.end;
-                other != at && covers && !gone.contains(&other) && stays(range)
+                other != at && covers && !gone.contains(&other) && (stays(range) || !stays(entry))
             };
             if self.entries.iter().enumerate().any(says) {
                 gone.push(at)
