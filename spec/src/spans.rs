@@ -42,7 +42,7 @@ impl Spans {
             Some(span) => span.end.max(range.end),
             None => range.end,
         };
-        self.0.splice(first..last, [start..end]);
+        self.0.splice(first..last, std::iter::once(start..end));
     }
 
     /// Takes a range out, as far as it is in.

@@ -215,6 +215,11 @@ impl State {
         let took = reactor::now().since(began);
         match done {
             Ok(()) => tracing::info!(array = self.name, ?work, ?took, "is done"),
+            Err(IoError::Medium) if work == Work::Rebuild => tracing::error!(
+                array = self.name,
+                "the rebuild ended before it was done: nobody can read some of what the member should hold, and its bad-block log, if it has one, has no room for that. It goes on when \
+                 that was written and the array is started again"
+            ),
             Err(error) => tracing::warn!(array = self.name, ?work, %error, "ended before it was done"),
         }
     }
@@ -298,7 +303,7 @@ impl State {
             tracing::warn!(
                 array = self.name,
                 blocks = left.count(),
-                "nobody can read what should be compared after a crash: it is compared at the next start, or once it was written"
+                "nobody can read what should be compared after a crash: that is done after the next check, or at the next start"
             );
             // It would be no better now.
             if self.is_rebuilding() {
@@ -353,8 +358,11 @@ impl State {
         self.steps(from..self.whole_span(), compare, differs).await?;
         let found = self.care.running.get().map_or(0, |progress| progress.differ);
         self.care.mismatches.set(found);
-        // Members may have again what they lacked.
+        // Members may have again what they lacked, and what could not be compared after a crash.
         self.watch();
+        if self.intent.next_needed(0).is_some() {
+            self.ask(Work::Resync)
+        }
         Ok(())
     }
 

@@ -136,14 +136,7 @@ impl State {
         let this = &self.members[usize::from(member)];
         let slot = this.slot.get();
         let place = self.record.as_ref().and_then(|record| record.bad_blocks(member));
-        let Some(place) = place else {
-            tracing::warn!(
-                array = self.name,
-                member,
-                "has no bad-block log: what nobody can read cannot be left out"
-            );
-            return Err(IoError::Medium);
-        };
+        let place = place.ok_or(IoError::Medium)?;
         self.read_log(this, &place).await?;
         if this.slot.get() != slot {
             return Err(IoError::Gone);
@@ -163,10 +156,8 @@ impl State {
         };
         let sectors = u64::from(self.block_size()) / SECTOR;
         let mut log = lacking.log.clone().ok_or(IoError::Medium)?;
-        if let Err(why) = log.change(&next.recorded(&log, place.data, sectors)) {
-            tracing::warn!(array = self.name, member, %why, "lacks too much");
-            return Err(IoError::Medium);
-        }
+        let wanted = next.recorded(&log, place.data, sectors);
+        log.change(&wanted).map_err(|_| IoError::Medium)?;
         let log = lacking.log.take();
         *lacking = Lacking { log, ..next };
         drop(lacking);

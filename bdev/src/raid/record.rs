@@ -277,7 +277,7 @@ impl Record {
                 corrected: array.members[this].corrected.get(),
             });
             if let (Some(any), true) = (array.members[this].log_has_any(), bad_blocks.is_some()) {
-                superblock.has_bad_blocks(any)
+                superblock.set_bad_blocks(any)
             }
             let mut bytes = superblock.to_bytes()?;
             let anchor = match &array.log {

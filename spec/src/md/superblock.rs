@@ -346,7 +346,7 @@ impl Superblock {
     }
 
     /// Whether there is anything in its bad-block log, which counts sectors.
-    pub fn has_bad_blocks(&mut self, any: bool) {
+    pub fn set_bad_blocks(&mut self, any: bool) {
         if let Self::V1(own) = self {
             own.features.set(Features::BAD_BLOCKS, any);
             own.bad_blocks.shift = 0
