@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest that discovery may take on a machine that is slow or busy; it is to take half of it.
-const LIMIT: Duration = Duration::from_secs(19);
+/// Longest that discovery may take on a machine that is slow or busy: on a quiet one it is 4 s, on one whose hypervisor gives it little it was 20.
+const LIMIT: Duration = Duration::from_secs(55);
 
 fn ashlar(dir: &Path, args: &[&str]) -> Tool {
     let tool = Tool::new(&binary().to_string_lossy());
