@@ -6,7 +6,7 @@
 //! ```
 //!
 //! So a log has what is lacked for at least as long as it is lacked. Who has no log cannot lack anything: then a rebuild ends where something cannot be read.
-use super::{State, member::Member};
+use super::{State, intent, member::Member};
 use crate::{Io, IoError, IoResult};
 use reactor::Buf;
 use spec::{
@@ -55,19 +55,19 @@ impl Lacking {
         all
     }
 
-    /// What has to be written for its log to say what it should. Nothing if nobody has looked at it.
-    fn pages(&mut self, data: Range<u64>, sectors: u64) -> Option<Vec<Vec<u8>>> {
-        let mut log = self.log.take()?;
+    /// What has to be written for its log, which somebody has looked at, to say what it should. An error if it has no room for that: then it must not be said that the member has the rest.
+    fn pages(&mut self, data: Range<u64>, sectors: u64) -> Result<Vec<Vec<u8>>, IoError> {
+        let mut log = self.log.take().ok_or(IoError::Device)?;
         let wanted = self.recorded(&log, data, sectors);
         let pages = log.change(&wanted).or_else(|_| {
-            // What is left of a range may be more ranges: then it forgets nothing. There was room for it when it was put in.
+            // What is left of a range may be more ranges: then it forgets nothing.
             let mut all = log.lost();
             wanted.iter().for_each(|span| all.add(span));
             log.change(&all)
         });
         self.stale = false;
         self.log = Some(log);
-        pages.ok()
+        pages.map_err(|_| IoError::NoSpace)
     }
 }
 
@@ -141,7 +141,7 @@ impl State {
         if this.slot.get() != slot {
             return Err(IoError::Gone);
         }
-        let range = range.start.0..range.start.0 + u64::from(range.count);
+        let range = intent::range(range);
         let mut lacking = this.lacking.borrow_mut();
         let Lacking { lost, again, .. } = &*lacking;
         let goes_on = range.start > 0 && lost.contains(&(range.start - 1..range.start));
@@ -177,14 +177,12 @@ impl State {
     /// True if a member lacks all of this, and its log says so or will.
     pub(super) fn lacks_all(&self, member: u16, range: BlockRange) -> bool {
         let lacking = self.members[usize::from(member)].lacking.borrow();
-        lacking
-            .lost
-            .contains(&(range.start.0..range.start.0 + u64::from(range.count)))
+        lacking.lost.contains(&intent::range(range))
     }
 
     /// Members hold something there that was written to them.
     pub(super) fn have_again(&self, member: u16, range: BlockRange) {
-        let range = range.start.0..range.start.0 + u64::from(range.count);
+        let range = intent::range(range);
         for member in [member, self.behind(member)] {
             let Some(this) = self.members.get(usize::from(member)).filter(|this| this.writes()) else {
                 continue;
@@ -200,7 +198,8 @@ impl State {
 
     /// What members have again, by their slots: to be told to [`settle`](Self::settle) once their caches are empty.
     pub(super) fn have_lately(&self) -> Vec<(u16, Spans)> {
-        let some = self.members.iter().filter(|this| this.has_lately());
+        let some = self.members.iter();
+        let some = some.filter(|this| !this.lacking.borrow().again.is_empty());
         some.map(|this| (this.slot.get(), this.lacking.borrow().again.clone()))
             .collect()
     }
@@ -261,8 +260,9 @@ impl State {
             if this.slot.get() != slot {
                 continue;
             }
-            let (pages, whole) = (this.lacking.borrow_mut().pages(place.data, sectors), this.whole());
-            let Some(whole) = whole else { continue };
+            let Some(whole) = this.whole() else { continue };
+            let pages = done.and_then(|()| this.lacking.borrow_mut().pages(place.data, sectors));
+            done = pages.as_ref().map(|_| ()).map_err(|error| *error);
             for page in pages.unwrap_or_default() {
                 // A page at most.
                 let range = BlockRange::new(place.at.start, (place.at.end - place.at.start) as u32);
@@ -270,10 +270,15 @@ impl State {
                     done = whole.submit(Io::write(range, Buf::from_slice(&page)).fua()).await
                 }
             }
-            if let Err(error) = done
-                && !self.fault_of(slot, error)
-            {
-                this.lacking.borrow_mut().stale = true;
+            let Err(error) = done else { continue };
+            let stays = !self.fault_of(slot, error);
+            // Nobody knows what lies there now. It may have another place by now.
+            for this in self.members.iter().filter(|this| this.slot.get() == slot) {
+                let mut lacking = this.lacking.borrow_mut();
+                lacking.log = None;
+                lacking.stale = true
+            }
+            if stays {
                 return Err(error);
             }
         }
@@ -286,10 +291,6 @@ impl Member {
     pub(super) fn log_has_any(&self) -> Option<bool> {
         let lacking = self.lacking.borrow();
         lacking.log.as_ref().map(|log| !log.lost().is_empty())
-    }
-
-    fn has_lately(&self) -> bool {
-        !self.lacking.borrow().again.is_empty()
     }
 }
 
@@ -319,14 +320,14 @@ mod tests {
         for at in 0..room as u64 - 1 {
             lacking.lost.add(at * 10..at * 10 + 3)
         }
-        assert_eq!(lacking.pages(data.clone(), 1).map(|pages| pages.len()), Some(1));
+        assert_eq!(lacking.pages(data.clone(), 1).map(|pages| pages.len()), Ok(1));
         // In a member's sectors.
         assert!(said(&lacking).contains(&(1010..1013)));
         // Something more, and of two ranges the middle is there again.
         lacking.lost.add(90..93);
         lacking.lost.remove(&(11..12));
         lacking.lost.remove(&(21..22));
-        assert_eq!(lacking.pages(data.clone(), 1).map(|pages| pages.len()), Some(1));
+        assert_eq!(lacking.pages(data.clone(), 1).map(|pages| pages.len()), Ok(1));
         assert!(
             lacking
                 .lost
@@ -338,13 +339,16 @@ mod tests {
         lacking.lost.remove(&(0..10));
         lacking.lost.remove(&(30..60));
         for _ in 0..2 {
-            assert!(lacking.pages(data.clone(), 1).is_some())
+            assert!(lacking.pages(data.clone(), 1).is_ok())
         }
         let exact: Spans = lacking
             .lost
             .iter()
             .map(|lost| lost.start + 1000..lost.end + 1000)
             .collect();
-        assert_eq!(said(&lacking), exact)
+        assert_eq!(said(&lacking), exact);
+        // More than it can hold must not pass for written.
+        (0..20).for_each(|at| lacking.lost.add(500 + at * 10..501 + at * 10));
+        assert_eq!(lacking.pages(data, 1), Err(IoError::NoSpace))
     }
 }

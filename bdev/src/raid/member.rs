@@ -90,22 +90,23 @@ impl Member {
             Some(_) => state,
             None => MemberState::Missing,
         };
-        let sound = state == MemberState::InSync && bad.is_empty();
-        Self {
+        let new = Self {
             slot: Cell::new(slot),
             parts: RefCell::new(parts),
             pair: RefCell::default(),
             state: Cell::new(state),
-            is_sound: Cell::new(sound),
-            is_plain: Cell::new(sound && !write_mostly),
+            is_sound: Cell::new(false),
+            is_plain: Cell::new(false),
             durable: Cell::new(state.to().unwrap_or(0)),
             gone: Cell::new(state == MemberState::Missing),
             write_mostly: Cell::new(write_mostly),
             corrected: Cell::new(0),
             lacking: RefCell::new(Lacking::of(bad)),
-            lacks: Cell::new(!bad.is_empty()),
+            lacks: Cell::new(false),
             next: Cell::new(0),
-        }
+        };
+        new.knows();
+        new
     }
 
     pub fn state(&self) -> MemberState {
@@ -117,7 +118,7 @@ impl Member {
         self.knows()
     }
 
-    /// Something else is known of it.
+    /// Something else is known of it: what is asked for each I/O follows from that.
     pub fn knows(&self) {
         let lacks = !self.lacking.borrow().lost.is_empty();
         let sound = self.in_sync() && !lacks;
@@ -147,14 +148,13 @@ impl Member {
         self.slot.swap(&other.slot);
         self.parts.swap(&other.parts);
         self.state.swap(&other.state);
-        self.is_sound.swap(&other.is_sound);
-        self.is_plain.swap(&other.is_plain);
         self.durable.swap(&other.durable);
         self.gone.swap(&other.gone);
         self.write_mostly.swap(&other.write_mostly);
         self.corrected.swap(&other.corrected);
         self.lacking.swap(&other.lacking);
-        self.lacks.swap(&other.lacks)
+        self.knows();
+        other.knows()
     }
 
     /// The same as is to be said on disk: a member is up to date as far as it still is after a power cut.
@@ -209,19 +209,15 @@ impl Member {
 
     fn reads_here(&self, start: u64, end: u64) -> bool {
         match self.state.get() {
-            MemberState::InSync => !self.lacks(start, end),
-            MemberState::Rebuilding { to } | MemberState::Returning { to } => end <= to && !self.lacks(start, end),
+            MemberState::InSync => !self.lacks(start..end),
+            MemberState::Rebuilding { to } | MemberState::Returning { to } => end <= to && !self.lacks(start..end),
             MemberState::Failed | MemberState::Missing => false,
         }
     }
 
-    fn lacks(&self, start: u64, end: u64) -> bool {
-        self.lacks.get() && self.lacking.borrow().lost.meets(&(start..end))
-    }
-
     /// There is something in these of its blocks that it does not have.
-    pub fn lacks_some(&self, range: Range<u64>) -> bool {
-        self.lacks(range.start, range.end)
+    pub fn lacks(&self, range: Range<u64>) -> bool {
+        self.lacks.get() && self.lacking.borrow().lost.meets(&range)
     }
 
     /// There is something that it does not have.

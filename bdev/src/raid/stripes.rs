@@ -217,7 +217,7 @@ impl State {
         repair: bool,
     ) -> Result<u64, IoError> {
         let row = parity.row(stripe);
-        let lacks = |member: &Member| member.in_sync() && member.lacks_some(super::intent::range(range));
+        let lacks = |member: &Member| member.in_sync() && member.lacks(super::intent::range(range));
         if range.count > 1 && self.members.iter().any(lacks) {
             // Perhaps not all of it: it is compared block by block.
             return Err(IoError::Medium);
