@@ -155,6 +155,7 @@ async fn serve(
             context.start();
         }
         let applied = config::apply(config, state, &engine, &iscsi, &nvmf).await?;
+        context.settle_by(applied.settling());
         tokio::spawn(applied.keep());
         announce(socket.to_owned()).await
     };

@@ -29,9 +29,13 @@ use target::{
         TargetConfig, TransportOptions,
     },
 };
+use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
 
 /// How often [`Applied::keep`] looks for disks that come, grow or go without telling.
 const RESCAN: Duration = Duration::from_secs(5);
+
+/// How long a change waits for what rules offer because of it: a disk that does not answer holds up the look for disks, not everybody's changes.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Why a configuration could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +114,23 @@ pub struct Applied {
     granted: BTreeSet<Grant>,
     /// What hosts get by rule.
     ruled: Arc<Ruled>,
+    /// Who waits for the next look, and how they ask.
+    waiters: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    settling: Settling,
+}
+
+/// Waits until hosts are offered what follows from a change, so that whoever asked for a volume can attach it once told that it is made.
+#[derive(Debug, Clone)]
+pub struct Settling(mpsc::UnboundedSender<oneshot::Sender<()>>);
+
+impl Settling {
+    /// Returns when everything that happened before this call has been looked at, or [`Applied::keep`] has ended, or after 10 seconds.
+    pub async fn settled(&self) {
+        let (done, looked) = oneshot::channel();
+        if self.0.send(done).is_ok() && tokio::time::timeout(SETTLE, looked).await.is_err() {
+            tracing::warn!("hosts may be offered later what this change makes: looking for disks takes its time");
+        }
+    }
 }
 
 /// One thing that is granted once.
@@ -138,6 +159,7 @@ pub async fn apply(
     iscsi: &Iscsi,
     nvmf: &Nvmf,
 ) -> Result<Applied, ApplyError> {
+    let (ask, waiters) = mpsc::unbounded_channel();
     let mut applied = Applied {
         config: config.clone(),
         state: state.to_owned(),
@@ -147,6 +169,8 @@ pub async fn apply(
         waiting: BTreeMap::new(),
         granted: BTreeSet::new(),
         ruled: Arc::new(Ruled::new(iscsi.clone(), nvmf.clone())),
+        waiters,
+        settling: Settling(ask),
     };
     engine.offered_by(applied.ruled.clone());
     applied.iscsi_options()?;
@@ -160,23 +184,40 @@ impl Applied {
         &self.waiting
     }
 
+    /// For whoever changes things while [`Applied::keep`] runs.
+    pub fn settling(&self) -> Settling {
+        self.settling.clone()
+    }
+
     /// Follows what happens to disks: grants what was waited for when it can be had, offers partitions that appear. Runs until the engine ends;
     /// spawn it once. May be dropped at any time.
     pub async fn keep(mut self) {
         let mut changes = self.engine.subscribe();
+        let mut waiters = Vec::new();
         loop {
-            match tokio::time::timeout(RESCAN, changes.recv()).await {
-                Ok(Err(tokio::sync::broadcast::error::RecvError::Closed)) => return,
-                // Many things happen at once when a disk comes; one look is enough for all of them.
-                Ok(_) => while changes.try_recv().is_ok() {},
-                Err(_) => {
+            tokio::select! {
+                change = changes.recv() => {
+                    if let Err(RecvError::Closed) = change {
+                        return;
+                    }
+                }
+                // Never none: a sender is kept here.
+                Some(waiter) = self.waiters.recv() => waiters.push(waiter),
+                () = tokio::time::sleep(RESCAN) => {
                     if let Err(why) = self.engine.rescan().await {
                         tracing::warn!(%why, "disks that are missing could not be looked for");
                     }
                 }
             }
+            // Many things happen at once when a disk comes; one look is enough for all of them.
+            while changes.try_recv().is_ok() {}
+            waiters.extend(std::iter::from_fn(|| self.waiters.try_recv().ok()));
             if let Err(why) = self.again().await {
                 tracing::error!(%why, "the configuration cannot be applied any more");
+            }
+            for waiter in waiters.drain(..) {
+                // Whoever no longer waits need not hear it.
+                let _ = waiter.send(());
             }
         }
     }

@@ -16,7 +16,7 @@ pub mod schema;
 pub mod show;
 pub mod units;
 
-pub use apply::{Applied, apply};
+pub use apply::{Applied, Settling, apply};
 pub use check::{check, iqn, nqn};
 pub use error::{ConfigError, Problem};
 pub use load::{load, parse};

@@ -4,7 +4,7 @@ use config::{Config, apply, parse, show, to_yaml};
 use lvol::{Engine, Handle, Verdict};
 use reactor::Reactors;
 use spec::{gpt, mbr};
-use std::{fs, future::Future, net::TcpListener, os::unix::fs::FileExt, path::Path, time::Duration};
+use std::{fs, future::Future, net::TcpListener, os::unix::fs::FileExt, path::Path};
 use target::{iscsi::Iscsi, nvmf::Nvmf};
 use uuid::Uuid;
 
@@ -262,17 +262,12 @@ fn partitions_are_served_as_they_are_found_now_and_later() {
             ["nqn.2026-11.io.ashlar:nowp1", "nqn.2026-11.io.ashlar:nowp2"]
         );
 
+        let settling = applied.settling();
         let keeping = tokio::spawn(applied.keep());
         label(&h.state.path().join("late.img"), 40_000, &[(3, 4096, 500)]);
         h.engine.rescan().await.unwrap();
-        for _ in 0..500 {
-            // The subsystem is there a moment before its namespace.
-            let late = h.nvmf.subsystem("nqn.2026-11.io.ashlar:latep3");
-            if late.is_ok_and(|late| !late.namespaces.is_empty()) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        // Whoever changes something hears that it is done when hosts have it.
+        settling.settled().await;
         assert_eq!(h.subsystems()[0], "nqn.2026-11.io.ashlar:latep3");
         assert_eq!(h.targets().len(), 2);
         let offered = h.nvmf.subsystem("nqn.2026-11.io.ashlar:latep3").unwrap();
@@ -281,6 +276,9 @@ fn partitions_are_served_as_they_are_found_now_and_later() {
             ("latep3", Uuid::from_u128(103))
         );
         keeping.abort();
+        let _ = keeping.await;
+        // Nobody looks any more, so nobody is waited for.
+        settling.settled().await;
     });
 }
 
@@ -293,7 +291,9 @@ fn what_is_taken_away_later_stays_away() {
              volumes:\n  - on: a\n  - on: b\n  - on: late\n\
              targets:\n  iscsi: {portals: [127.0.0.1:3260], auth_groups: [{tag: 3, users: []}]}\n  nvme: {listeners: [127.0.0.1:4420]}\n",
         );
-        let keeping = tokio::spawn(h.apply(&parse(&text).unwrap()).await.unwrap().keep());
+        let applied = h.apply(&parse(&text).unwrap()).await.unwrap();
+        let settling = applied.settling();
+        let keeping = tokio::spawn(applied.keep());
         let (a, b) = ("nqn.2026-11.io.ashlar:a", "nqn.2026-11.io.ashlar:b");
         h.iscsi.delete_target_node("iqn.2026-11.io.ashlar:a").unwrap();
         h.iscsi.delete_portal_group(1).unwrap();
@@ -307,13 +307,7 @@ fn what_is_taken_away_later_stays_away() {
         h.engine.resize("b", 1 << 15).await.unwrap();
         fs::write(h.state.path().join("late.img"), vec![0; 1 << 20]).unwrap();
         h.engine.rescan().await.unwrap();
-        for _ in 0..500 {
-            let late = h.nvmf.subsystem("nqn.2026-11.io.ashlar:late");
-            if late.is_ok_and(|late| !late.namespaces.is_empty()) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        settling.settled().await;
         assert_eq!(
             h.targets(),
             ["iqn.2026-11.io.ashlar:b", "iqn.2026-11.io.ashlar:late"],

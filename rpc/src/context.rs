@@ -182,6 +182,7 @@ pub struct Context {
     signal: watch::Sender<Option<Signal>>,
     scheduler_period: AtomicU64,
     granting: tokio::sync::Mutex<()>,
+    settling: OnceLock<config::Settling>,
     born: Instant,
 }
 
@@ -217,6 +218,7 @@ impl Context {
             signal: watch::Sender::new(None),
             scheduler_period: AtomicU64::new(0),
             granting: tokio::sync::Mutex::new(()),
+            settling: OnceLock::new(),
             born: Instant::now(),
         }
     }
@@ -378,7 +380,7 @@ impl Context {
             examine,
         };
         let info = self.engine.create(wish).await.map_err(engine_error)?;
-        self.grant_waiting().await;
+        self.settle().await;
         Ok(info)
     }
 
@@ -405,7 +407,7 @@ impl Context {
             examine: self.auto_examine(),
         };
         self.engine.create_or_wait(wish).await.map_err(engine_error)?;
-        self.grant_waiting().await;
+        self.settle().await;
         Ok(())
     }
 
@@ -464,8 +466,23 @@ impl Context {
         facts.splits.remove(name);
     }
 
+    /// From now on a change is done when hosts are offered what follows from it by rule.
+    pub fn settle_by(&self, settling: config::Settling) {
+        // It is there once: a configuration is applied once.
+        let _ = self.settling.set(settling);
+    }
+
+    /// Gives what follows from a change the time to follow, so that whoever asked for it finds it: what waited for a lower disk, and what hosts
+    /// are offered by rule.
+    pub(crate) async fn settle(&self) {
+        self.grant_waiting().await;
+        if let Some(settling) = self.settling.get() {
+            settling.settled().await;
+        }
+    }
+
     /// Tries what waits for a lower disk again.
-    pub(crate) async fn grant_waiting(&self) {
+    async fn grant_waiting(&self) {
         let _one = self.granting.lock().await;
         let waiting = std::mem::take(&mut self.facts().waiting);
         for wish in waiting {

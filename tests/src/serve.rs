@@ -330,11 +330,11 @@ impl Drop for Server {
     }
 }
 
-/// Waits until something is so, for half a minute.
+/// Waits until something is so, for a minute.
 pub fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(60);
     while !is() {
         assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -2,17 +2,9 @@
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
 use blackbox::iscsi::Iscsi;
-use blackbox::serve::binary;
-use blackbox::{Ports, Server, Tool, rpc};
+use blackbox::{Ports, Server, Tool, ashlar, rpc, wait_for};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// `ashlar` of the server in `dir`.
-fn ashlar(dir: &Path, args: &[&str]) -> Tool {
-    let tool = Tool::new(&binary().to_string_lossy());
-    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
-}
 
 /// Every volume with those letters of its `lv_attr` that say whether it runs, and whether it is left out.
 fn attributes(dir: &Path) -> Vec<String> {
@@ -23,14 +15,6 @@ fn attributes(dir: &Path) -> Vec<String> {
         Some(format!("{name} {}{}", letters[4], letters[9]))
     };
     said.lines().filter_map(letters).collect()
-}
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn engine(dir: &Path) -> Value {

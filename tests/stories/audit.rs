@@ -1,26 +1,17 @@
 //! Who has changed what is written down, and a level of the log that is set by RPC is that of the engine's process as well.
 use blackbox::config::Config;
 use blackbox::serve::{Start, binary};
-use blackbox::{Ports, Tool, rpc};
+use blackbox::{Ports, Tool, rpc, wait_for};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).expect("the audit log");
     text.lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect()
-}
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

@@ -3,20 +3,13 @@ use blackbox::config::Config;
 use blackbox::image::{self, MIB, sha256};
 use blackbox::iscsi::Iscsi;
 use blackbox::pattern::Random;
-use blackbox::serve::binary;
-use blackbox::{Loops, Ports, Server, Tool, needs, rpc, skip};
+use blackbox::{Loops, Ports, Server, Tool, ashlar, needs, rpc, skip};
 use serde_json::{Value, json};
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// `ashlar` of the server in `dir`.
-fn ashlar(dir: &Path, args: &[&str]) -> Tool {
-    let tool = Tool::new(&binary().to_string_lossy());
-    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
-}
 
 fn ask(dir: &Path, method: &str) -> Value {
     rpc::call(&dir.join("rpc.sock"), method, json!({})).unwrap_or_else(|why| panic!("{why}"))

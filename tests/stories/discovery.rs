@@ -1,17 +1,9 @@
 //! Disks that the configuration keeps discovery away from: visible, not looked into, not changed; and a configuration that is read again while hosts are served.
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
-use blackbox::serve::binary;
-use blackbox::{Ports, Server, Tool, needs, rpc};
+use blackbox::{Ports, Server, Tool, ashlar, needs, rpc, wait_for};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// `ashlar` of the server in `dir`.
-fn ashlar(dir: &Path, args: &[&str]) -> Tool {
-    let tool = Tool::new(&binary().to_string_lossy());
-    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
-}
 
 /// Verdict and reason of a disk.
 fn said(dir: &Path, name: &str) -> (String, String) {
@@ -26,14 +18,6 @@ fn names(dir: &Path) -> Vec<String> {
     disks
         .filter_map(|disk| disk["name"].as_str().map(str::to_owned))
         .collect()
-}
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn engine(dir: &Path) -> Value {

@@ -2,18 +2,12 @@
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
 use blackbox::serve::binary;
-use blackbox::{Guest, Helper, Ports, Result, Server, Tool, needs, rpc};
+use blackbox::{Guest, Helper, Ports, Result, Server, Tool, ashlar, needs, rpc};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// `ashlar` of the server in `dir`.
-fn ashlar(dir: &Path, args: &[&str]) -> Tool {
-    let tool = Tool::new(&binary().to_string_lossy());
-    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
-}
 
 /// The engine's process and how often one was started.
 fn engine(dir: &Path) -> (u32, u64) {
@@ -90,18 +84,12 @@ fn house(dir: &Path, ports: Ports) -> Server {
     ashlar(dir, &["lvm", "vgcreate", "data", "d1", "d2", "d3"]).ok();
     ashlar(dir, &["lvm", "lvcreate", "-n", "a", "-L", "64m", "-i", "2", "data"]).ok();
     ashlar(dir, &["lvm", "lvcreate", "-n", "b", "-L", "40m", "data"]).ok();
-    // What the rules of the configuration offer comes a moment after the volume does.
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        let volumes = rpc::call(&dir.join("rpc.sock"), "ashlar_get_volumes", json!({})).expect("volumes");
-        let volumes = volumes.as_array().expect("a list");
-        let served = |volume: &&Value| volume["served"].as_array().is_some_and(|by| by.len() == 2);
-        if volumes.iter().filter(served).count() == 4 {
-            return server;
-        }
-        assert!(Instant::now() < until, "not everything is served: {volumes:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    // Made is served: what the rules of the configuration offer is there when the change is told to be done.
+    let volumes = rpc::call(&dir.join("rpc.sock"), "ashlar_get_volumes", json!({})).expect("volumes");
+    let served = |volume: &&Value| volume["served"].as_array().is_some_and(|by| by.len() == 2);
+    let count = volumes.as_array().map_or(0, |all| all.iter().filter(served).count());
+    assert_eq!(count, 4, "{volumes:?}");
+    server
 }
 
 /// Ends the load when the story ends, however it does.

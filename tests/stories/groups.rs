@@ -1,17 +1,10 @@
 //! Volume groups from nothing: made, reported, changed and served by one binary, read by LVM2, used by a Linux host.
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
-use blackbox::serve::binary;
-use blackbox::{Guest, Helper, Loops, Ports, Server, Tool, needs, rpc};
+use blackbox::{Guest, Helper, Loops, Ports, Server, ashlar, needs, rpc};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// `ashlar` of the server in `dir`.
-fn ashlar(dir: &Path, args: &[&str]) -> Tool {
-    let tool = Tool::new(&binary().to_string_lossy());
-    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
-}
 
 /// Files d0.img, d1.img, … of this many MiB.
 fn disks(dir: &Path, mib: &[u64]) -> Vec<PathBuf> {

@@ -2,19 +2,11 @@
 use blackbox::config::Config;
 use blackbox::image::{self, MIB, sha256};
 use blackbox::serve::ashlar;
-use blackbox::{Guest, Helper, Loops, Ports, Result, Server, Tool, needs, rpc};
+use blackbox::{Guest, Helper, Loops, Ports, Result, Server, Tool, needs, rpc, wait_for};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
+use std::time::Duration;
 
 /// What `ashlar raid show` would say of an array.
 fn array(dir: &Path, name: &str) -> Result<Value> {

@@ -3,10 +3,9 @@ use blackbox::config::Config;
 use blackbox::image::{self, MIB};
 use blackbox::serve::ashlar;
 use blackbox::tool::tree;
-use blackbox::{Ports, Server, Tool, needs, rpc, skip};
+use blackbox::{Ports, Server, Tool, needs, rpc, skip, wait_for};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 /// One command of SPDK's client, from PyPI and unmodified. What it printed, or what it complained of.
 fn spdk(dir: &Path, args: &[&str]) -> Result<Value, String> {
@@ -24,14 +23,6 @@ fn spdk(dir: &Path, args: &[&str]) -> Result<Value, String> {
     match output.status.success() {
         true => Ok(serde_json::from_str(said.trim()).unwrap_or(Value::Null)),
         false => Err(said + &String::from_utf8_lossy(&output.stderr)),
-    }
-}
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < until, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -2,8 +2,8 @@
 //! busy machine; what it takes is printed.
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
-use blackbox::serve::{Start, binary};
-use blackbox::{Ports, Server, Tool, needs, skip};
+use blackbox::serve::Start;
+use blackbox::{Ports, Server, Tool, ashlar, needs, skip};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,11 +13,6 @@ use std::time::{Duration, Instant};
 
 /// Longest that discovery may take on a machine that is slow or busy: on a quiet one it is 4 s, on one whose hypervisor gives it little it was 20.
 const LIMIT: Duration = Duration::from_secs(55);
-
-fn ashlar(dir: &Path, args: &[&str]) -> Tool {
-    let tool = Tool::new(&binary().to_string_lossy());
-    tool.arg("--socket").arg(dir.join("rpc.sock")).args(args)
-}
 
 fn start(dir: &Path, config: &str) -> Server {
     let file = dir.join("ashlar.yaml");

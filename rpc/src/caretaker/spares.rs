@@ -176,7 +176,7 @@ impl Context {
         let outcome: RpcResult<Value> = changed.map(|_| Value::Bool(true)).map_err(failed);
         self.audit.note(&call, None, &outcome);
         outcome?;
-        self.grant_waiting().await;
+        self.settle().await;
         Ok(())
     }
 

@@ -122,7 +122,7 @@ async fn create_disk(context: Arc<Context>, params: CreateDisk) -> RpcResult<Str
         examine: params.examine,
     };
     let info = context.engine.create(wish).await.map_err(engine_error)?;
-    context.grant_waiting().await;
+    context.settle().await;
     Ok(info.name)
 }
 
@@ -149,6 +149,7 @@ async fn delete_disk(context: Arc<Context>, params: DeleteDisk) -> RpcResult<boo
 async fn rescan(context: Arc<Context>, _: NoParams) -> RpcResult<bool> {
     context.graph.rescan_all().await;
     context.engine.rescan().await.map_err(engine_error)?;
+    context.settle().await;
     Ok(true)
 }
 

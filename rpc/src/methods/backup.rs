@@ -270,7 +270,7 @@ async fn restore(context: Arc<Context>, params: From) -> RpcResult<Report> {
             };
         }
         context.engine.wait_for_examine().await.map_err(engine_error)?;
-        context.grant_waiting().await;
+        context.settle().await;
     }
     Ok(Report {
         made: backup.made,

@@ -105,6 +105,7 @@ async fn examine(context: Arc<Context>, params: Name) -> RpcResult<bool> {
 
 async fn wait_for_examine(context: Arc<Context>, _: NoParams) -> RpcResult<bool> {
     context.engine.wait_for_examine().await.map_err(engine_error)?;
+    context.settle().await;
     Ok(true)
 }
 

@@ -75,7 +75,7 @@ async fn split_create(context: Arc<Context>, mut params: Split) -> RpcResult<Vec
     }
     match split::build(&context, &params).await {
         Ok(names) => {
-            context.grant_waiting().await;
+            context.settle().await;
             Ok(names)
         }
         Err(error) if error.code == -(Errno::NoDev as i64) => {

@@ -110,7 +110,7 @@ async fn create(context: Arc<Context>, params: Create) -> RpcResult<bool> {
         base_bdevs: params.base_bdevs.clone(),
     };
     match raid::build(&context, &wish).await {
-        Ok(_) => context.grant_waiting().await,
+        Ok(_) => context.settle().await,
         Err(error) if error.code == -(Errno::NoDev as i64) => context.facts().waiting.push(Waiting::Raid(wish)),
         Err(error) => return Err(failed(error)),
     }
@@ -160,7 +160,7 @@ async fn change(context: &Context, verb: &str, object: &str, options: Map<String
     };
     let done = context.engine.change(&request, &Stamp::now()).await;
     done.map_err(super::plan::failed)?;
-    context.grant_waiting().await;
+    context.settle().await;
     Ok(())
 }
 

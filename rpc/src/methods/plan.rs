@@ -103,7 +103,7 @@ async fn plan_stack(_: Arc<Context>, params: Stack) -> RpcResult<Advice> {
 async fn change(context: Arc<Context>, params: Ask) -> RpcResult<Applied> {
     let (request, stamp) = params.split();
     let applied = context.engine.change(&request, &stamp).await.map_err(failed)?;
-    context.grant_waiting().await;
+    context.settle().await;
     Ok(applied)
 }
 
@@ -116,7 +116,7 @@ struct Whole {
 /// Carries out a plan that `ashlar_plan` made, if it would be the same today.
 async fn apply(context: Arc<Context>, params: Whole) -> RpcResult<Applied> {
     let applied = context.engine.apply(&params.plan).await.map_err(failed)?;
-    context.grant_waiting().await;
+    context.settle().await;
     Ok(applied)
 }
 
@@ -147,6 +147,7 @@ struct Number {
 async fn undo(context: Arc<Context>, params: Number) -> RpcResult<Past> {
     let stamp = Stamp::now();
     context.engine.undo(params.number, &stamp).await.map_err(failed)?;
+    context.settle().await;
     let kept = context.engine.history().await.map_err(engine_error)?;
     let past = kept.into_iter().find(|past| past.number == params.number);
     past.ok_or_else(|| RpcError::errno(Errno::NoEnt))
@@ -168,7 +169,7 @@ async fn activate(context: Arc<Context>, params: Activate) -> RpcResult<Activate
         .activate(&params.name, params.desired)
         .await
         .map_err(failed)?;
-    context.grant_waiting().await;
+    context.settle().await;
     Ok(activated)
 }
 
