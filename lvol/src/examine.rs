@@ -75,8 +75,7 @@ pub(crate) async fn examine(engine: &Engine, name: &str) {
             let ends = Mutex::new(ends);
             let source = Node { runtime, name, ends };
             let probe = Probe::new(name, info.uuid, geometry.blocks, geometry.block_size, &source).await;
-            let probe = probe.map(|probe| probe.being(partition.as_ref()));
-            let findings = judge::judge(engine.registry(), probe).await;
+            let findings = judge::judge(engine.registry(), probe.being(partition.as_ref())).await;
             runtime.looked();
             findings
         }

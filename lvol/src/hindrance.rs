@@ -124,8 +124,9 @@ async fn look(engine: &Engine, disk: &str, writes: Vec<&Write>) -> Vec<Proposal>
         writes,
     };
     let probe = Probe::new(disk, info.uuid, info.geometry.blocks, info.geometry.block_size, &source).await;
-    let probe = probe.map(|probe| probe.being(partition.as_ref()));
-    judge::judge(engine.registry(), probe).await.nodes
+    judge::judge(engine.registry(), probe.being(partition.as_ref()))
+        .await
+        .nodes
 }
 
 /// True if a byte of a partition is written.

@@ -10,6 +10,9 @@
 //!
 //! A signature that lies inside a proposed partition is the partition's and not the disk's (MD 0.90 at the end of a last partition that
 //! reaches the end of the disk).
+//!
+//! What cannot be read could be anything, so a disk with bad sectors where metadata may be is *unreadable*, unless its owner says that they are in what it
+//! keeps for others: the data of a RAID member whose metadata are at the start, a partition.
 use crate::{
     format::{Mine, Proposal, Taste},
     group::Member,
@@ -18,7 +21,11 @@ use crate::{
 };
 use bdev::Table;
 use serde::{Deserialize, Serialize};
-use spec::magic::{self, Found, Use};
+use spec::{
+    Extent,
+    magic::{self, Found, Use},
+};
+use std::ops::Range;
 
 /// What discovery made of a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,11 +72,8 @@ pub struct Findings {
 }
 
 /// Looks at a disk and decides. Reads only.
-pub async fn judge(registry: &Registry, disk: Result<Probe<'_>, ReadError>) -> Findings {
-    let disk = match disk {
-        Ok(disk) => disk,
-        Err(why) => return unreadable(why),
-    };
+pub async fn judge(registry: &Registry, disk: Probe<'_>) -> Findings {
+    let mut lost: Vec<ReadError> = disk.lost().to_vec();
     let mut owner: Option<(&'static str, Mine)> = None;
     let mut traces: Vec<(&'static str, String)> = Vec::new();
     let mut own: Vec<&'static str> = Vec::new();
@@ -88,13 +92,19 @@ pub async fn judge(registry: &Registry, disk: Result<Probe<'_>, ReadError>) -> F
                 own.extend(format.signatures());
                 break;
             }
-            Err(why) => return unreadable(why),
+            Err(why) => lost.push(why),
         }
     }
     let covers = owner.as_ref().map_or(&[][..], |(_, mine)| &mine.covers);
     let covered = |at: u64| covers.iter().any(|range| range.contains(&at));
     let windows = disk.windows();
     let nodes = owner.as_ref().map_or(&[][..], |(_, mine)| &mine.nodes);
+    if let Some(why) = lost
+        .iter()
+        .find(|why| !is_of_others(&disk, covers, nodes, why.extent()))
+    {
+        return unreadable(why);
+    }
     let signatures: Vec<Found> = magic::find(&windows)
         .into_iter()
         .filter(|s| !own.contains(&s.kind) && !inside(&disk, nodes, s.at))
@@ -103,10 +113,11 @@ pub async fn judge(registry: &Registry, disk: Result<Probe<'_>, ReadError>) -> F
     let blank = windows.blank();
     let mut findings = decide(owner, traces, signatures, disk.bytes(), blank);
     findings.notes.extend(damage);
+    findings.notes.extend(lost.iter().map(ToString::to_string));
     findings
 }
 
-fn unreadable(why: ReadError) -> Findings {
+fn unreadable(why: &ReadError) -> Findings {
     Findings {
         verdict: Verdict::Unreadable,
         reason: why.to_string(),
@@ -116,13 +127,25 @@ fn unreadable(why: ReadError) -> Findings {
 
 /// True if byte `at` of the disk lies in one of the windows that are proposed.
 fn inside(disk: &Probe<'_>, nodes: &[Proposal], at: u64) -> bool {
-    let block = at / u64::from(disk.block_size.max(1));
+    within(disk, nodes, Extent::new(at / u64::from(disk.block_size.max(1)), 1))
+}
+
+/// True if these blocks lie in one of the windows that are proposed.
+fn within(disk: &Probe<'_>, nodes: &[Proposal], extent: Extent) -> bool {
     nodes.iter().any(|node| match &node.table {
         Table::Linear { segments } => segments
             .iter()
-            .any(|s| s.on == disk.name && (s.start..s.start.saturating_add(s.blocks)).contains(&block)),
+            .any(|s| s.on == disk.name && extent.inside(Extent::new(s.start, s.blocks))),
         _ => false,
     })
+}
+
+/// True if these blocks are not the owner's, but of what it keeps for others.
+fn is_of_others(disk: &Probe<'_>, covers: &[Range<u64>], nodes: &[Proposal], extent: Extent) -> bool {
+    let size = u64::from(disk.block_size);
+    let bytes = extent.start.saturating_mul(size)..extent.end().unwrap_or(u64::MAX).saturating_mul(size);
+    let covered = |range: &Range<u64>| range.start <= bytes.start && bytes.end <= range.end;
+    covers.iter().any(covered) || within(disk, nodes, extent)
 }
 
 fn decide(

@@ -23,6 +23,12 @@ pub trait Source: Send + Sync {
 /// The largest read a format may ask for, in bytes: the largest array of GPT entries, and a block for its odd end.
 pub const READ_MAX: u64 = spec::gpt::ARRAY_MAX + 4096;
 
+/// Bytes of an end that is read piece by piece because it cannot be read as a whole: what is lost is known this closely.
+const PIECE: u64 = 4096;
+
+/// How often a disk may refuse a part of an end before the rest of it counts as lost unread: one that answers nothing may take half a minute each time.
+const REFUSALS: usize = 16;
+
 /// Why some blocks could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -42,6 +48,15 @@ pub enum ReadError {
         /// Its length.
         blocks: u64,
     },
+}
+
+impl ReadError {
+    /// Which blocks.
+    pub const fn extent(&self) -> Extent {
+        match self {
+            Self::Disk { extent, .. } | Self::OffTheEnd { extent, .. } => *extent,
+        }
+    }
 }
 
 /// Both ends of a disk: what is read of every one.
@@ -66,6 +81,7 @@ pub struct Probe<'a> {
     source: &'a dyn Source,
     head: Vec<u8>,
     tail: Vec<u8>,
+    lost: Vec<ReadError>,
     trail: Mutex<Vec<Step>>,
 }
 
@@ -79,14 +95,8 @@ enum Step {
 }
 
 impl<'a> Probe<'a> {
-    /// Reads both ends of the disk.
-    pub async fn new(
-        name: &'a str,
-        uuid: Uuid,
-        blocks: u64,
-        block_size: u32,
-        source: &'a dyn Source,
-    ) -> Result<Self, ReadError> {
+    /// Reads both ends of the disk. What of them cannot be read is [`lost`](Self::lost), and zero in the [`windows`](Self::windows).
+    pub async fn new(name: &'a str, uuid: Uuid, blocks: u64, block_size: u32, source: &'a dyn Source) -> Self {
         let mut probe = Self {
             name,
             uuid,
@@ -96,13 +106,15 @@ impl<'a> Probe<'a> {
             source,
             head: Vec::new(),
             tail: Vec::new(),
+            lost: Vec::new(),
             trail: Mutex::default(),
         };
         let [head, tail] = ends(blocks, block_size);
-        let head = probe.fetch(head).await?;
-        probe.tail = probe.fetch(tail).await?;
-        probe.head = head;
-        Ok(probe)
+        (probe.head, probe.lost) = probe.end(head).await;
+        let (tail, lost) = probe.end(tail).await;
+        probe.tail = tail;
+        probe.lost.extend(lost);
+        probe
     }
 
     /// The same disk, known to be this partition of another.
@@ -134,6 +146,54 @@ impl<'a> Probe<'a> {
             }),
             Err(why) => Err(ReadError::Disk { extent, why }),
         }
+    }
+
+    /// The bytes of one end, and what is lost of it: a disk with a few bad sectors may well be one whose metadata can be read.
+    async fn end(&self, whole: Extent) -> (Vec<u8>, Vec<ReadError>) {
+        let size = u64::from(self.block_size);
+        let piece = (PIECE / size.max(1)).max(1);
+        let mut bytes = vec![0; (whole.count * size) as usize];
+        let mut lost: Vec<ReadError> = Vec::new();
+        let mut last = None;
+        let (mut left, mut refusals) = (vec![whole], 0);
+        // The first half of what is refused comes next, so `lost` is in order.
+        while let Some(extent) = left.pop() {
+            let why = match last.as_ref().filter(|_| refusals >= REFUSALS) {
+                Some(why) => String::clone(why),
+                None => match self.fetch(extent).await {
+                    Ok(read) => {
+                        let at = ((extent.start - whole.start) * size) as usize;
+                        bytes[at..at + read.len()].copy_from_slice(&read);
+                        continue;
+                    }
+                    Err(ReadError::Disk { why, .. }) => why,
+                    Err(why) => why.to_string(),
+                },
+            };
+            refusals += 1;
+            if refusals < REFUSALS && extent.count > piece {
+                let half = (extent.count / 2).next_multiple_of(piece);
+                left.push(Extent::new(extent.start + half, extent.count - half));
+                left.push(Extent::new(extent.start, half));
+            } else {
+                match lost.last_mut() {
+                    Some(ReadError::Disk { extent: before, .. }) if before.end() == Some(extent.start) => {
+                        before.count += extent.count
+                    }
+                    _ => lost.push(ReadError::Disk {
+                        extent,
+                        why: why.clone(),
+                    }),
+                }
+            }
+            last = Some(why);
+        }
+        (bytes, lost)
+    }
+
+    /// What of both ends cannot be read.
+    pub fn lost(&self) -> &[ReadError] {
+        &self.lost
     }
 
     fn step(&self, step: Step) {
@@ -175,6 +235,9 @@ impl<'a> Probe<'a> {
         let size = u64::from(self.block_size);
         if extent.fits(self.blocks) && extent.count <= READ_MAX / size.max(1) {
             self.step(Step::Read(extent));
+            if let Some(why) = self.lost.iter().find(|why| why.extent().overlaps(extent)) {
+                return Err(why.clone());
+            }
             let (from, len) = (extent.start * size, (extent.count * size) as usize);
             let base = self.blocks * size - self.tail.len() as u64;
             for (window, base) in [(&self.head, 0), (&self.tail, base)] {

@@ -2,7 +2,7 @@
 //! message. No test here writes through us, and one proves that judging writes nothing.
 use lvol::{
     Findings, Partition, Registry, Verdict, judge,
-    probe::{Probe, ReadError, Reading, Source},
+    probe::{self, Probe, Reading, Source},
 };
 use serde_json::Value;
 use spec::Extent;
@@ -10,10 +10,12 @@ use std::{
     fs::{self, File},
     future::Future,
     io::Write,
+    ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     pin::pin,
     process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
 };
 use uuid::Uuid;
@@ -915,6 +917,11 @@ fn md0() -> Vec<u8> {
 
 /// An MD superblock of version 1.x that says it is at sector `at`, with the checksum md(4) wants.
 fn md1(at: u64) -> Vec<u8> {
+    md1_of(at, 0..0)
+}
+
+/// The same of a member with its data there.
+fn md1_of(at: u64, data: Range<u64>) -> Vec<u8> {
     let mut sb = vec![0u8; 256 + 4];
     let mut put = |at: usize, bytes: &[u8]| sb[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &0xa92b_4efcu32.to_le_bytes());
@@ -923,6 +930,8 @@ fn md1(at: u64) -> Vec<u8> {
     put(32, b"host:0");
     put(72, &1u32.to_le_bytes());
     put(92, &2u32.to_le_bytes());
+    put(128, &data.start.to_le_bytes());
+    put(136, &(data.end - data.start).to_le_bytes());
     put(144, &at.to_le_bytes());
     put(220, &2u32.to_le_bytes());
     let sum: u64 = sb
@@ -1073,33 +1082,113 @@ fn judging_writes_nothing() {
     }
 }
 
+/// A disk that refuses to read these blocks, and counts how often.
+struct Worn<'a> {
+    disk: ReadOnly,
+    lost: &'a [Extent],
+    refused: AtomicUsize,
+}
+
+impl Source for Worn<'_> {
+    fn read(&self, extent: Extent) -> Reading<'_> {
+        if self.lost.iter().any(|lost| lost.overlaps(extent)) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Box::pin(async { Err("medium error".into()) });
+        }
+        self.disk.read(extent)
+    }
+}
+
+impl Image {
+    fn judge_without(&self, lost: &[Extent]) -> (Findings, usize) {
+        let source = Worn {
+            disk: ReadOnly {
+                file: File::open(&self.path).unwrap(),
+                block_size: 512,
+            },
+            lost,
+            refused: AtomicUsize::new(0),
+        };
+        let found = now(async {
+            let probe = Probe::new("d", Uuid::from_u128(7), self.size() / 512, 512, &source).await;
+            judge::judge(Registry::builtin(), probe).await
+        });
+        (found, source.refused.into_inner())
+    }
+}
+
 #[test]
 fn a_disk_that_cannot_be_read_says_where() {
-    struct Bad;
-    impl Source for Bad {
-        fn read(&self, extent: Extent) -> Reading<'_> {
-            Box::pin(async move {
-                match extent.start {
-                    0 => Ok(vec![0; extent.count as usize * 512]),
-                    _ => Err("medium error".into()),
-                }
-            })
-        }
-    }
-    let found = now(async {
-        judge::judge(
-            Registry::builtin(),
-            Probe::new("d", Uuid::nil(), 1 << 20, 512, &Bad).await,
-        )
-        .await
-    });
+    let image = Image::new(4 * MIB);
+    let (found, _) = image.judge_without(&[Extent::new(8001, 1)]);
     assert_eq!(
         (found.verdict, found.reason.as_str()),
-        (
-            Verdict::Unreadable,
-            "blocks 1048320..1048576 cannot be read: medium error"
-        )
+        (Verdict::Unreadable, "blocks 8000..8008 cannot be read: medium error")
     );
-    let probe = now(Probe::new("d", Uuid::nil(), 1 << 20, 512, &Bad));
-    assert!(matches!(probe, Err(ReadError::Disk { .. })));
+    // One that answers nothing is not asked for each of its blocks.
+    let (found, refused) = image.judge_without(&[Extent::new(0, 8192)]);
+    assert_eq!(
+        (found.verdict, found.reason.as_str()),
+        (Verdict::Unreadable, "blocks 0..144 cannot be read: medium error")
+    );
+    assert!(refused <= 32, "{refused} reads");
+}
+
+#[test]
+fn bad_sectors_in_what_is_in_an_array_are_the_arrays() {
+    let (blocks, data) = (8192, 2048);
+    let image = Image::new(blocks * 512);
+    image.put(8 * 512, &md1_of(8, data..blocks));
+    let (whole, _) = image.judge_without(&[]);
+    assert_eq!(whole.verdict, Verdict::Claimed, "{whole:?}");
+    let bad = [Extent::new(blocks - 1, 1), Extent::new(blocks - 200, 3)];
+    let (worn, _) = image.judge_without(&bad);
+    let notes = [
+        "blocks 7992..8000 cannot be read: medium error",
+        "blocks 8184..8192 cannot be read: medium error",
+    ];
+    assert_eq!(
+        (worn.verdict, &worn.reason, &worn.member),
+        (Verdict::Claimed, &whole.reason, &whole.member)
+    );
+    assert!(worn.notes.ends_with(&notes.map(String::from)), "{:?}", worn.notes);
+    // The one in its superblock is its own.
+    let (worn, _) = image.judge_without(&[Extent::new(9, 1)]);
+    assert_eq!(worn.verdict, Verdict::Unreadable, "{worn:?}");
+}
+
+#[test]
+fn whatever_is_lost_of_a_disk_it_is_what_it_was_or_nobody_knows() {
+    let gallery = GALLERY.iter().filter(|case| have(case.needs));
+    let mut images: Vec<(&str, Image)> = gallery.map(|case| (case.name, (case.make)())).collect();
+    let member = Image::new(8 * MIB);
+    member.put(8 * 512, &md1_of(8, 64..16384));
+    images.push(("a member of an array", member));
+    if have(&["sfdisk"]) {
+        for label in ["gpt", "dos"] {
+            let filled = Image::new(8 * MIB);
+            filled.run("sfdisk", &["-q"], &format!("label: {label}\nfirst-lba: 64\nstart=64\n"));
+            images.push((label, filled));
+        }
+    }
+    let (mut failed, mut same, mut unknown) = (Vec::new(), 0, 0);
+    for (name, image) in images {
+        let (whole, _) = image.judge_without(&[]);
+        let ends = probe::ends(image.size() / 512, 512);
+        for at in ends
+            .iter()
+            .flat_map(|end| (end.start..end.start + end.count).step_by(8))
+        {
+            let (worn, _) = image.judge_without(&[Extent::new(at, 1)]);
+            let is_same = (worn.verdict, &worn.reason, &worn.nodes) == (whole.verdict, &whole.reason, &whole.nodes);
+            match worn.verdict {
+                Verdict::Unreadable => unknown += 1,
+                _ if is_same => same += 1,
+                _ => failed.push(format!("{name} without {at}: {worn:?}")),
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    // Otherwise nothing was looked at.
+    assert!(same >= 40 && unknown > 100, "{same} as before, {unknown} unknown");
 }

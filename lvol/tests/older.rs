@@ -34,7 +34,7 @@ fn judge_as(bytes: &[u8], block_size: u32, being: Option<&Partition>) -> Finding
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let probe = Probe::new("d", Uuid::from_u128(7), blocks, block_size, &source).await;
-        judge::judge(Registry::builtin(), probe.map(|probe| probe.being(being))).await
+        judge::judge(Registry::builtin(), probe.being(being)).await
     })
 }
 

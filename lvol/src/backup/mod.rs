@@ -198,11 +198,9 @@ impl Engine {
             name: &node.name,
         };
         let (blocks, block_size) = (node.geometry.blocks, node.geometry.block_size);
-        let read = async {
-            let probe = Probe::new(&node.name, node.uuid, blocks, block_size, &source).await?;
-            areas(format, &probe.being(partition.as_ref())).await
-        };
-        let areas = read.await.map_err(|why: ReadError| {
+        let probe = Probe::new(&node.name, node.uuid, blocks, block_size, &source).await;
+        let read = areas(format, &probe.being(partition.as_ref())).await;
+        let areas = read.map_err(|why: ReadError| {
             Refusal::new(Code::Unreadable, format!("{:?} cannot be read: {why}", node.name))
         })?;
         let held: u64 = areas.iter().map(|area| area.bytes.0.len() as u64).sum();

@@ -338,10 +338,7 @@ impl Lab {
         let findings = {
             let source = On { lab: self, name };
             let probe = now(Probe::new(name, node.uuid, node.blocks, node.block_size, &source));
-            now(judge::judge(
-                Registry::builtin(),
-                probe.map(|probe| probe.being(node.partition.as_ref())),
-            ))
+            now(judge::judge(Registry::builtin(), probe.being(node.partition.as_ref())))
         };
         for proposal in findings.nodes.clone() {
             self.place(proposal, node.on_volume);
@@ -481,7 +478,7 @@ impl Lab {
             .format
             .unwrap_or_else(|| panic!("nobody has claimed {name}"));
         let source = On { lab: self, name };
-        let probe = now(Probe::new(name, node.uuid, node.blocks, node.block_size, &source)).unwrap();
+        let probe = now(Probe::new(name, node.uuid, node.blocks, node.block_size, &source));
         let probe = probe.being(node.partition.as_ref());
         let areas = backup::areas(Registry::builtin().format(format).unwrap(), &probe);
         DiskCopy {

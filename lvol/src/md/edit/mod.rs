@@ -197,9 +197,7 @@ async fn member(draft: &mut Draft<'_>, disk: &str) -> Result<Device, Refusal> {
     let facts = draft.facts(disk)?;
     let source = Disk(draft.disks, facts.name.clone());
     let unreadable = |why: ReadError| Refusal::new(Code::Unreadable, format!("{disk:?}: {why}"));
-    let probe = Probe::new(&facts.name, facts.uuid, facts.blocks, facts.block_size, &source)
-        .await
-        .map_err(unreadable)?;
+    let probe = Probe::new(&facts.name, facts.uuid, facts.blocks, facts.block_size, &source).await;
     match Md.taste(&probe).await.map_err(unreadable)? {
         Taste::Mine(mine) => match mine.member {
             Some(Member::Md(device)) => Ok((*device).clone()),
