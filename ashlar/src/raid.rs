@@ -24,6 +24,8 @@ struct Array {
     progress: Option<Progress>,
     mismatched_bytes: u64,
     #[serde(default)]
+    limit_bytes_per_second: u64,
+    #[serde(default)]
     unreadable_bytes: u64,
     #[serde(default)]
     mismatches: Vec<(u64, u64)>,
@@ -186,6 +188,14 @@ fn amount(bytes: u64) -> String {
     }
 }
 
+/// What a rebuild or check may take of each member, if that is bounded.
+fn rate(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        some => format!("{}/s of each member are rebuilt or compared", human::size(some)),
+    }
+}
+
 fn show(array: &Array) -> String {
     let kept = match (array.superblocks, array.bitmap) {
         (true, true) => "MD superblocks and write-intent bitmap",
@@ -210,6 +220,7 @@ fn show(array: &Array) -> String {
             array.state.clone() + if array.read_only { ", read-only" } else { "" },
         ),
         ("progress", array.progress.as_ref().map(progress).unwrap_or_default()),
+        ("at most", rate(array.limit_bytes_per_second)),
         ("different", amount(array.mismatched_bytes)),
         ("unreadable", amount(array.unreadable_bytes)),
         (
@@ -307,7 +318,7 @@ mod tests {
     fn an_array_says_who_is_missing_and_how_far_it_is() {
         let array: Array = serde_json::from_value(json!({
             "name": "md/data", "uuid": "u", "level": "raid5", "layout": 2, "chunk_bytes": 65536, "bytes": 2u64 << 30, "state": "rebuild",
-            "read_only": false, "superblocks": true, "bitmap": true, "mismatched_bytes": 0, "noted_bytes": 1 << 26, "noted_unit_bytes": 1 << 26,
+            "read_only": false, "superblocks": true, "bitmap": true, "mismatched_bytes": 0, "limit_bytes_per_second": 20 << 20, "noted_bytes": 1 << 26, "noted_unit_bytes": 1 << 26,
             "events": 17, "mismatches": [[1048576, 196608]], "stripes_written": 10, "full_stripes_written": 9,
             "members": [
                 {"place": 0, "disk": "a", "state": "in_sync", "write_mostly": false, "corrected_reads": 3, "lacking_bytes": 1536},
@@ -327,6 +338,7 @@ mod tests {
         for told in [
             "last check     1970-01-01 00:00:00 UTC, check of 2 s, 4 KiB different, 512 B unreadable",
             "next check     1970-01-02 00:00:00 UTC",
+            "at most        20 MiB/s of each member are rebuilt or compared",
         ] {
             assert!(text.lines().any(|line| line == told), "{told}: {text}");
         }

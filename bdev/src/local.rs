@@ -111,6 +111,10 @@ impl Local {
     pub fn place(&self, what: &Placement) -> Result<(), String> {
         let known = self.node(what.slot, what.id);
         let old = known.as_ref().map(|node| node.kept.borrow().clone());
+        let before = match &old {
+            Some(Kept::Array(array)) => Some(array.clone()),
+            _ => None,
+        };
         let mut kept = match (&known, old) {
             (Some(node), Some(old)) if node.version.get() == what.version => old,
             // An array goes on with other members; it is the same array.
@@ -131,6 +135,9 @@ impl Local {
                 self.device_at(slot).unwrap_or_else(nothing)
             }),
         };
+        if let (Kept::Array(array), Some(before)) = (&kept, &before) {
+            array.keep_pace_of(before)
+        }
         if let (Kept::Array(array), Some(name)) = (&kept, what.kind.name()) {
             let (events, name) = (self.events.clone(), name.to_owned());
             array.on_change(move |whole| {

@@ -155,3 +155,32 @@ fn what_stands_on_an_array_does_not_notice_that_a_member_goes_and_another_comes(
     assert!(matches!(state("md"), NodeState::Orphan { .. }) && matches!(state("top"), NodeState::Orphan { .. }));
     reactors.stop()
 }
+
+/// How fast an array may be rebuilt was said of the volume: it counts for whatever its table makes of it.
+#[test]
+fn an_array_that_becomes_another_keeps_its_limit() {
+    let reactors = Reactors::start(Config::default()).expect("reactors start");
+    let graph = Graph::new(reactors.clone());
+    for name in ["a", "b", "c"] {
+        let table = Table::Memory {
+            blocks: 1024,
+            block_size: 512,
+            physical_block_size: None,
+            optimal_io: 0,
+        };
+        wait(graph.build(NodeSpec::new(name, table))).expect("memory");
+    }
+    let before = array([Some("a"), Some("b"), Some("c")], None);
+    let mut after = before.clone();
+    let Table::Raid { shape, .. } = &mut after else {
+        unreachable!()
+    };
+    *shape = Shape::Raid5 { layout: 2, chunk: 16 };
+    wait(graph.build(NodeSpec::new("md", before))).expect("an array");
+    let limit = || wait(graph.array("md")).expect("an array").limit;
+    assert_eq!(limit(), 0);
+    wait(graph.command_array("md", Command::Limit(2048))).expect("a limit");
+    wait(graph.replace("md", after)).expect("another array");
+    assert_eq!(limit(), 2048);
+    reactors.stop()
+}

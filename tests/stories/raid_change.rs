@@ -93,7 +93,7 @@ fn members_are_replaced_by_larger_ones_and_the_array_grows() {
     let before = size();
     ashlar(dir, &["raid", "grow", "md/data", "--per-member", "50"]).fails();
     ashlar(dir, &["raid", "grow", "md/data"]).ok();
-    wait_for("a longer disk", || size() > before + 30 * MIB);
+    assert!(size() > before + 30 * MIB, "{} is as long as {before}", size());
     let last = size() - 65536;
     io(&format!("write -P 0x64 {last} 64k"));
     wait_for("what is new to be made alike", whole);

@@ -19,6 +19,9 @@ pub struct Report {
     pub members: Vec<MemberReport>,
     /// What is done to it.
     pub progress: Option<Progress>,
+    /// Blocks a second of each member at most that this may take; 0: no limit.
+    #[serde(default)]
+    pub limit: u64,
     /// Blocks that the last check or repair found different.
     pub mismatches: u64,
     /// Blocks that it could read from nobody: they are lost until they are written.
@@ -199,6 +202,7 @@ impl Array {
                 })
                 .collect(),
             progress: state.care.progress(),
+            limit: state.care.pace.limit.get(),
             mismatches: state.care.mismatches.get(),
             unreadable: state.care.unreadable.get(),
             places: state.care.places.borrow().clone(),
@@ -218,6 +222,11 @@ impl Array {
             alive &= state.fault_of(*slot, IoError::Gone)
         }
         alive && state.recorded().await.is_ok()
+    }
+
+    /// What was said of how fast it may work counts for the array that takes its place, too.
+    pub fn keep_pace_of(&self, before: &Array) {
+        self.0.care.limit(before.0.care.pace.limit.get())
     }
 
     /// Something was written since it runs: it cannot become another array.

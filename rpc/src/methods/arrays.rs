@@ -7,8 +7,9 @@ use std::time::Duration;
 use bdev::module::raid::{Command, Report};
 use bdev::raid::MemberState;
 use bdev::{NodeInfo, Table};
-use lvol::ExtraKind;
+use lvol::{ChangeKind, ExtraKind};
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::error::RecvError;
 
 use super::{Line, Lines, Manner::*, Phases::*};
 use crate::caretaker::Scrubbed;
@@ -18,6 +19,9 @@ use crate::method::Complaint;
 
 /// How long a list of arrays waits for what the engine has to say of them. It is whole without, but for disks that have no place.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the answer that an array has grown waits for its disk to be longer.
+const GROWING: Duration = Duration::from_secs(10);
 
 /// The lines of the table.
 pub(super) fn lines() -> Lines {
@@ -57,6 +61,8 @@ struct Array {
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
     mismatched_bytes: u64,
+    /// How much of each member a rebuild or check may take a second; 0: as much as hosts leave.
+    limit_bytes_per_second: u64,
     /// What the last check or repair could read from nobody.
     unreadable_bytes: u64,
     /// Where the last check found either, as far as that is kept: first byte and how many, of the array; with parity whole stripes.
@@ -246,6 +252,7 @@ async fn get(context: Arc<Context>, params: Named) -> RpcResult<Vec<Array>> {
                 }
             }),
             mismatched_bytes: report.mismatches * block,
+            limit_bytes_per_second: report.limit * block,
             unreadable_bytes: report.unreadable * block,
             mismatches: report
                 .places
@@ -377,7 +384,21 @@ async fn grow(context: Arc<Context>, params: Grow) -> RpcResult<bool> {
     let node = context.disk(&params.name)?;
     let block = u64::from(node.geometry.block_size);
     let blocks = params.bytes_per_member.map(|bytes| bytes / block);
+    let mut changes = context.engine.subscribe();
     command(&context, &params.name, Command::Grow(blocks)).await?;
+    // The disk is longer when the engine has seen what members say now.
+    let longer = async {
+        loop {
+            match changes.recv().await {
+                Ok(change) if change.name == node.name && matches!(change.kind, ChangeKind::Resized { .. }) => return,
+                Ok(_) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            }
+        }
+    };
+    if tokio::time::timeout(GROWING, longer).await.is_err() {
+        tracing::warn!(array = node.name, "has grown; hosts are told when its members have been looked at");
+    }
     Ok(true)
 }
 
