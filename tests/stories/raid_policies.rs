@@ -223,6 +223,7 @@ fn rebuilds_are_bounded_and_arrays_wait_no_longer_than_they_are_told() {
     let array = house.array("md/data").expect("an array");
     let done = array["progress"]["done_bytes"].as_u64();
     assert!(done.is_some_and(|done| done < 8 << 20), "{array:#}");
+    assert_eq!(array["limit_bytes_per_second"], 1 << 20);
     house.reload(&house.config(&["{name: md/data, degraded_wait: 1s}"], &[]));
     let began = Instant::now();
     wait_for("an end of the check", || house.is("md/data", "whole"));
@@ -319,6 +320,51 @@ fn a_spare_of_another_array_of_the_group_takes_over_by_itself() {
         assert_eq!(line["params"]["reason"], "md/one lacks a member and has no spare");
     }
     assert_eq!(moved.next(), None);
+    server.assert_no_panic();
+    server.stop();
+}
+
+#[test]
+fn a_spare_that_was_on_its_way_when_the_power_failed_arrives() {
+    let house = House::new(7, 24);
+    let dir = house.dir();
+    // Writes to the spare are done at once and answered late.
+    let config = |write: &str| {
+        let shared = ["{name: \"md/*\", spare_group: pool}"];
+        house.config(&shared, &[]) + &format!("tables:\n  - {{name: slow, delay: {{on: d6, write: {write}}}}}\n")
+    };
+    let server = Server::start(dir, &config("1s"));
+    ashlar(dir, &["do", "raid-create", "one", "disks=d0,d1,d2", "level=raid5"]).ok();
+    let create = [
+        "do",
+        "raid-create",
+        "two",
+        "disks=d3,d4,d5",
+        "spares=slow",
+        "level=raid5",
+    ];
+    ashlar(dir, &create).ok();
+    for name in ["md/one", "md/two"] {
+        wait_for(name, || house.is(name, "whole"))
+    }
+    let is_spare = || {
+        let mut magic = [0; 4];
+        let file = File::open(house.file(6)).expect("a disk");
+        file.read_exact_at(&mut magic, 4096).expect("a superblock");
+        magic == 0xa92b_4efc_u32.to_le_bytes()
+    };
+    assert!(is_spare());
+    ashlar(dir, &["raid", "fail", "md/one", "d1"]).ok();
+    wait_for("a blank disk", || !is_spare());
+    server.kill();
+
+    let server = Server::start(dir, &config("1ms"));
+    wait_for("the array with its spare", || {
+        let array = house.array("md/one").unwrap_or_default();
+        array["state"] == "whole" && array["members"].to_string().contains("\"slow\"")
+    });
+    server.wait_for_log("was to get this spare when the target ended");
+    assert_eq!(house.array("md/two").expect("an array")["extras"], json!([]));
     server.assert_no_panic();
     server.stop();
 }

@@ -1,5 +1,6 @@
 //! What the caretaker must not forget: when arrays were scrubbed last and with what result, and which spare was on its way from one array to another.
 use super::schedule::Past;
+use lvol::Verdict;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -18,16 +19,37 @@ pub(crate) struct Moving {
     pub disk: String,
     pub from: String,
     pub to: String,
+    /// How long the disk is: another of the same name is left alone.
+    #[serde(default)]
+    pub blocks: u64,
+}
+
+/// What becomes of one that an earlier life has left on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It is with an array, or holds something else: nobody has to do anything.
+    Over,
+    /// The disk, or an array that could take it, is not there yet.
+    Wait,
+    /// It goes where it was going.
+    Give,
+    /// Nothing is lacking there any more: it goes back.
+    GiveBack,
 }
 
 impl Moving {
-    /// What somebody should know who finds it in the book of an earlier life.
-    pub fn lost(&self) -> String {
-        let Self { disk, from, to } = self;
-        format!(
-            "the spare {disk} was on its way from {from} to {to} when the target ended. If it is blank now it is in neither: \
-             `ashlar do raid-add {to} disks={disk}` gives it to the one that lacked a member"
-        )
+    /// What is left to do: `disk` is what discovery says of it and how long it is, `lacks` how many members an array lacks, if it runs.
+    pub fn rest(&self, disk: Option<(Verdict, u64)>, lacks: impl Fn(&str) -> Option<usize>) -> Rest {
+        match disk {
+            None | Some((Verdict::Missing | Verdict::Unreadable, _)) => return Rest::Wait,
+            Some((Verdict::New, blocks)) if blocks == self.blocks => (),
+            Some(_) => return Rest::Over,
+        }
+        match (lacks(&self.to), lacks(&self.from)) {
+            (Some(1..), _) => Rest::Give,
+            (_, Some(_)) => Rest::GiveBack,
+            (_, None) => Rest::Wait,
+        }
     }
 }
 
@@ -97,6 +119,7 @@ mod tests {
             disk: "s".into(),
             from: "md/a".into(),
             to: "md/b".into(),
+            blocks: 9,
         };
         let book = Book {
             scrubs: BTreeMap::from([(Uuid::from_u128(1), past)]),
@@ -105,12 +128,44 @@ mod tests {
         book.write(&path).expect("written");
         let read = Book::read(&path).expect("readable");
         assert_eq!(read, book);
-        let told = read.moving.expect("it was on its way").lost();
-        assert!(told.contains("`ashlar do raid-add md/b disks=s`"), "{told}");
         let mut bytes = std::fs::read(&path).expect("there");
         bytes[3] ^= 1;
         std::fs::write(&path, bytes).expect("written");
         assert!(Book::read(&path).is_err_and(|why| why.contains("checksum")));
+    }
+
+    #[test]
+    fn a_spare_on_its_way_arrives_or_goes_back_and_no_other_disk_is_taken() {
+        let moving = Moving {
+            disk: "s".into(),
+            from: "md/a".into(),
+            to: "md/b".into(),
+            blocks: 9,
+        };
+        let rest = |disk, to: Option<usize>, from: Option<usize>| {
+            let lacks = |array: &str| if array == "md/b" { to } else { from };
+            moving.rest(disk, lacks)
+        };
+        let blank = Some((Verdict::New, 9));
+        assert_eq!(rest(blank, Some(1), Some(0)), Rest::Give);
+        assert_eq!(rest(blank, Some(1), None), Rest::Give);
+        assert_eq!(rest(blank, Some(0), Some(0)), Rest::GiveBack);
+        assert_eq!(rest(blank, None, Some(0)), Rest::GiveBack);
+        assert_eq!(rest(blank, Some(0), None), Rest::Wait);
+        assert_eq!(rest(blank, None, None), Rest::Wait);
+        // It was not taken out yet, or has arrived; or is in use for something else by now.
+        for verdict in [
+            Verdict::Claimed,
+            Verdict::Unclaimed,
+            Verdict::Ambiguous,
+            Verdict::Unexamined,
+        ] {
+            assert_eq!(rest(Some((verdict, 9)), Some(1), Some(0)), Rest::Over)
+        }
+        for missing in [None, Some((Verdict::Missing, 0)), Some((Verdict::Unreadable, 9))] {
+            assert_eq!(rest(missing, Some(1), Some(0)), Rest::Wait)
+        }
+        assert_eq!(rest(Some((Verdict::New, 10)), Some(1), Some(0)), Rest::Over)
     }
 
     #[test]

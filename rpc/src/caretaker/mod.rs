@@ -73,6 +73,14 @@ impl Tended {
             .all(|member| member.state == MemberState::InSync)
     }
 
+    /// Places without a member.
+    fn lacks(&self) -> usize {
+        let states = self.report.members.iter().map(|member| member.state);
+        states
+            .filter(|state| matches!(state, MemberState::Failed | MemberState::Missing))
+            .count()
+    }
+
     fn now(&self, free: bool) -> Now {
         let work = self.report.progress.map(|progress| progress.work);
         Now {
@@ -221,12 +229,9 @@ impl Context {
                 Book::default()
             }
         };
-        {
-            let mut known = self.caretaker.known();
-            known.book = book;
-            known.file = Some(file);
-        }
-        self.tell_of_lost_spare().await
+        let mut known = self.caretaker.known();
+        known.book = book;
+        known.file = Some(file)
     }
 
     /// Changes the book, and writes it down.
@@ -250,7 +255,7 @@ impl Context {
         let idle = {
             let known = self.caretaker.known();
             let under_way = known.book.scrubs.values().any(|past| past.under_way.is_some());
-            known.running.is_empty() && known.limits.is_empty() && !under_way
+            known.running.is_empty() && known.limits.is_empty() && !under_way && known.book.moving.is_none()
         };
         if idle && self.base().arrays.is_empty() {
             return SLEEP;
@@ -278,6 +283,7 @@ impl Context {
                 busy.extend(disks)
             }
         }
+        self.go_on_moving(&arrays).await;
         next.min(self.share_spares(&arrays).await)
     }
 

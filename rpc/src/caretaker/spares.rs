@@ -1,9 +1,12 @@
 //! Spares that arrays of one `spare_group` share, as mdadm's monitor has it: one that lacks a member and has no spare gets that of another, which is whole.
 //!
-//! The spare is taken out (`raid-remove`) and given (`raid-add`), two changes of the engine. Between them it is in the book: after a crash it is blank and in no array, and that is said.
-use super::{Tended, book::Moving};
+//! The spare is taken out (`raid-remove`) and given (`raid-add`), two changes of the engine. Between them it is in the book: after a crash it is blank and in no array, and goes on from there.
+use super::{
+    Tended,
+    book::{Moving, Rest},
+};
 use crate::{audit::Call, context::Context, error::RpcResult, methods::plan::failed};
-use bdev::{Table, raid::MemberState, table::Seat};
+use bdev::{Table, table::Seat};
 use config::arrays::policy;
 use lvol::{Extra, ExtraKind, Request, Stamp};
 use serde_json::{Value, json};
@@ -75,6 +78,8 @@ fn moves(sharers: &[Sharer], extras: &[Extra], refused: impl Fn(&str, &str) -> b
             disk: spare.disk.clone(),
             from: spare.array.clone(),
             to: needy.array.clone(),
+            // Whoever moves it knows.
+            blocks: 0,
         });
         if let Some(left) = spares.get_mut(spare.array.as_str()) {
             left.retain(|extra| extra.disk != spare.disk)
@@ -92,12 +97,11 @@ impl Context {
             let Table::Raid { used, on, .. } = &array.node.table else {
                 return None;
             };
-            let lacks = |state| matches!(state, MemberState::Failed | MemberState::Missing);
             let block = array.node.geometry.block_size;
             Some(Sharer {
                 array: name.clone(),
                 group,
-                lacks: array.report.members.iter().filter(|member| lacks(member.state)).count(),
+                lacks: array.lacks(),
                 whole: array.is_whole(),
                 takes: takes_spares(on, block),
                 needs: (used * u64::from(block), block),
@@ -130,28 +134,34 @@ impl Context {
 
     /// A spare goes from one array to another.
     async fn give(&self, moving: Moving) {
-        let Moving { disk, from, to } = moving.clone();
+        let Moving { disk, from, to, .. } = moving.clone();
         tracing::warn!(
             array = to,
             spare = disk,
             from,
             "lacks a member and has no spare; it gets one of its group"
         );
-        self.note(|book| book.moving = Some(moving)).await;
+        let blocks = self.graph.info(&disk).map_or(0, |node| node.geometry.blocks);
+        self.note(|book| book.moving = Some(Moving { blocks, ..moving })).await;
         let why = format!("{to} lacks a member and has no spare");
         if let Err(error) = self.change_for("raid-remove", &from, &disk, &why).await {
             tracing::error!(array = from, spare = disk, %error, "cannot be taken out; it stays");
             self.refuse(&to, &disk);
             return self.note(|book| book.moving = None).await;
         }
-        let Err(error) = self.change_for("raid-add", &to, &disk, &why).await else {
-            tracing::info!(array = to, spare = disk, from, "has its spare, and is rebuilt");
+        self.arrive(&disk, &from, &to, &why).await
+    }
+
+    /// A blank disk that was a spare of one array is taken by another, or back by the first.
+    async fn arrive(&self, disk: &str, from: &str, to: &str, why: &str) {
+        let Err(error) = self.change_for("raid-add", to, disk, why).await else {
+            tracing::info!(array = to, spare = disk, from, "has its spare");
             return self.note(|book| book.moving = None).await;
         };
         tracing::error!(array = to, spare = disk, %error, "does not take it; it goes back");
-        self.refuse(&to, &disk);
+        self.refuse(to, disk);
         let why = format!("{to} does not take it");
-        if let Err(error) = self.change_for("raid-add", &from, &disk, &why).await {
+        if let Err(error) = self.change_for("raid-add", from, disk, &why).await {
             tracing::error!(
                 array = from,
                 spare = disk,
@@ -160,6 +170,51 @@ impl Context {
             )
         }
         self.note(|book| book.moving = None).await
+    }
+
+    /// A spare that was on its way when an earlier life ended goes on.
+    pub(super) async fn go_on_moving(&self, arrays: &[Tended]) {
+        let Some(moving) = self.caretaker.known().book.moving.clone() else {
+            return;
+        };
+        if self.engine.wait_for_examine().await.is_err() {
+            return;
+        }
+        let Ok(known) = self.engine.disk(&moving.disk).await else {
+            return;
+        };
+        let disk = known.map(|disk| (disk.verdict, disk.node.map_or(0, |node| node.geometry.blocks)));
+        let lacks = |array: &str| {
+            let array = arrays.iter().find(|one| one.node.name == array)?;
+            Some(array.lacks())
+        };
+        let Moving {
+            disk: name, from, to, ..
+        } = &moving;
+        match moving.rest(disk, lacks) {
+            Rest::Wait => (),
+            Rest::Over => self.note(|book| book.moving = None).await,
+            Rest::Give => {
+                tracing::warn!(
+                    array = to,
+                    spare = name,
+                    from,
+                    "was to get this spare when the target ended"
+                );
+                let why = format!("{to} lacks a member and was to get it when the target ended");
+                self.arrive(name, from, to, &why).await
+            }
+            Rest::GiveBack => {
+                tracing::warn!(
+                    array = from,
+                    spare = name,
+                    to,
+                    "has given this spare away for nothing: the target has ended meanwhile"
+                );
+                let why = format!("{to} lacks no member any more");
+                self.arrive(name, to, from, &why).await
+            }
+        }
     }
 
     fn refuse(&self, array: &str, disk: &str) {
@@ -178,21 +233,6 @@ impl Context {
         outcome?;
         self.settle().await;
         Ok(())
-    }
-
-    /// A spare that was on its way when the process ended.
-    pub(super) async fn tell_of_lost_spare(&self) {
-        let Some(moving) = self.caretaker.known().book.moving.clone() else {
-            return;
-        };
-        tracing::warn!(
-            disk = moving.disk,
-            from = moving.from,
-            to = moving.to,
-            "{}",
-            moving.lost()
-        );
-        self.note(|book| book.moving = None).await
     }
 }
 
