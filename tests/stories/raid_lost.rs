@@ -1,6 +1,7 @@
 //! A member with sectors that cannot be read when another is rebuilt: everything else is rebuilt, mdadm sees what is lost, and a host that writes there has it back.
 use blackbox::config::Config;
 use blackbox::image::{self, MIB};
+use blackbox::serve::binary;
 use blackbox::{Ports, Server, Tool, ashlar, needs, rpc, wait_for};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -30,6 +31,17 @@ fn url(dir: &Path, ports: Ports, name: &str) -> String {
     let volume = rpc::volume(&dir.join("rpc.sock"), name);
     let (iqn, lun) = volume.iqn();
     format!("iscsi://127.0.0.1:{}/{iqn}/{lun}", ports.iscsi)
+}
+
+/// What the bad-block log of a member lists. mdadm and we say the same.
+fn bad_blocks(file: &Path) -> String {
+    let listed = Tool::new("mdadm").arg("--examine-badblocks").arg(file).ok();
+    let path = file.to_string_lossy();
+    let ours = Tool::new(&binary().to_string_lossy())
+        .args(["mdadm", "--examine-badblocks", &path])
+        .ok();
+    assert_eq!(ours, listed);
+    listed
 }
 
 /// The bytes of an array that are in a stripe with what cannot be read: where they begin and where they end.
@@ -103,7 +115,7 @@ fn what_cannot_be_read_is_lost_and_nothing_else() {
         assert!(shown.contains("LACKING") && shown.contains("KiB"), "{shown}");
         let examined = || Tool::new("mdadm").arg("--examine").arg(file(spare)).ok();
         assert!(examined().contains("bad blocks present"), "{}", examined());
-        let listed = Tool::new("mdadm").arg("--examine-badblocks").arg(file(spare)).ok();
+        let listed = bad_blocks(&file(spare));
         assert!(listed.contains(" for "), "{listed}");
         println!("{shown}{listed}");
         // What is before it and behind it can be read.
@@ -178,6 +190,7 @@ fn what_cannot_be_read_is_lost_and_nothing_else() {
                     .contains("bad blocks present")
         });
         assert_eq!(array(dir, name)["unreadable_bytes"], 0);
+        assert!(bad_blocks(&file(spare)).contains(" is empty "));
     }
     server.assert_no_panic();
     server.stop();

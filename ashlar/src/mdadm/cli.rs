@@ -25,6 +25,9 @@ pub struct MdadmArgs {
     /// What the superblocks of members say.
     #[arg(long, short = 'E', conflicts_with_all = ["create", "detail", "assemble", "stop", "grow"])]
     pub examine: bool,
+    /// What members do not have, by their bad-block logs: sectors of the disk.
+    #[arg(long, conflicts_with_all = ["examine", "create", "detail", "assemble", "stop", "grow"])]
+    pub examine_badblocks: bool,
     /// How arrays are.
     #[arg(long, short = 'D', conflicts_with_all = ["create", "assemble", "stop", "grow"])]
     pub detail: bool,
@@ -101,7 +104,7 @@ pub struct MdadmArgs {
     /// Wait until nothing is done to the array.
     #[arg(long, short = 'W')]
     pub wait: bool,
-    /// Disks, with --examine also files and devices; or the array and what it is made of.
+    /// Disks, with --examine and --examine-badblocks also files and devices; or the array and what it is made of.
     #[arg(value_name = "NAME", required_unless_present_any = ["scan", "uuid"])]
     pub names: Vec<String>,
 }

@@ -1,12 +1,12 @@
 //! `--examine`: what a member says of itself, line for line as mdadm 4.2 prints it. Times are UTC.
 use crate::human;
 use spec::md::{
-    Level,
+    Level, bad_blocks,
     bitmap::Header,
     parity, raid10,
     v1::{self, Features, Minor, Role, Superblock},
 };
-use std::fmt::Write;
+use std::{fmt::Write, ops::Range};
 use uuid::Uuid;
 
 /// Sectors behind the superblock that Linux keeps free for it.
@@ -20,8 +20,8 @@ pub struct Examined {
     pub superblock: Superblock,
     /// The header of its bitmap, if it has one.
     pub bitmap: Option<Header>,
-    /// Its bad-block log lists something.
-    pub has_bad_blocks: bool,
+    /// What its bad-block log lists, if the superblock says that it does.
+    pub bad_blocks: Option<Result<Vec<Range<u64>>, bad_blocks::Error>>,
     /// Sectors of the disk.
     pub sectors: u64,
 }
@@ -230,10 +230,9 @@ impl Examined {
         line("Update Time", time(own.utime.seconds()));
         if own.bad_blocks.size > 0 && own.bad_blocks.offset != 0 {
             let log = own.bad_blocks;
-            let present = if self.has_bad_blocks {
-                " - bad blocks present."
-            } else {
-                ""
+            let present = match own.features.has(Features::BAD_BLOCKS) {
+                true => " - bad blocks present.",
+                false => "",
             };
             line(
                 "Bad Block Log",
@@ -267,6 +266,24 @@ impl Examined {
             self.state()
         );
         text
+    }
+
+    /// What `--examine-badblocks` prints of the member of this name: each entry as it lies in the log.
+    pub fn bad_blocks(&self, name: &str) -> Result<String, String> {
+        let log = self.superblock.bad_blocks;
+        if log.size == 0 || log.offset == 0 {
+            return Ok(format!("No bad-blocks list configured on {name}\n"));
+        }
+        let listed = match &self.bad_blocks {
+            None => return Ok(format!("Bad-blocks list is empty in {name}\n")),
+            Some(Err(why)) => return Err(format!("{name}: its bad-block log cannot be used: {why}")),
+            Some(Ok(listed)) => listed,
+        };
+        let mut text = format!("Bad-blocks on {name}:\n");
+        for lost in listed {
+            let _ = writeln!(text, "{:20} for {} sectors", lost.start, lost.end - lost.start);
+        }
+        Ok(text)
     }
 
     fn role(&self) -> String {
@@ -336,7 +353,7 @@ mod tests {
             let examined = Examined {
                 minor,
                 bitmap: kinds.get("bitmap").and_then(|bytes| Header::parse(bytes).ok()),
-                has_bad_blocks: wanted.contains("bad blocks present"),
+                bad_blocks: None,
                 superblock,
                 sectors: mib << 11,
             };

@@ -64,6 +64,16 @@ pub fn examine(ask: &house::Ask, name: &str) -> Outcome {
     Ok(())
 }
 
+/// Prints what a member does not have, as its bad-block log tells it: sectors of the device.
+pub fn examine_bad_blocks(ask: &house::Ask, name: &str) -> Outcome {
+    let text = match read(&file_of(ask, name)?, name)? {
+        Member::V0(_) => return Err(format!("{name}: 0.90 metadata does not support badblocks").into()),
+        Member::V1(examined) => examined.bad_blocks(name)?,
+    };
+    ask::print_text(&text);
+    Ok(())
+}
+
 /// Reads a member's metadata where they are.
 pub fn read(path: &Path, name: &str) -> Outcome<Member> {
     let failed = |why: io::Error| format!("{}: {why}", path.display());
@@ -92,17 +102,17 @@ pub fn read(path: &Path, name: &str) -> Outcome<Member> {
         .and_then(|offset| superblock.relative(offset.into()))
         .and_then(|at| Header::parse(&bytes(at, bitmap::HEADER).ok()?).ok());
     let log = superblock.bad_blocks;
-    let listed = superblock
+    let bad_blocks = superblock
         .relative(log.offset.into())
-        .filter(|_| log.size > 0)
-        .and_then(|at| bad_blocks::parse(&bytes(at, usize::from(log.size) * 512).ok()?, log.shift).ok());
-    let has_bad_blocks =
-        superblock.features.has(Features::BAD_BLOCKS) && listed.is_some_and(|listed| !listed.is_empty());
+        .filter(|_| log.size > 0 && superblock.features.has(Features::BAD_BLOCKS))
+        .map(|at| bytes(at, usize::from(log.size) * 512).map_err(failed))
+        .transpose()?
+        .map(|bytes| bad_blocks::parse(&bytes, log.shift));
     Ok(Member::V1(Box::new(Examined {
         minor,
         superblock,
         bitmap,
-        has_bad_blocks,
+        bad_blocks,
         sectors,
     })))
 }

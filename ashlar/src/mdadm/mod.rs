@@ -30,6 +30,12 @@ pub fn run(ask: &house::Ask, args: &MdadmArgs) -> Outcome {
     if args.examine {
         return args.names.iter().try_for_each(|name| member::examine(ask, name));
     }
+    if args.examine_badblocks {
+        return args
+            .names
+            .iter()
+            .try_for_each(|name| member::examine_bad_blocks(ask, name));
+    }
     let mut client = ask::connect(ask)?;
     if args.detail {
         return args.names.iter().try_for_each(|name| detail(&mut client, name));
