@@ -8,7 +8,7 @@ use super::{
 use crate::{audit::Call, context::Context, error::RpcResult, methods::plan::failed};
 use bdev::{Table, table::Seat};
 use config::arrays::policy;
-use lvol::{Extra, ExtraKind, Request, Stamp};
+use lvol::{Extra, ExtraKind, Request, Stamp, Verdict};
 use serde_json::{Value, json};
 use spec::md::{SECTOR, v1::Minor};
 use std::{collections::BTreeMap, time::Duration};
@@ -184,6 +184,7 @@ impl Context {
             return;
         };
         let disk = known.map(|disk| (disk.verdict, disk.node.map_or(0, |node| node.geometry.blocks)));
+        let verdict = disk.map(|(verdict, _)| verdict);
         let lacks = |array: &str| {
             let array = arrays.iter().find(|one| one.node.name == array)?;
             Some(array.lacks())
@@ -193,7 +194,17 @@ impl Context {
         } = &moving;
         match moving.rest(disk, lacks) {
             Rest::Wait => (),
-            Rest::Over => self.note(|book| book.moving = None).await,
+            Rest::Over => {
+                if verdict != Some(Verdict::Claimed) {
+                    tracing::warn!(
+                        spare = name,
+                        from,
+                        to,
+                        "was on its way when the target ended, and is not the blank disk any more that it was: it is left alone"
+                    )
+                }
+                self.note(|book| book.moving = None).await
+            }
             Rest::Give => {
                 tracing::warn!(
                     array = to,
