@@ -4,8 +4,8 @@
 //! of it, a volume on that) is waited for, and [`Applied::keep`] grants it when its time has come: once. What an administrator takes away or
 //! changes later stays so, until the configuration is applied anew. What is there but different is an error, for a host may be using it.
 use crate::{
-    check::{iqn, nqn},
     disks, lower,
+    names::{iqn, nqn},
     offers::Ruled,
     paths,
     schema::{self, At, Config, Listener, Node, Subsystem},

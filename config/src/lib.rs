@@ -9,6 +9,7 @@ mod disks;
 mod error;
 mod load;
 mod lower;
+mod names;
 mod nvme;
 mod offers;
 pub mod paths;
@@ -17,8 +18,9 @@ pub mod show;
 pub mod units;
 
 pub use apply::{Applied, Settling, apply};
-pub use check::{check, iqn, nqn};
+pub use check::check;
 pub use error::{ConfigError, Problem};
 pub use load::{load, parse};
+pub use names::{iqn, nqn};
 pub use schema::Config;
 pub use show::{show, to_yaml};

@@ -1,6 +1,6 @@
 //! The short form in terms of the long one: each volume becomes a target node with LUN 0 and a subsystem with namespace 1.
 use crate::{
-    check::{iqn, nqn, volume_name},
+    names::{iqn, nqn, volume_name},
     schema::{Config, Lun, Namespace, Node, Protocol, Subsystem},
 };
 use lvol::{EngineError, Handle};

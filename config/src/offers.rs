@@ -1,5 +1,5 @@
 //! What hosts get by rule (`partitions_of`, `lvs_of`), and how it is taken back when a volume has to go.
-use crate::check::{iqn, nqn};
+use crate::names::{iqn, nqn};
 use lvol::{Offers, plan::carry::Doing};
 use std::{
     collections::{BTreeMap, BTreeSet},

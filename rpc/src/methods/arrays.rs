@@ -397,7 +397,10 @@ async fn grow(context: Arc<Context>, params: Grow) -> RpcResult<bool> {
         }
     };
     if tokio::time::timeout(GROWING, longer).await.is_err() {
-        tracing::warn!(array = node.name, "has grown; hosts are told when its members have been looked at");
+        tracing::warn!(
+            array = node.name,
+            "has grown; hosts are told when its members have been looked at"
+        );
     }
     Ok(true)
 }
