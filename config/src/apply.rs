@@ -34,8 +34,8 @@ use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
 /// How often [`Applied::keep`] looks for disks that come, grow or go without telling.
 const RESCAN: Duration = Duration::from_secs(5);
 
-/// How long a change waits for what rules offer because of it: a disk that does not answer holds up the look for disks, not everybody's changes.
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long a change waits for what rules offer because of it, where disks do not answer.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Why a configuration could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -124,12 +124,15 @@ pub struct Applied {
 pub struct Settling(mpsc::UnboundedSender<oneshot::Sender<()>>);
 
 impl Settling {
-    /// Returns when everything that happened before this call has been looked at, or [`Applied::keep`] has ended, or after 10 seconds.
-    pub async fn settled(&self) {
+    /// Returns when everything that happened before this call has been looked at, or nobody looks any more. False, and told, if that takes more than 5
+    /// seconds.
+    pub async fn settled(&self) -> bool {
         let (done, looked) = oneshot::channel();
-        if self.0.send(done).is_ok() && tokio::time::timeout(SETTLE, looked).await.is_err() {
+        let in_time = self.0.send(done).is_err() || tokio::time::timeout(SETTLE, looked).await.is_ok();
+        if !in_time {
             tracing::warn!("hosts may be offered later what this change makes: looking for disks takes its time");
         }
+        in_time
     }
 }
 
@@ -386,13 +389,15 @@ impl Applied {
         }
         self.auth_groups()?;
         self.portals()?;
+        let all = self.iscsi.target_nodes().into_iter();
+        let all: BTreeMap<String, TargetNode> = all.map(|there| (there.name.clone(), there)).collect();
         for (i, node) in nodes.iter().enumerate() {
             let failed = |source| ApplyError::Iscsi {
                 what: format!("target {:?}", *node.name),
                 source,
             };
             let target = Grant::Target(node.name.to_string());
-            let there = self.iscsi.target_nodes().into_iter().find(|n| n.name == *node.name);
+            let there = all.get(node.name.as_str());
             if there.is_none() && self.granted.contains(&target) {
                 continue;
             }

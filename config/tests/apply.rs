@@ -267,7 +267,7 @@ fn partitions_are_served_as_they_are_found_now_and_later() {
         label(&h.state.path().join("late.img"), 40_000, &[(3, 4096, 500)]);
         h.engine.rescan().await.unwrap();
         // Whoever changes something hears that it is done when hosts have it.
-        settling.settled().await;
+        assert!(settling.settled().await);
         assert_eq!(h.subsystems()[0], "nqn.2026-11.io.ashlar:latep3");
         assert_eq!(h.targets().len(), 2);
         let offered = h.nvmf.subsystem("nqn.2026-11.io.ashlar:latep3").unwrap();
@@ -278,7 +278,7 @@ fn partitions_are_served_as_they_are_found_now_and_later() {
         keeping.abort();
         let _ = keeping.await;
         // Nobody looks any more, so nobody is waited for.
-        settling.settled().await;
+        assert!(settling.settled().await);
     });
 }
 
@@ -307,7 +307,7 @@ fn what_is_taken_away_later_stays_away() {
         h.engine.resize("b", 1 << 15).await.unwrap();
         fs::write(h.state.path().join("late.img"), vec![0; 1 << 20]).unwrap();
         h.engine.rescan().await.unwrap();
-        settling.settled().await;
+        assert!(settling.settled().await);
         assert_eq!(
             h.targets(),
             ["iqn.2026-11.io.ashlar:b", "iqn.2026-11.io.ashlar:late"],

@@ -12,7 +12,8 @@
 //! reaches the end of the disk).
 //!
 //! What cannot be read could be anything, so a disk with bad sectors where metadata may be is *unreadable*, unless its owner says that they are in what it
-//! keeps for others: the data of a RAID member whose metadata are at the start, a partition.
+//! keeps for others: the data of a RAID member, a partition. Who has to be asked first and could not read where its metadata would be has no say in
+//! that, and nobody after it: a partition table in front of them would be the array's.
 use crate::{
     format::{Mine, Proposal, Taste},
     group::Member,
@@ -92,6 +93,7 @@ pub async fn judge(registry: &Registry, disk: Probe<'_>) -> Findings {
                 own.extend(format.signatures());
                 break;
             }
+            Err(why) if format.is_beneath() => return unreadable(&why),
             Err(why) => lost.push(why),
         }
     }

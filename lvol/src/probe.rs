@@ -8,6 +8,7 @@ use std::{
     ops::Range,
     pin::Pin,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use uuid::Uuid;
 
@@ -26,8 +27,10 @@ pub const READ_MAX: u64 = spec::gpt::ARRAY_MAX + 4096;
 /// Bytes of an end that is read piece by piece because it cannot be read as a whole: what is lost is known this closely.
 const PIECE: u64 = 4096;
 
-/// How often a disk may refuse a part of an end before the rest of it counts as lost unread: one that answers nothing may take half a minute each time.
+/// How often a disk may refuse a part of an end before the rest of it counts as lost unread, and how long that may take: one that answers nothing may need half a
+/// minute each time.
 const REFUSALS: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why some blocks could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,10 +158,11 @@ impl<'a> Probe<'a> {
         let mut bytes = vec![0; (whole.count * size) as usize];
         let mut lost: Vec<ReadError> = Vec::new();
         let mut last = None;
-        let (mut left, mut refusals) = (vec![whole], 0);
+        let (mut left, mut refusals, began) = (vec![whole], 0, Instant::now());
+        let enough = |refusals: usize| refusals >= REFUSALS || began.elapsed() > PATIENCE;
         // The first half of what is refused comes next, so `lost` is in order.
         while let Some(extent) = left.pop() {
-            let why = match last.as_ref().filter(|_| refusals >= REFUSALS) {
+            let why = match last.as_ref().filter(|_| enough(refusals)) {
                 Some(why) => String::clone(why),
                 None => match self.fetch(extent).await {
                     Ok(read) => {
@@ -171,7 +175,7 @@ impl<'a> Probe<'a> {
                 },
             };
             refusals += 1;
-            if refusals < REFUSALS && extent.count > piece {
+            if !enough(refusals) && extent.count > piece {
                 let half = (extent.count / 2).next_multiple_of(piece);
                 left.push(Extent::new(extent.start + half, extent.count - half));
                 left.push(Extent::new(extent.start, half));

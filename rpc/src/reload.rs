@@ -112,6 +112,7 @@ impl Context {
         }
         self.engine.set_log(&self.logs.directive()).await?;
         self.engine.adopt(settings).await?;
+        self.settle().await;
         self.caretaker.wake();
         Ok(reloaded)
     }

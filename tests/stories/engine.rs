@@ -89,6 +89,7 @@ fn house(dir: &Path, ports: Ports) -> Server {
     let served = |volume: &&Value| volume["served"].as_array().is_some_and(|by| by.len() == 2);
     let count = volumes.as_array().map_or(0, |all| all.iter().filter(served).count());
     assert_eq!(count, 4, "{volumes:?}");
+    assert!(!server.log().contains("may be offered later"), "it was not waited for");
     server
 }
 

@@ -326,21 +326,20 @@ fn a_spare_of_another_array_of_the_group_takes_over_by_itself() {
 
 #[test]
 fn a_spare_that_was_on_its_way_when_the_power_failed_arrives() {
-    let house = House::new(7, 24);
+    // The last one is larger, so it goes last.
+    let house = House::new(8, 24);
+    image::sparse(&house.file(7), 32 * MIB);
     let dir = house.dir();
-    // Writes to the spare are done at once and answered late.
-    let config = |write: &str| {
-        let shared = ["{name: \"md/*\", spare_group: pool}"];
-        house.config(&shared, &[]) + &format!("tables:\n  - {{name: slow, delay: {{on: d6, write: {write}}}}}\n")
-    };
-    let server = Server::start(dir, &config("1s"));
+    let shared = ["{name: \"md/*\", spare_group: pool}"];
+    let config = house.config(&shared, &[]) + "tables:\n  - {name: slow, delay: {on: d6, write: 1ms}}\n";
+    let server = Server::start(dir, &config);
     ashlar(dir, &["do", "raid-create", "one", "disks=d0,d1,d2", "level=raid5"]).ok();
     let create = [
         "do",
         "raid-create",
         "two",
         "disks=d3,d4,d5",
-        "spares=slow",
+        "spares=slow,d7",
         "level=raid5",
     ];
     ashlar(dir, &create).ok();
@@ -354,17 +353,24 @@ fn a_spare_that_was_on_its_way_when_the_power_failed_arrives() {
         magic == 0xa92b_4efc_u32.to_le_bytes()
     };
     assert!(is_spare());
+    // From now on writes to the spare are done at once and answered late.
+    let late = json!({"delay_bdev_name": "slow", "latency_type": "avg_write", "latency_us": 60_000_000});
+    rpc::call(&dir.join("rpc.sock"), "bdev_delay_update_latency", late).expect("a latency");
     ashlar(dir, &["raid", "fail", "md/one", "d1"]).ok();
     wait_for("a blank disk", || !is_spare());
     server.kill();
 
-    let server = Server::start(dir, &config("1ms"));
+    let server = Server::start(dir, &config);
     wait_for("the array with its spare", || {
         let array = house.array("md/one").unwrap_or_default();
         array["state"] == "whole" && array["members"].to_string().contains("\"slow\"")
     });
     server.wait_for_log("was to get this spare when the target ended");
-    assert_eq!(house.array("md/two").expect("an array")["extras"], json!([]));
+    // Only that one: the array has what it lacked.
+    assert_eq!(
+        house.array("md/two").expect("an array")["extras"],
+        json!([{"disk": "d7", "state": "spare"}])
+    );
     server.assert_no_panic();
     server.stop();
 }

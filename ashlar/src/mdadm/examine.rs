@@ -1,7 +1,7 @@
 //! `--examine`: what a member says of itself, line for line as mdadm 4.2 prints it. Times are UTC.
 use crate::human;
 use spec::md::{
-    Level, bad_blocks,
+    Level,
     bitmap::Header,
     parity, raid10,
     v1::{self, Features, Minor, Role, Superblock},
@@ -21,7 +21,7 @@ pub struct Examined {
     /// The header of its bitmap, if it has one.
     pub bitmap: Option<Header>,
     /// What its bad-block log lists, if the superblock says that it does.
-    pub bad_blocks: Option<Result<Vec<Range<u64>>, bad_blocks::Error>>,
+    pub bad_blocks: Option<Result<Vec<Range<u64>>, String>>,
     /// Sectors of the disk.
     pub sectors: u64,
 }
@@ -271,7 +271,8 @@ impl Examined {
     /// What `--examine-badblocks` prints of the member of this name: each entry as it lies in the log.
     pub fn bad_blocks(&self, name: &str) -> Result<String, String> {
         let log = self.superblock.bad_blocks;
-        if log.size == 0 || log.offset == 0 {
+        // mdadm believes in no larger ones.
+        if log.size == 0 || log.size > 100 || log.offset == 0 {
             return Ok(format!("No bad-blocks list configured on {name}\n"));
         }
         let listed = match &self.bad_blocks {
@@ -368,6 +369,29 @@ mod tests {
             seen += 1
         }
         assert!(seen > 30, "only {seen}")
+    }
+
+    #[test]
+    fn bad_blocks_are_listed_as_mdadm_lists_them() {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/tests/md/samples/raid1-1.2.0.sb");
+        let mut examined = Examined {
+            minor: Minor::V2,
+            superblock: Superblock::parse(&fs::read(sample).unwrap()).unwrap(),
+            bitmap: None,
+            bad_blocks: None,
+            sectors: 12 << 11,
+        };
+        let said = |examined: &Examined| examined.bad_blocks("a");
+        assert_eq!(said(&examined).unwrap(), "Bad-blocks list is empty in a\n");
+        examined.bad_blocks = Some(Ok(vec![20480..20608, 5..6]));
+        assert_eq!(
+            said(&examined).unwrap(),
+            "Bad-blocks on a:\n               20480 for 128 sectors\n                   5 for 1 sectors\n"
+        );
+        examined.bad_blocks = Some(Err("medium error".into()));
+        assert!(said(&examined).unwrap_err().contains("medium error"));
+        examined.superblock.bad_blocks.size = 101;
+        assert_eq!(said(&examined).unwrap(), "No bad-blocks list configured on a\n");
     }
 
     #[test]

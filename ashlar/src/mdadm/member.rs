@@ -105,9 +105,10 @@ pub fn read(path: &Path, name: &str) -> Outcome<Member> {
     let bad_blocks = superblock
         .relative(log.offset.into())
         .filter(|_| log.size > 0 && superblock.features.has(Features::BAD_BLOCKS))
-        .map(|at| bytes(at, usize::from(log.size) * 512).map_err(failed))
-        .transpose()?
-        .map(|bytes| bad_blocks::parse(&bytes, log.shift));
+        .map(|at| {
+            let bytes = bytes(at, usize::from(log.size) * 512).map_err(|why| why.to_string())?;
+            bad_blocks::parse(&bytes, log.shift).map_err(|why| why.to_string())
+        });
     Ok(Member::V1(Box::new(Examined {
         minor,
         superblock,

@@ -273,7 +273,12 @@ fn described(node: &NodeInfo) -> DiskCopy {
 /// The metadata of a disk of this format, in the order in which it is read.
 pub async fn areas(format: &dyn Format, disk: &Probe<'_>) -> Result<Vec<Area>, ReadError> {
     let mut areas = Vec::new();
-    for range in format.metadata(disk).await? {
+    let ranges = format.metadata(disk).await?;
+    // What cannot be read may be why nothing was found.
+    if let (true, Some(why)) = (ranges.is_empty(), disk.lost().first()) {
+        return Err(why.clone());
+    }
+    for range in ranges {
         let bytes = bytes(disk, range.clone()).await?;
         areas.push(Area::new(range.start, &bytes));
     }

@@ -27,8 +27,10 @@ pub(crate) struct Moving {
 /// What becomes of one that an earlier life has left on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// It is with an array, or holds something else: nobody has to do anything.
+    /// It is with an array.
     Over,
+    /// It is not what it was, or did not come in time: whoever has replaced it did not mean to give it to an array.
+    LeftAlone,
     /// The disk, or an array that could take it, is not there yet.
     Wait,
     /// It goes where it was going.
@@ -38,17 +40,21 @@ pub(crate) enum Rest {
 }
 
 impl Moving {
-    /// What is left to do: `disk` is what discovery says of it and how long it is, `lacks` how many members an array lacks, if it runs.
-    pub fn rest(&self, disk: Option<(Verdict, u64)>, lacks: impl Fn(&str) -> Option<usize>) -> Rest {
+    /// What is left to do: `disk` is what discovery says of it and how long it is, then how many members the arrays lack where it goes and where it
+    /// comes from, if they run. `late`: whoever is not there by now does not come.
+    pub fn rest(&self, disk: Option<(Verdict, u64)>, to: Option<usize>, from: Option<usize>, late: bool) -> Rest {
+        let wait = if late { Rest::LeftAlone } else { Rest::Wait };
         match disk {
-            None | Some((Verdict::Missing | Verdict::Unreadable, _)) => return Rest::Wait,
+            None | Some((Verdict::Missing | Verdict::Unreadable | Verdict::Unexamined, _)) => return wait,
             Some((Verdict::New, blocks)) if blocks == self.blocks => (),
-            Some(_) => return Rest::Over,
+            Some((Verdict::Claimed, _)) => return Rest::Over,
+            Some(_) => return Rest::LeftAlone,
         }
-        match (lacks(&self.to), lacks(&self.from)) {
+        match (to, from) {
             (Some(1..), _) => Rest::Give,
-            (_, Some(_)) => Rest::GiveBack,
-            (_, None) => Rest::Wait,
+            (Some(0), Some(_)) => Rest::GiveBack,
+            (None, Some(_)) if late => Rest::GiveBack,
+            _ => wait,
         }
     }
 }
@@ -59,8 +65,8 @@ impl Moving {
 pub(crate) struct Book {
     /// Scrubs by the arrays' identities: names may change.
     pub scrubs: BTreeMap<Uuid, Past>,
-    /// The spare that is moved.
-    pub moving: Option<Moving>,
+    /// Spares on their way.
+    pub spares: Vec<Moving>,
 }
 
 impl Book {
@@ -123,7 +129,7 @@ mod tests {
         };
         let book = Book {
             scrubs: BTreeMap::from([(Uuid::from_u128(1), past)]),
-            moving: Some(moving),
+            spares: vec![moving],
         };
         book.write(&path).expect("written");
         let read = Book::read(&path).expect("readable");
@@ -142,30 +148,28 @@ mod tests {
             to: "md/b".into(),
             blocks: 9,
         };
-        let rest = |disk, to: Option<usize>, from: Option<usize>| {
-            let lacks = |array: &str| if array == "md/b" { to } else { from };
-            moving.rest(disk, lacks)
-        };
-        let blank = Some((Verdict::New, 9));
-        assert_eq!(rest(blank, Some(1), Some(0)), Rest::Give);
-        assert_eq!(rest(blank, Some(1), None), Rest::Give);
-        assert_eq!(rest(blank, Some(0), Some(0)), Rest::GiveBack);
-        assert_eq!(rest(blank, None, Some(0)), Rest::GiveBack);
-        assert_eq!(rest(blank, Some(0), None), Rest::Wait);
-        assert_eq!(rest(blank, None, None), Rest::Wait);
-        // It was not taken out yet, or has arrived; or is in use for something else by now.
-        for verdict in [
-            Verdict::Claimed,
-            Verdict::Unclaimed,
-            Verdict::Ambiguous,
-            Verdict::Unexamined,
-        ] {
-            assert_eq!(rest(Some((verdict, 9)), Some(1), Some(0)), Rest::Over)
+        let (blank, lacks) = (Some((Verdict::New, 9)), Some(1));
+        for late in [false, true] {
+            let rest = |disk, to, from| moving.rest(disk, to, from, late);
+            let wait = if late { Rest::LeftAlone } else { Rest::Wait };
+            assert_eq!(rest(blank, lacks, Some(0)), Rest::Give);
+            assert_eq!(rest(blank, lacks, None), Rest::Give);
+            assert_eq!(rest(blank, Some(0), Some(0)), Rest::GiveBack);
+            assert_eq!(rest(blank, Some(0), None), wait);
+            assert_eq!(rest(blank, None, None), wait);
+            // It may run soon, without members that it waits for.
+            let then = if late { Rest::GiveBack } else { Rest::Wait };
+            assert_eq!(rest(blank, None, Some(0)), then);
+            // It was not taken out yet, or has arrived.
+            assert_eq!(rest(Some((Verdict::Claimed, 9)), lacks, Some(0)), Rest::Over);
+            for another in [(Verdict::Unclaimed, 9), (Verdict::Ambiguous, 9), (Verdict::New, 10)] {
+                assert_eq!(rest(Some(another), lacks, Some(0)), Rest::LeftAlone)
+            }
+            for unknown in [Verdict::Missing, Verdict::Unreadable, Verdict::Unexamined] {
+                assert_eq!(rest(Some((unknown, 9)), lacks, Some(0)), wait)
+            }
+            assert_eq!(rest(None, lacks, Some(0)), wait)
         }
-        for missing in [None, Some((Verdict::Missing, 0)), Some((Verdict::Unreadable, 9))] {
-            assert_eq!(rest(missing, Some(1), Some(0)), Rest::Wait)
-        }
-        assert_eq!(rest(Some((Verdict::New, 10)), Some(1), Some(0)), Rest::Over)
     }
 
     #[test]

@@ -73,14 +73,6 @@ impl Tended {
             .all(|member| member.state == MemberState::InSync)
     }
 
-    /// Places without a member.
-    fn lacks(&self) -> usize {
-        let states = self.report.members.iter().map(|member| member.state);
-        states
-            .filter(|state| matches!(state, MemberState::Failed | MemberState::Missing))
-            .count()
-    }
-
     fn now(&self, free: bool) -> Now {
         let work = self.report.progress.map(|progress| progress.work);
         Now {
@@ -91,6 +83,14 @@ impl Tended {
             unreadable_bytes: self.report.unreadable * u64::from(self.node.geometry.block_size),
         }
     }
+}
+
+/// Places without a member.
+fn lacks(report: &Report) -> usize {
+    let states = report.members.iter().map(|member| member.state);
+    states
+        .filter(|state| matches!(state, MemberState::Failed | MemberState::Missing))
+        .count()
 }
 
 /// The disks that a disk lies on in the end.
@@ -255,7 +255,7 @@ impl Context {
         let idle = {
             let known = self.caretaker.known();
             let under_way = known.book.scrubs.values().any(|past| past.under_way.is_some());
-            known.running.is_empty() && known.limits.is_empty() && !under_way && known.book.moving.is_none()
+            known.running.is_empty() && known.limits.is_empty() && !under_way && known.book.spares.is_empty()
         };
         if idle && self.base().arrays.is_empty() {
             return SLEEP;
@@ -283,7 +283,9 @@ impl Context {
                 busy.extend(disks)
             }
         }
-        self.go_on_moving(&arrays).await;
+        if self.go_on_moving().await {
+            return Duration::ZERO;
+        }
         next.min(self.share_spares(&arrays).await)
     }
 

@@ -8,13 +8,15 @@ use super::{
 use crate::{audit::Call, context::Context, error::RpcResult, methods::plan::failed};
 use bdev::{Table, table::Seat};
 use config::arrays::policy;
-use lvol::{Extra, ExtraKind, Request, Stamp, Verdict};
+use lvol::{Extra, ExtraKind, Request, Stamp};
 use serde_json::{Value, json};
 use spec::md::{SECTOR, v1::Minor};
 use std::{collections::BTreeMap, time::Duration};
 
 /// How often somebody who lacks a member and gets no spare is looked at.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long after a start a spare that was on its way is waited for, and the arrays that it was between.
+const HOPE: Duration = Duration::from_secs(600);
 /// Superblocks of this version are given to spares, and to no others.
 const VERSION: &str = "1.2";
 
@@ -42,8 +44,16 @@ fn takes_spares(seats: &[Option<Seat>], block: u32) -> bool {
     seats.iter().flatten().all(here)
 }
 
+/// A spare that goes from one array to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Move {
+    disk: String,
+    from: String,
+    to: String,
+}
+
 /// Who gets which spare: for each array that lacks a member and has no spare the smallest that is long enough, of the array that has most.
-fn moves(sharers: &[Sharer], extras: &[Extra], refused: impl Fn(&str, &str) -> bool) -> Vec<Moving> {
+fn moves(sharers: &[Sharer], extras: &[Extra], refused: impl Fn(&str, &str) -> bool) -> Vec<Move> {
     let mut spares: BTreeMap<&str, Vec<&Extra>> = BTreeMap::new();
     for extra in extras.iter().filter(|extra| extra.kind == ExtraKind::Spare) {
         spares.entry(&extra.array).or_default().push(extra)
@@ -74,12 +84,10 @@ fn moves(sharers: &[Sharer], extras: &[Extra], refused: impl Fn(&str, &str) -> b
             .rev()
             .max_by_key(|(many, _)| *many);
         let Some((_, spare)) = best else { continue };
-        plan.push(Moving {
+        plan.push(Move {
             disk: spare.disk.clone(),
             from: spare.array.clone(),
             to: needy.array.clone(),
-            // Whoever moves it knows.
-            blocks: 0,
         });
         if let Some(left) = spares.get_mut(spare.array.as_str()) {
             left.retain(|extra| extra.disk != spare.disk)
@@ -101,7 +109,7 @@ impl Context {
             Some(Sharer {
                 array: name.clone(),
                 group,
-                lacks: array.lacks(),
+                lacks: super::lacks(&array.report),
                 whole: array.is_whole(),
                 takes: takes_spares(on, block),
                 needs: (used * u64::from(block), block),
@@ -124,44 +132,56 @@ impl Context {
             }
         };
         let refused = self.caretaker.known().refused.clone();
-        for moving in moves(&sharers, &extras, |array, disk| {
+        for one in moves(&sharers, &extras, |array, disk| {
             refused.contains(&(array.to_owned(), disk.to_owned()))
         }) {
-            self.give(moving).await
+            self.give(one).await
         }
         AGAIN
     }
 
     /// A spare goes from one array to another.
-    async fn give(&self, moving: Moving) {
-        let Moving { disk, from, to, .. } = moving.clone();
+    async fn give(&self, Move { disk, from, to }: Move) {
         tracing::warn!(
             array = to,
             spare = disk,
             from,
             "lacks a member and has no spare; it gets one of its group"
         );
-        let blocks = self.graph.info(&disk).map_or(0, |node| node.geometry.blocks);
-        self.note(|book| book.moving = Some(Moving { blocks, ..moving })).await;
+        let moving = Moving {
+            blocks: self.graph.info(&disk).map_or(0, |node| node.geometry.blocks),
+            disk,
+            from,
+            to,
+        };
+        self.note(|book| book.spares.push(moving.clone())).await;
+        let Moving { disk, from, to, .. } = &moving;
         let why = format!("{to} lacks a member and has no spare");
-        if let Err(error) = self.change_for("raid-remove", &from, &disk, &why).await {
-            tracing::error!(array = from, spare = disk, %error, "cannot be taken out; it stays");
-            self.refuse(&to, &disk);
-            return self.note(|book| book.moving = None).await;
+        match self.change_for("raid-remove", from, disk, &why).await {
+            Ok(()) => self.arrive(&moving, &why).await,
+            Err(error) => {
+                tracing::error!(array = from, spare = disk, %error, "cannot be taken out; it stays");
+                self.refuse(to, disk)
+            }
         }
-        self.arrive(&disk, &from, &to, &why).await
+        self.moved(&moving).await
     }
 
     /// A blank disk that was a spare of one array is taken by another, or back by the first.
-    async fn arrive(&self, disk: &str, from: &str, to: &str, why: &str) {
+    async fn arrive(&self, moving: &Moving, why: &str) {
+        let Moving { disk, from, to, .. } = moving;
         let Err(error) = self.change_for("raid-add", to, disk, why).await else {
             tracing::info!(array = to, spare = disk, from, "has its spare");
-            return self.note(|book| book.moving = None).await;
+            return;
         };
         tracing::error!(array = to, spare = disk, %error, "does not take it; it goes back");
         self.refuse(to, disk);
-        let why = format!("{to} does not take it");
-        if let Err(error) = self.change_for("raid-add", from, disk, &why).await {
+        self.give_back(moving, &format!("{to} does not take it")).await
+    }
+
+    async fn give_back(&self, moving: &Moving, why: &str) {
+        let Moving { disk, from, .. } = moving;
+        if let Err(error) = self.change_for("raid-add", from, disk, why).await {
             tracing::error!(
                 array = from,
                 spare = disk,
@@ -169,63 +189,65 @@ impl Context {
                 "cannot be given back; the disk is blank and in no array. `ashlar do raid-add {from} disks={disk}` gives it back"
             )
         }
-        self.note(|book| book.moving = None).await
     }
 
-    /// A spare that was on its way when an earlier life ended goes on.
-    pub(super) async fn go_on_moving(&self, arrays: &[Tended]) {
-        let Some(moving) = self.caretaker.known().book.moving.clone() else {
-            return;
-        };
-        if self.engine.wait_for_examine().await.is_err() {
-            return;
+    /// It is on its way no more.
+    async fn moved(&self, moving: &Moving) {
+        self.note(|book| book.spares.retain(|known| known != moving)).await
+    }
+
+    /// Spares that were on their way when an earlier life ended go on. True if one of them has: then arrays are others than they were.
+    pub(super) async fn go_on_moving(&self) -> bool {
+        let left = self.caretaker.known().book.spares.clone();
+        if left.is_empty() || self.engine.wait_for_examine().await.is_err() {
+            return false;
         }
-        let Ok(known) = self.engine.disk(&moving.disk).await else {
-            return;
-        };
-        let disk = known.map(|disk| (disk.verdict, disk.node.map_or(0, |node| node.geometry.blocks)));
-        let verdict = disk.map(|(verdict, _)| verdict);
-        let lacks = |array: &str| {
-            let array = arrays.iter().find(|one| one.node.name == array)?;
-            Some(array.lacks())
-        };
-        let Moving {
-            disk: name, from, to, ..
-        } = &moving;
-        match moving.rest(disk, lacks) {
-            Rest::Wait => (),
-            Rest::Over => {
-                if verdict != Some(Verdict::Claimed) {
-                    tracing::warn!(
-                        spare = name,
-                        from,
-                        to,
-                        "was on its way when the target ended, and is not the blank disk any more that it was: it is left alone"
-                    )
-                }
-                self.note(|book| book.moving = None).await
-            }
-            Rest::Give => {
-                tracing::warn!(
-                    array = to,
-                    spare = name,
+        let late = self.ticks() > HOPE.as_nanos() as u64;
+        let mut moved = false;
+        for moving in &left {
+            let Ok(known) = self.engine.disk(&moving.disk).await else {
+                continue;
+            };
+            let disk = known.map(|disk| (disk.verdict, disk.node.map_or(0, |node| node.geometry.blocks)));
+            let Moving {
+                disk: spare, from, to, ..
+            } = moving;
+            match moving.rest(disk, self.lacks(to).await, self.lacks(from).await, late) {
+                Rest::Wait => continue,
+                Rest::Over => (),
+                Rest::LeftAlone => tracing::warn!(
+                    spare,
                     from,
-                    "was to get this spare when the target ended"
-                );
-                let why = format!("{to} lacks a member and was to get it when the target ended");
-                self.arrive(name, from, to, &why).await
-            }
-            Rest::GiveBack => {
-                tracing::warn!(
-                    array = from,
-                    spare = name,
                     to,
-                    "has given this spare away for nothing: the target has ended meanwhile"
-                );
-                let why = format!("{to} lacks no member any more");
-                self.arrive(name, to, from, &why).await
+                    "was on its way when the target ended, and is not there as the blank disk that it was: whatever it is now, it is left alone"
+                ),
+                Rest::Give => {
+                    tracing::warn!(array = to, spare, from, "was to get this spare when the target ended");
+                    let why = format!("{to} lacks a member and was to get it when the target ended");
+                    self.arrive(moving, &why).await;
+                    moved = true
+                }
+                Rest::GiveBack => {
+                    tracing::warn!(
+                        array = from,
+                        spare,
+                        to,
+                        "gets its spare back, which was on its way when the target ended"
+                    );
+                    let why = format!("it was on its way to {to} when the target ended, which does not need it now");
+                    self.give_back(moving, &why).await;
+                    moved = true
+                }
             }
+            self.moved(moving).await
         }
+        moved
+    }
+
+    /// How many members an array lacks, if it runs.
+    async fn lacks(&self, array: &str) -> Option<usize> {
+        let report = self.graph.array(array).await.ok()?;
+        Some(super::lacks(&report))
     }
 
     fn refuse(&self, array: &str, disk: &str) {

@@ -95,6 +95,7 @@ struct Name {
 async fn examine(context: Arc<Context>, params: Name) -> RpcResult<bool> {
     if let Some(info) = context.graph.info(&params.name) {
         context.engine.examine(&info.name).await.map_err(engine_error)?;
+        context.settle().await;
     }
     let mut facts = context.facts();
     if !facts.examined.contains(&params.name) {

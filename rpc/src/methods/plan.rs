@@ -102,9 +102,10 @@ async fn plan_stack(_: Arc<Context>, params: Stack) -> RpcResult<Advice> {
 /// Plans a change and carries it out.
 async fn change(context: Arc<Context>, params: Ask) -> RpcResult<Applied> {
     let (request, stamp) = params.split();
-    let applied = context.engine.change(&request, &stamp).await.map_err(failed)?;
+    let applied = context.engine.change(&request, &stamp).await;
+    // Also if it failed halfway: what was withdrawn for it is there again.
     context.settle().await;
-    Ok(applied)
+    applied.map_err(failed)
 }
 
 #[derive(Deserialize)]
@@ -115,9 +116,9 @@ struct Whole {
 
 /// Carries out a plan that `ashlar_plan` made, if it would be the same today.
 async fn apply(context: Arc<Context>, params: Whole) -> RpcResult<Applied> {
-    let applied = context.engine.apply(&params.plan).await.map_err(failed)?;
+    let applied = context.engine.apply(&params.plan).await;
     context.settle().await;
-    Ok(applied)
+    applied.map_err(failed)
 }
 
 #[derive(Deserialize)]
@@ -146,8 +147,9 @@ struct Number {
 /// Takes back what a plan has changed.
 async fn undo(context: Arc<Context>, params: Number) -> RpcResult<Past> {
     let stamp = Stamp::now();
-    context.engine.undo(params.number, &stamp).await.map_err(failed)?;
+    let undone = context.engine.undo(params.number, &stamp).await;
     context.settle().await;
+    undone.map_err(failed)?;
     let kept = context.engine.history().await.map_err(engine_error)?;
     let past = kept.into_iter().find(|past| past.number == params.number);
     past.ok_or_else(|| RpcError::errno(Errno::NoEnt))
