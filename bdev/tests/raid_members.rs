@@ -403,3 +403,54 @@ fn a_check_begins_where_it_is_told() {
         })
     }
 }
+
+/// One that was half rebuilt comes when others have been written to: what it held by then is not what it should hold now.
+#[test]
+fn who_was_being_rebuilt_and_comes_late_is_rebuilt_from_the_beginning() {
+    let seen = Cell::new(0);
+    for (shape, members) in shapes() {
+        reactor::sim::run(async {
+            let what = format!("{shape:?} of {members}");
+            let (mut machine, array, disk, versions) = settled(shape, members, 5).await;
+            array.stop().await;
+            drop((array, disk));
+            machine.replace(1, 5);
+            let (array, disk) = machine.start(&[]);
+            array.command(Command::Limit(1)).await.expect("a limit");
+            // Until it is written down how far it is.
+            let half = |machine: &Machine| {
+                let (plan, _) = machine.plan(&[]).expect("nothing is lacking");
+                plan.members[1].as_ref().and_then(|seat| seat.state.to()).unwrap_or(0)
+            };
+            for _ in 0..1000 {
+                if half(&machine) >= 8 {
+                    break;
+                }
+                reactor::sleep(Duration::from_millis(100)).await
+            }
+            if half(&machine) < 8 {
+                // A mirror as short as this is rebuilt in one step.
+                return;
+            }
+            seen.set(seen.get() + 1);
+            array.stop().await;
+            drop((array, disk));
+            reactor::sleep(Duration::from_secs(60)).await;
+
+            let (array, disk) = machine.start(&[1]);
+            // As it was looked at before anybody wrote.
+            let (plan, parts) = machine.plan(&[]).expect("nothing is lacking");
+            write(&disk, &versions, 0, 8).await;
+            assert_eq!(disk.flush().await, Ok(()));
+            assert!(array.change(&plan), "{what}");
+            let geometry = machine.geometry(&parts);
+            let disk = array.device(parts, geometry);
+            check(&read_all(&disk).await, &versions, &what);
+            rest(&array).await;
+            judge(&array, &disk, &versions, &what).await;
+            array.command(Command::Fail(0)).await.expect("one may fail");
+            check(&read_all(&disk).await, &versions, &what)
+        })
+    }
+    assert!(seen.get() > 2, "only {} were seen halfway", seen.get())
+}

@@ -521,8 +521,12 @@ fn bad_blocks_that_do_not_fit_or_make_no_sense() {
     let mut log = Log::new(64);
     let long = log.change(&Spans::from_iter(std::iter::once(10..3010))).unwrap();
     let back = bad_blocks::parse(&long[0], 0).unwrap();
-    assert_eq!(back, [10..1033, 1033..2056, 2056..3010]);
-    assert_eq!(bad_blocks::parse(&long[0], 3).unwrap()[0], 80..8264);
+    // As Linux keeps them: its page is not full before ours is.
+    assert_eq!(
+        back,
+        [10..522, 522..1034, 1034..1546, 1546..2058, 2058..2570, 2570..3010]
+    );
+    assert_eq!(bad_blocks::parse(&long[0], 3).unwrap()[0], 80..4176);
     let many = Spans::from_iter((0..513).map(|n| n * 2..n * 2 + 1));
     assert_eq!(Log::new(4096).change(&many), Err(Error::Room(512)));
     assert_eq!(

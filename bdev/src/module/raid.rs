@@ -118,7 +118,7 @@ impl BlockDevice for Raid {
         state.ios.set(state.ios.get() + 1);
         let chunk = self.places.chunk();
         match io.op {
-            Op::Flush => state.flush_members().await,
+            Op::Flush => state.flush().await,
             Op::Allocation => Allocation::all(io.range).tell(&io),
             _ if io.range.count == 0 => Ok(()),
             Op::Read => match chunk {

@@ -340,14 +340,23 @@ impl State {
             }
         })
         .await;
+        let mut again = false;
         for (member, slot, range) in written {
             if self.members[usize::from(member)].slot.get() == slot && !failed.contains(&member) {
-                self.have_again(member, range)
+                again |= self.have_again(member, range)
             }
         }
         drop(held);
         self.recorded().await?;
-        done
+        done?;
+        if again {
+            // Before it is acknowledged: after a power cut the log would say that it is lost, even if it was flushed.
+            let have = self.have_lately();
+            self.flush_caches().await;
+            self.settle(have).await?;
+            self.recorded().await?
+        }
+        Ok(())
     }
 
     /// What was acknowledged by members becomes durable, where they have caches.
@@ -396,6 +405,20 @@ impl State {
     pub async fn flush_members(&self) -> IoResult {
         let all: Vec<(u16, Io)> = self.writable().map(|member| (member, Io::flush())).collect();
         self.to_members(all).await
+    }
+
+    /// The same for a host: what was mended is not said to be lost after a power cut. An error if a member is lost meanwhile while others lack something: it may have been the only
+    /// one who had what is to be durable.
+    pub async fn flush(&self) -> IoResult {
+        let (have, lost) = (self.have_lately(), self.lost());
+        self.flush_members().await?;
+        if !have.is_empty() {
+            self.settle(have).await?
+        }
+        match self.lost() != lost && self.members.iter().any(Member::lacks_any) {
+            true => Err(IoError::Medium),
+            false => Ok(()),
+        }
     }
 
     /// New members get the bitmap, and all say who belongs to the array.
@@ -448,7 +471,7 @@ impl State {
                 let have = array.have_lately();
                 if array.intent.is_idle() && array.flush_members().await.is_ok() && array.intent.is_idle() {
                     array.intent.watched(false);
-                    array.settle(have).await;
+                    let _ = array.settle(have).await;
                     array.clean().await;
                     if array.intent.is_idle() && (!left || !array.is_whole()) {
                         return;
@@ -474,7 +497,7 @@ impl State {
             None => Err(error),
         };
         if rewritten.is_ok() {
-            self.have_again(member, range)
+            self.have_again(member, range);
         }
         self.mended(member, range, rewritten, error).await
     }

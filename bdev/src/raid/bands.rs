@@ -313,6 +313,7 @@ impl State {
         fua: bool,
         read: &mut bool,
     ) -> Result<Written, IoError> {
+        let lost = self.lost();
         for band in bands.iter_mut() {
             band.way = self.way(parity, row, band)
         }
@@ -339,7 +340,13 @@ impl State {
                         (member, Io { fua, ..io })
                     })
                 });
-                self.to_members_held(writes, held).await.map(|()| Written::All)
+                // Where somebody lacks something, a member that is lost meanwhile may have been the only one to get what was written.
+                let lacks = |rows: &Range<u64>| self.members.iter().any(|member| member.lacks(rows.clone()));
+                let done = self.to_members_held(writes, held).await;
+                done.map(|()| match self.lost() != lost && lacks(&rows) {
+                    true => Written::Otherwise,
+                    false => Written::All,
+                })
             }
             Err(error) => Err(error),
         };
@@ -492,18 +499,30 @@ impl State {
     }
 
     /// The sums of a band cannot be made, because nobody can read something of its rows. Those who have sums lack them from now on; false if that does not do, for
-    /// there is nobody else who gets what is written.
+    /// there is nobody else who gets what is written and will have it after a power cut as well.
     async fn does_without_sums(&self, row: &Row, band: &Band) -> Result<bool, IoError> {
         let mut written = band.new.iter().enumerate().filter(|(_, new)| !new.is_empty());
-        if !written.all(|(n, _)| self.members[usize::from(row.member(n as u16))].writes()) {
+        let end = band.range.start.0 + u64::from(band.range.count);
+        let keeps = |n: usize| {
+            let member = &self.members[usize::from(row.member(n as u16))];
+            // A rebuild that comes there finds that it cannot be made.
+            member.writes() && member.durable_state().to().is_none_or(|to| end <= to)
+        };
+        if !written.all(|(n, _)| keeps(n)) {
             return Ok(false);
         }
         let mut new = false;
-        for sum in [Some(row.p), row.q].into_iter().flatten() {
-            if self.members[usize::from(sum)].writes() && !self.lacks_all(sum, band.range) {
-                self.lack(sum, band.range).await?;
-                new = true
+        let sums = [Some(row.p), row.q].into_iter().flatten();
+        // Who is about to have the place of a sum must not take the old one for it.
+        for sum in sums.flat_map(|sum| [sum, self.behind(sum)]) {
+            if !self.members[usize::from(sum)].writes() || self.lacks_all(sum, band.range) {
+                continue;
             }
+            match (self.lack(sum, band.range).await, self.replaces(sum)) {
+                (Err(error), Some(_)) => _ = self.fault(sum, error),
+                (done, _) => done?,
+            }
+            new = true
         }
         if let (true, Some(record)) = (new, &self.record) {
             record.update(self).await?

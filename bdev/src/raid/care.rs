@@ -378,7 +378,8 @@ impl State {
         let mut places = self.care.places.borrow_mut();
         let full = places.len() >= PLACES;
         match places.last_mut() {
-            Some((at, known)) if *at + *known >= start => *known = start + count - *at,
+            // What cannot be read is told before the rest of its step.
+            Some((at, known)) if *at <= start && *at + *known >= start => *known = (*known).max(start + count - *at),
             _ if full => (),
             _ => places.push((start, count)),
         }

@@ -300,7 +300,9 @@ impl Array {
                 None if known.writes() => state.give_up(at),
                 Some(seat) if !known.writes() && (seat.state.to().is_some() || late(&label)) => {
                     let events = label.as_ref().map(|label| label.superblock.events());
-                    let to = seated(&state.name, seat.state, events, &state.intent);
+                    // What it held it may have missed since: whoever is only on his way was not waited for.
+                    let known_to = if late(&label) { seat.state } else { seat.state.up_to(0) };
+                    let to = seated(&state.name, known_to, events, &state.intent);
                     if to == MemberState::Missing {
                         continue;
                     }
@@ -381,7 +383,8 @@ impl Array {
         }
         let have = self.0.have_lately();
         if self.0.intent.is_idle() && self.0.flush_members().await.is_ok() {
-            self.0.settle(have).await;
+            // If not, its logs have more than is lost, and that was told.
+            let _ = self.0.settle(have).await;
             self.0.clean().await
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   rebuild ── nobody can read it ──► it is lacked ──► the log on disk ──► a superblock that says it is rebuilt
-//!   write ──► the member has it again ──► its cache is emptied ──► the log on disk forgets it
+//!   write ──► the member has it again ──► its cache is emptied ──► the log on disk forgets it ──► the write is acknowledged
 //! ```
 //!
 //! So a log has what is lacked for at least as long as it is lacked. Who has no log cannot lack anything: then a rebuild ends where something cannot be read.
@@ -180,20 +180,29 @@ impl State {
         lacking.lost.contains(&intent::range(range))
     }
 
-    /// Members hold something there that was written to them.
-    pub(super) fn have_again(&self, member: u16, range: BlockRange) {
-        let range = intent::range(range);
+    /// Members hold something there that was written to them. True if one of them has lacked it. What is replayed after a crash is as old as the log is, and something that it
+    /// is made of may have been written since.
+    pub(super) fn have_again(&self, member: u16, range: BlockRange) -> bool {
+        let (range, mut again) = (intent::range(range), false);
+        if !self.is_ready() {
+            return false;
+        }
         for member in [member, self.behind(member)] {
             let Some(this) = self.members.get(usize::from(member)).filter(|this| this.writes()) else {
                 continue;
             };
+            if !this.lacks(range.clone()) {
+                continue;
+            }
             let mut lacking = this.lacking.borrow_mut();
-            let Lacking { lost, again, .. } = &mut *lacking;
-            lost.within(range.clone()).for_each(|part| again.add(part));
+            let Lacking { lost, again: has, .. } = &mut *lacking;
+            lost.within(range.clone()).for_each(|part| has.add(part));
             lost.remove(&range);
             drop(lacking);
-            this.knows()
+            this.knows();
+            again = true
         }
+        again
     }
 
     /// What members have again, by their slots: to be told to [`settle`](Self::settle) once their caches are empty.
@@ -204,8 +213,8 @@ impl State {
             .collect()
     }
 
-    /// It is not only in their caches any more: their logs forget it.
-    pub(super) async fn settle(&self, have: Vec<(u16, Spans)>) {
+    /// It is not only in their caches any more: their logs forget it. An error if they could not, which is told.
+    pub(super) async fn settle(&self, have: Vec<(u16, Spans)>) -> IoResult {
         let mut some = false;
         for (slot, spans) in have {
             for this in self.members.iter().filter(|this| this.slot.get() == slot) {
@@ -215,14 +224,17 @@ impl State {
                 some = true
             }
         }
-        if let (Some(record), true) = (&self.record, some)
-            && record.update(self).await.is_err()
-        {
+        let Some(record) = self.record.as_ref().filter(|_| some) else {
+            return Ok(());
+        };
+        let done = record.update(self).await;
+        if done.is_err() {
             tracing::warn!(
                 array = self.name,
                 "bad-block logs could not be written: what they have is more than is lost"
             )
         }
+        done
     }
 
     async fn read_log(&self, this: &Member, place: &Place) -> IoResult {
@@ -246,21 +258,29 @@ impl State {
         Ok(())
     }
 
-    /// Writes the logs that are to say something else, before superblocks that rely on it. Who fails is lost to the array, which the caller records; an error if the array cannot do
-    /// without one of them.
+    /// Writes the logs that are to say something else, before superblocks that rely on it: what comes while one is written as well. Who fails is lost to the array, which the
+    /// caller records; an error if the array cannot do without one of them.
     pub(super) async fn write_logs(&self, place: impl Fn(u16) -> Option<Place>) -> IoResult {
+        while self.write_stale_logs(&place).await? {}
+        Ok(())
+    }
+
+    /// True if there were some: then others may have become so meanwhile.
+    async fn write_stale_logs(&self, place: impl Fn(u16) -> Option<Place>) -> Result<bool, IoError> {
+        let mut some = false;
         let sectors = u64::from(self.block_size()) / SECTOR;
         for (at, this) in (0..).zip(&self.members) {
             if !this.lacking.borrow().stale || !this.writes() {
                 continue;
             }
             let Some(place) = place(at) else { continue };
+            let Some(whole) = this.whole() else { continue };
             let slot = this.slot.get();
+            some = true;
             let mut done = self.read_log(this, &place).await;
             if this.slot.get() != slot {
                 continue;
             }
-            let Some(whole) = this.whole() else { continue };
             let pages = done.and_then(|()| this.lacking.borrow_mut().pages(place.data, sectors));
             done = pages.as_ref().map(|_| ()).map_err(|error| *error);
             for page in pages.unwrap_or_default() {
@@ -282,7 +302,7 @@ impl State {
                 return Err(error);
             }
         }
-        Ok(())
+        Ok(some)
     }
 }
 

@@ -83,6 +83,14 @@ impl State {
     /// way has something of the range and not the rest, and would be the first for one read and not for another.
     fn first_copy(&self, range: BlockRange, unless: impl Fn(u16) -> bool) -> Option<(u16, u64)> {
         let of = |member: u16| &self.members[usize::from(member)];
+        // So has one that lacks a part of it.
+        let lacks = |(member, at): (u16, u64)| {
+            let member = of(member);
+            member.in_sync() && member.lacks(at..at + u64::from(range.count))
+        };
+        if range.count > 1 && self.copies(range.start.0).any(lacks) {
+            return None;
+        }
         let usable =
             |(member, at): &(u16, u64)| !unless(*member) && of(*member).reads(*at, *at + u64::from(range.count));
         let copies = || self.copies(range.start.0).filter(usable);

@@ -69,9 +69,10 @@ impl State {
     async fn read_pair(&self, place: u16, io: Io) -> IoResult {
         let old = self.members[usize::from(place)].data().ok_or(IoError::Gone)?;
         let done = old.submit(io.clone()).await;
-        let copied = |to: u64| io.range.start.0 + u64::from(io.range.count) <= to;
+        let (start, end) = (io.range.start.0, io.range.start.0 + u64::from(io.range.count));
         match (done, self.replacement(place)) {
-            (Err(error), Some(new)) if error.is_mendable() && new.state().to().is_some_and(copied) => {
+            // It may lack something of what is copied.
+            (Err(error), Some(new)) if error.is_mendable() && new.reads(start, end) => {
                 new.data().ok_or(error)?.submit(io).await
             }
             (done, _) => done,
@@ -133,9 +134,14 @@ impl State {
         };
         let data = Buf::alloc(self.bytes(range.count));
         from.read(range, data.clone()).await?;
-        if let Err(error) = to.submit(Io::write(range, data)).await {
-            self.fault_of(slot, error);
-            self.recorded().await?
+        match to.submit(Io::write(range, data)).await {
+            // Whoever began it may have left something out.
+            Ok(()) if new.slot.get() == slot => _ = self.have_again(self.behind(place), range),
+            Ok(()) => (),
+            Err(error) => {
+                self.fault_of(slot, error);
+                self.recorded().await?
+            }
         }
         Ok(())
     }

@@ -154,12 +154,15 @@ impl Log {
     }
 }
 
+/// What Linux keeps as one in memory, where it has room for no more than a page of them (`BB_MAX_LEN` of its badblocks.h).
+const PIECE: u64 = 512;
+
 /// A range as entries: longer ones take several.
 fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let end = range.end;
     range
-        .step_by(COUNT_MAX as usize)
-        .map(move |start| start..end.min(start + COUNT_MAX))
+        .step_by(PIECE as usize)
+        .map(move |start| start..end.min(start + PIECE))
 }
 
 #[cfg(test)]
