@@ -55,6 +55,8 @@ pub(crate) struct State {
     pub care: Care,
     /// How many members are lost that were there.
     lost: Cell<u64>,
+    /// And how many of them because others have their places.
+    replaced: Cell<u64>,
     /// Something was written since it runs.
     pub touched: Cell<bool>,
     /// Host I/O so far.
@@ -104,6 +106,7 @@ impl State {
             read_only: making.read_only,
             care: Care::default(),
             lost: Cell::new(0),
+            replaced: Cell::new(0),
             touched: Cell::new(false),
             ios: Cell::new(0),
             full_stripes: Cell::new(0),
@@ -281,6 +284,12 @@ impl State {
         }
     }
 
+    /// One whose replacement holds all that it does is used no more.
+    pub fn give_place(&self, member: u16) {
+        self.replaced.set(self.replaced.get() + 1);
+        self.lose(member, false)
+    }
+
     /// A member is taken away. It is not asked whether the array can do without it.
     pub fn give_up(&self, member: u16) {
         self.lose(member, false)
@@ -410,12 +419,14 @@ impl State {
     /// The same for a host: what was mended is not said to be lost after a power cut. An error if a member is lost meanwhile while others lack something: it may have been the only
     /// one who had what is to be durable.
     pub async fn flush(&self) -> IoResult {
-        let (have, lost) = (self.have_lately(), self.lost());
+        // One whose replacement has its place by now has left nothing behind.
+        let failed = || self.lost.get() - self.replaced.get();
+        let (have, before) = (self.have_lately(), failed());
         self.flush_members().await?;
         if !have.is_empty() {
             self.settle(have).await?
         }
-        match self.lost() != lost && self.members.iter().any(Member::lacks_any) {
+        match failed() != before && self.members.iter().any(Member::lacks_any) {
             true => Err(IoError::Medium),
             false => Ok(()),
         }

@@ -186,7 +186,7 @@ impl State {
             member = place,
             "a member has been replaced, and is not used any more"
         );
-        self.give_up(place);
+        self.give_place(place);
         self.recorded().await
     }
 
