@@ -361,7 +361,7 @@ impl State {
         if again {
             // Before it is acknowledged: after a power cut the log would say that it is lost, even if it was flushed.
             let have = self.have_lately();
-            self.flush_caches().await;
+            self.flush_caches().await?;
             self.settle(have).await?;
             self.recorded().await?
         }
@@ -402,12 +402,19 @@ impl State {
         }
     }
 
-    /// Members' caches are emptied. Who fails is lost to the array, which the caller records.
-    pub async fn flush_caches(&self) {
+    /// Members' caches are emptied. Who fails is lost to the array, which the caller records. An error if the array cannot do without one of them.
+    pub async fn flush_caches(&self) -> IoResult {
         let send = |member: u16| Some((usize::from(member), self.data(member)?.submit(Io::flush())));
         let all: Vec<_> = self.writable().filter_map(send).collect();
-        // It was a u16.
-        each(all, |member, error| _ = self.fault(member as u16, error)).await
+        let mut done = Ok(());
+        each(all, |member, error| {
+            // It was a u16.
+            if !self.fault(member as u16, error) {
+                done = Err(error)
+            }
+        })
+        .await;
+        done
     }
 
     /// What was acknowledged becomes durable on every member.

@@ -196,7 +196,7 @@ impl Record {
     async fn write(&self, array: &State) -> IoResult {
         loop {
             if let Log::Redo(log) = &array.log {
-                log.settled(array).await
+                log.settled(array).await?
             }
             let before = array.lost();
             let events = self.events.get() + 1;

@@ -153,13 +153,14 @@ impl Redo {
     }
 
     /// Superblocks are about to say who is lost: returns when nothing is under way that is not logged, not even in a cache.
-    pub async fn settled(&self, array: &State) {
+    pub async fn settled(&self, array: &State) -> IoResult {
         while self.is_on(array) && self.settled.get() != self.eras.now() {
             let era = self.eras.now();
             self.eras.drained().await;
-            array.flush_caches().await;
+            array.flush_caches().await?;
             self.settled.set(era)
         }
+        Ok(())
     }
 
     /// Superblocks say that all are there.
