@@ -33,6 +33,16 @@ fn wait<T>(f: impl Future<Output = T> + Send) -> T {
     }
 }
 
+fn memory(graph: &Graph, name: &str) {
+    let table = Table::Memory {
+        blocks: 1024,
+        block_size: 512,
+        physical_block_size: None,
+        optimal_io: 0,
+    };
+    wait(graph.build(NodeSpec::new(name, table))).expect("memory");
+}
+
 fn array(on: [Option<&str>; 3], fresh: Option<&str>) -> Table {
     let seat = |name: &str| Seat {
         on: name.to_owned(),
@@ -82,13 +92,7 @@ fn what_stands_on_an_array_does_not_notice_that_a_member_goes_and_another_comes(
     .expect("reactors start");
     let graph = Graph::new(reactors.clone());
     for name in ["a", "b", "c", "d"] {
-        let table = Table::Memory {
-            blocks: 1024,
-            block_size: 512,
-            physical_block_size: None,
-            optimal_io: 0,
-        };
-        wait(graph.build(NodeSpec::new(name, table))).expect("memory");
+        memory(&graph, name);
     }
     wait(graph.build(NodeSpec::new("md", array([Some("a"), Some("b"), Some("c")], None)))).expect("an array");
     wait(graph.build(NodeSpec::new("top", Table::Passthru { on: "md".into() }))).expect("a volume");
@@ -162,13 +166,7 @@ fn an_array_that_becomes_another_keeps_its_limit() {
     let reactors = Reactors::start(Config::default()).expect("reactors start");
     let graph = Graph::new(reactors.clone());
     for name in ["a", "b", "c"] {
-        let table = Table::Memory {
-            blocks: 1024,
-            block_size: 512,
-            physical_block_size: None,
-            optimal_io: 0,
-        };
-        wait(graph.build(NodeSpec::new(name, table))).expect("memory");
+        memory(&graph, name);
     }
     let before = array([Some("a"), Some("b"), Some("c")], None);
     let mut after = before.clone();
