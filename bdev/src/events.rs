@@ -81,11 +81,8 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    fn change(&self, f: impl FnOnce(&mut Waiting)) {
-        let mut state = self.lock();
-        f(&mut state);
-        let waker = state.waker.take();
-        drop(state);
+    fn wake(&self) {
+        let waker = self.lock().waker.take();
         self.more.notify_all();
         if let Some(waker) = waker {
             waker.wake()
@@ -94,6 +91,14 @@ impl Queue {
 }
 
 impl Waiting {
+    fn push(&mut self, event: Event) {
+        if self.events.len() >= BACKLOG {
+            // The oldest go: the newest say how things stand.
+            self.missed += self.events.len() as u64;
+            self.events.clear()
+        }
+        self.events.push_back(event)
+    }
     fn next(&mut self) -> Option<Event> {
         match std::mem::take(&mut self.missed) {
             0 => self.events.pop_front(),
@@ -117,23 +122,19 @@ impl Events {
     }
     pub fn tell(&self, event: Event) {
         tracing::debug!(?event, "graph");
-        self.all().retain(|queue| {
-            let Some(queue) = queue.upgrade() else { return false };
-            queue.change(|waiting| match waiting.events.len() < BACKLOG {
-                true => waiting.events.push_back(event.clone()),
-                false => {
-                    // The oldest go: the newest say how things stand.
-                    waiting.missed += waiting.events.len() as u64;
-                    waiting.events.clear();
-                    waiting.events.push_back(event.clone())
-                }
-            });
-            true
-        })
+        let mut all = self.all();
+        all.retain(|queue| queue.strong_count() > 0);
+        let queues: Vec<Arc<Queue>> = all.iter().filter_map(Weak::upgrade).collect();
+        // All have it before one of them sees it: who is woken by one subscription goes by what lies in another.
+        let mut locked: Vec<_> = queues.iter().map(|queue| queue.lock()).collect();
+        locked.iter_mut().for_each(|waiting| waiting.push(event.clone()));
+        drop(locked);
+        queues.iter().for_each(|queue| queue.wake())
     }
     fn close(&self) {
         for queue in self.all().drain(..).filter_map(|queue| queue.upgrade()) {
-            queue.change(|waiting| waiting.closed = true)
+            queue.lock().closed = true;
+            queue.wake()
         }
     }
 }
